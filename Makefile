@@ -1,0 +1,58 @@
+# Names for the scripts of ci/; they are the truth and run without make as well.
+# FASTRPC_EXT=require (default) tests the compiled twin, FASTRPC_EXT=off the pure one.
+
+FASTRPC_EXT ?= require
+export FASTRPC_EXT
+
+PY := .venv/bin/python
+
+.PHONY: help install test check format demo bench bench-peers callgrind soak trace sanitize leak \
+	fuzz wheel clean
+
+help:                 ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+install:              ## make .venv and install the project into it, editable
+	@ci/install.sh
+
+test:                 ## check, then every test
+	@ci/test.sh
+
+check:                ## lint, format, types, architecture
+	@ci/check.sh
+
+format:               ## put every file into the house's format
+	@ci/format.sh
+
+demo: install         ## run what the README shows
+	@$(PY) examples/demo.py README.md
+
+bench:                ## pytest-benchmark suite, quick
+	@ci/bench.sh
+
+bench-peers: install  ## fastrpc beside other RPC libraries, one run
+	@$(PY) -m bench.compare.run
+
+callgrind: install    ## instructions per call against the recorded ones
+	@$(PY) -m bench.callgrind.gate
+
+soak: install         ## load for MINUTES (default 5), memory and descriptors watched
+	@MINUTES=$${MINUTES:-5} $(PY) tests/soak/soak.py
+
+trace:                ## line coverage of both twins by tests/frame alone
+	@ci/trace.sh
+
+sanitize:             ## tests/frame under the address and undefined-behaviour sanitizers
+	@ci/sanitize.sh
+
+leak:                 ## objects and memory stay flat
+	@ci/leak.sh
+
+fuzz:                 ## property tests of the twins with EXAMPLES (default 20000) examples each
+	@ci/fuzz.sh
+
+wheel:                ## sdist and wheels into dist/, each tried in a clean venv
+	@ci/wheel.sh
+
+clean:                ## remove everything that was built
+	@ci/clean.sh

@@ -1,0 +1,1 @@
+"""Measure fastrpc: beside its peers, part by part, and in counted instructions."""

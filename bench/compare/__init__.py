@@ -1,0 +1,1 @@
+"""Run fastrpc and the programs people use instead of it side by side."""

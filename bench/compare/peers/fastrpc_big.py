@@ -1,0 +1,19 @@
+"""fastrpc with 1 MiB of bytes each way."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from bench.compare.load import BLOB, Load
+from bench.compare.peers.fastrpc_tcp import FastRpc
+
+
+class FastRpcBig(FastRpc):
+    """The same two ends, another load."""
+
+    loads: ClassVar[Sequence[Load]] = (
+        Load(1, call="blob", size=len(BLOB)),
+        Load(4, call="blob", size=len(BLOB)),
+    )
+
+
+PEER = FastRpcBig()

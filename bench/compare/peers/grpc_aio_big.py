@@ -1,0 +1,16 @@
+"""grpc.aio with 1 MiB of bytes each way."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from bench.compare.load import BLOB, Load
+from bench.compare.peers.grpc_aio import GrpcAio
+
+
+class GrpcAioBig(GrpcAio):
+    """The same two ends, another load."""
+
+    loads: ClassVar[Sequence[Load]] = (Load(1, size=len(BLOB)), Load(4, size=len(BLOB)))
+
+
+PEER = GrpcAioBig()

@@ -1,0 +1,163 @@
+"""Join a client's lane and a server's lane by memory: calls without a socket or a loop.
+
+What is left is what the lanes themselves do: encode, number, frame, split, match,
+decode, run the handler. Bytes go through the lanes' read buffers as they would
+behind a transport.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from fastrpc.codec import default_codecs
+from fastrpc.wire import BODY_MAX, SERIALIZERS
+
+SMALL: dict[str, Any] = {"id": 12345, "name": "alice", "tags": ["a", "b"], "score": 1.5}
+
+
+@dataclass
+class Small:
+    """The small value as a dataclass."""
+
+    id: int
+    name: str
+    tags: list[str]
+    score: float
+
+
+def echo(value: Any) -> Any:
+    """Return *value*."""
+    return value
+
+
+async def later(value: Any) -> Any:
+    """Return *value* from a coroutine that never waits."""
+    return value
+
+
+class Owner:
+    """Stands in for a session; whatever is not plain is an error here."""
+
+    def tick(self) -> None:
+        """Ignore that calls are open; nothing here comes late."""
+
+    def broken(self, error: Exception) -> None:
+        """Show what broke the lane."""
+        raise error
+
+    def undecodable(self, slot: Any, frame: Any, error: Exception) -> None:
+        """Show why a reply was not understood."""
+        raise error
+
+    def bind(self, method: Any, frame: Any, error: Exception | None) -> None:
+        """Show why arguments were not understood."""
+        raise error or AssertionError(f"no decoder for {frame!r}")
+
+    def raised(self, method: Any, frame: Any, error: BaseException) -> None:
+        """Show what the handler raised."""
+        raise error
+
+
+class Pair:
+    """Two lanes of one twin, wired to each other, methods bound, hands shaken.
+
+    Use it inside a running event loop: the lanes insist on one.
+
+    Args:
+        twin: What `open_twin` returned.
+    """
+
+    def __init__(self, twin: SimpleNamespace) -> None:
+        self._pending: list[Callable[[], None]] = []
+        self._written: list[tuple[Any, bytes]] = []
+        self._twin = twin
+        self.client, self.server = self._lane(), self._lane()
+        self.client.attach(*self._pipe(self.server))
+        self.server.attach(*self._pipe(self.client))
+        self.server.router = self._methods()
+
+    def caller(self, timeout: float = 0.0, metadata: bytes = b"") -> Any:
+        """Return what a client's view puts its calls through."""
+        return self._twin.Caller([self.client], _no_room, timeout, metadata)
+
+    def typed(self, caller: Any) -> Any:
+        """Return the stub's `typed` method."""
+        codec = default_codecs().get("msgpack")
+        return self._twin.BoundCall(caller, "Echo.typed", codec.decoder(Small))
+
+    def turn(self) -> None:
+        """Flush what is to leave in this turn, and carry it over until nothing moves."""
+        while self._pending or self._written:
+            while self._pending:
+                self._pending.pop()()
+            written, self._written = self._written, []
+            for lane, data in written:
+                _deliver(lane, data)
+
+    def calls(self, call: Callable[[], Any], in_flight: int) -> Any:
+        """Make *in_flight* calls in one turn and return the last result."""
+        waiters = [call() for _ in range(in_flight)]
+        self.turn()
+        return waiters[-1].result()
+
+    def _lane(self) -> Any:
+        loop = asyncio.get_running_loop()
+        share = self._twin.LoopShare(
+            loop.create_future, self._pending.append, time.monotonic, asyncio.get_running_loop, loop
+        )
+        lane = self._twin.Lane(Owner(), share, BODY_MAX)
+        lane.encoders = _places(lambda codec: codec.encode, "msgpack", "raw")
+        lane.decoders = _places(lambda codec: codec.decode, "msgpack", "raw")
+        lane.peer_body, lane.peer_calls = BODY_MAX, 2**20
+        lane.raw = lane.opened = lane.ready = True
+        return lane
+
+    def _pipe(
+        self, lane: Any
+    ) -> tuple[Callable[[bytes], None], Callable[[Sequence[bytes]], None]]:
+        """Return the `write` and `writelines` of a transport that leads to *lane*."""
+
+        def write(data: bytes) -> None:
+            self._written.append((lane, data))
+
+        def writelines(parts: Sequence[bytes]) -> None:
+            self._written += [(lane, part) for part in parts]
+
+        return write, writelines
+
+    def _methods(self) -> dict[bytes, Any]:
+        untyped = _places(lambda codec: codec.arguments([Any], 1, None), "msgpack", "raw")
+        typed = _places(lambda codec: codec.arguments([Small], 1, None), "msgpack")
+        return {
+            b"Echo.echo": self._twin.Method(b"Echo.echo", 0, echo, untyped),
+            b"Echo.later": self._twin.Method(b"Echo.later", 1, later, untyped),
+            b"Echo.typed": self._twin.Method(b"Echo.typed", 0, echo, typed),
+        }
+
+
+def _places(part: Callable[[Any], Any], *names: str) -> list[Any]:
+    """Return a list with one part of each named codec at its serializer number."""
+    places: list[Any] = [None] * SERIALIZERS
+    codecs = default_codecs()
+    for name in names:
+        codec = codecs.get(name)
+        places[codec.serializer] = part(codec)
+    return places
+
+
+def _deliver(lane: Any, data: bytes) -> None:
+    """Put *data* where *lane* wants to read it."""
+    at, size = 0, len(data)
+    while at < size:
+        room = lane.get_buffer(-1)
+        step = min(len(room), size - at)
+        room[:step] = data[at : at + step]
+        at += step
+        lane.buffer_updated(step)
+
+
+def _no_room(*call: Any) -> Any:
+    raise AssertionError(f"the fast lane did not take {call!r}")

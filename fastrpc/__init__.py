@@ -1,0 +1,79 @@
+"""Remote procedure calls for Python: plain annotated classes, a compiled hot path.
+
+    server = fastrpc.Server()
+    server.register(Arith())
+    fastrpc.run(server, "tcp://127.0.0.1:7000")
+
+    async with fastrpc.connect("tcp://127.0.0.1:7000") as client:
+        await client.stub(Arith).add(1, 2)
+
+Names only, no logic: see README.md for the way in and docs/ for the rest.
+"""
+
+from fastrpc.call import rpc
+from fastrpc.client import BlockingClient, Client, connect, connect_sync
+from fastrpc.errors import (
+    CallError,
+    Cancelled,
+    CodecError,
+    ConfigError,
+    ConnectFailed,
+    ConnectionDraining,
+    ConnectionLost,
+    DeadlineExceeded,
+    FastRPCError,
+    FrameError,
+    Internal,
+    InvalidArgument,
+    MethodNotFound,
+    Overloaded,
+    PermissionDenied,
+    ProtocolError,
+    RemoteError,
+    RpcError,
+    Stages,
+    TooLarge,
+    TransportError,
+    Unauthenticated,
+    Unavailable,
+    Unsupported,
+)
+from fastrpc.frame import COMPILED
+from fastrpc.server import Server, run
+from fastrpc.version import __version__
+
+__all__ = [
+    "COMPILED",
+    "BlockingClient",
+    "CallError",
+    "Cancelled",
+    "Client",
+    "CodecError",
+    "ConfigError",
+    "ConnectFailed",
+    "ConnectionDraining",
+    "ConnectionLost",
+    "DeadlineExceeded",
+    "FastRPCError",
+    "FrameError",
+    "Internal",
+    "InvalidArgument",
+    "MethodNotFound",
+    "Overloaded",
+    "PermissionDenied",
+    "ProtocolError",
+    "RemoteError",
+    "RpcError",
+    "Server",
+    "Stages",
+    "TooLarge",
+    "TransportError",
+    "Unauthenticated",
+    "Unavailable",
+    "Unsupported",
+    "__version__",
+    "connect",
+    "connect_sync",
+    "rpc",
+    "run",
+]

@@ -1,0 +1,856 @@
+# cython: language_level=3
+"""Turn bytes into frames and frames into bytes: the compiled twin.
+
+`_frame_py.py` is the same in plain Python and says why things are as they are;
+here stand only the reasons that are C's own.
+
+Rules of the room:
+  * a length from the peer is compared with its limit before it is added to a
+    position or memory is taken;
+  * no raw pointer is used after a call into Python, unless the memory behind it
+    is held by an object that this function holds;
+  * a change here without the same change in `_frame_py.py` does not merge.
+"""
+
+cimport cython
+from cpython.bytearray cimport PyByteArray_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from fastrpc.errors import ConfigError, FrameError, ProtocolError
+
+__all__ = ["CallTable", "Frame", "FrameDecoder", "Splitter", "check_msgpack", "encode_frame"]
+
+# C copies of wire.py; a test compares them with it through `constants()`.
+cdef enum:
+    MAGIC = 0xFA57
+    VERSION = 1
+    HEADER_BASE = 20
+    HEADER_ARG = 24
+    HEADER_TIME = 28
+    HEADER_FULL = 32
+    HEADER_MAX = 256
+    FLAG_REPLY = 0x80
+    FLAG_ONEWAY = 0x40
+    FLAG_HEARTBEAT = 0x20
+    MASK_SERIALIZER = 0x1F
+    BIT_SEG = 0x40
+    MASK_KIND = 0x0F
+    SEGMENT_ALIGN = 8
+    SERIALIZERS = 32
+    SKIP_MAX = 67108864
+    BIG_BODY = 32768
+    BODY_MAX = 2147483647
+    DEFAULT_BODY = 16777216
+
+cdef uint64_t ID_MAX = 9223372036854775807
+
+cdef enum:
+    DEPTH_ROOM = 513  # wire.LIMIT_CEILINGS["max_depth"] and one for the outermost value
+
+
+def constants():
+    """Return the C copies of the numbers in `wire`, by name."""
+    return {
+        "MAGIC": MAGIC, "VERSION": VERSION, "HEADER_BASE": HEADER_BASE, "HEADER_ARG": HEADER_ARG,
+        "HEADER_TIME": HEADER_TIME, "HEADER_FULL": HEADER_FULL, "HEADER_MAX": HEADER_MAX,
+        "FLAG_REPLY": FLAG_REPLY, "FLAG_ONEWAY": FLAG_ONEWAY, "FLAG_HEARTBEAT": FLAG_HEARTBEAT,
+        "MASK_SERIALIZER": MASK_SERIALIZER, "BIT_SEG": BIT_SEG, "MASK_KIND": MASK_KIND,
+        "SEGMENT_ALIGN": SEGMENT_ALIGN, "SERIALIZERS": SERIALIZERS, "SKIP_MAX": SKIP_MAX,
+        "BIG_BODY": BIG_BODY, "BODY_MAX": BODY_MAX, "DEFAULT_BODY": DEFAULT_BODY,
+        "ID_MAX": ID_MAX,
+    }
+
+
+cdef inline uint16_t get16(const uint8_t* p) noexcept nogil:
+    return <uint16_t>((<uint32_t>p[0] << 8) | p[1])
+
+
+cdef inline uint32_t get32(const uint8_t* p) noexcept nogil:
+    return (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
+
+
+cdef inline uint64_t get64(const uint8_t* p) noexcept nogil:
+    return (<uint64_t>get32(p) << 32) | get32(p + 4)
+
+
+cdef void put16(uint8_t* p, uint16_t value) noexcept nogil:
+    p[0] = <uint8_t>(value >> 8)
+    p[1] = <uint8_t>(value & 0xFF)
+
+
+cdef void put32(uint8_t* p, uint32_t value) noexcept nogil:
+    p[0] = <uint8_t>(value >> 24)
+    p[1] = <uint8_t>((value >> 16) & 0xFF)
+    p[2] = <uint8_t>((value >> 8) & 0xFF)
+    p[3] = <uint8_t>(value & 0xFF)
+
+
+cdef void pack_head(uint8_t* p, uint16_t size, uint8_t flags, uint8_t status, uint8_t bits,
+                    uint64_t id, uint32_t body) noexcept nogil:
+    """Write the 20 bytes that every header begins with."""
+    put16(p, MAGIC)
+    put16(p + 2, size)
+    p[4] = VERSION
+    p[5] = flags
+    p[6] = status
+    p[7] = bits
+    put32(p + 8, <uint32_t>(id >> 32))
+    put32(p + 12, <uint32_t>id)
+    put32(p + 16, body)
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Frame:
+    """One frame, its fields in words.
+
+    Attributes:
+        kind: What it is, a `wire.Kind` number.
+        id: Message id.
+        serializer: How the payload is encoded, a `wire.Serializer` number.
+        reply: The id is one of the receiver's.
+        oneway: Nobody waits for an answer.
+        heartbeat: A ping, or with `reply` a pong.
+        status: How a call ended, a `wire.StatusCode` number.
+        bits: END, ZIP, SEG and MORE.
+        arg: Method number, credit, or application code.
+        time: Milliseconds left (calls), handler time in microseconds (replies).
+        name: Method name, if sent.
+        metadata: Metadata, still packed.
+        payload: Encoded value; with SEG the first segment.
+        buffers: Further segments.
+        oversize: Declared body size of a frame whose body was too large and is
+            being skipped; 0 for all others.
+    """
+
+    def __init__(
+        self,
+        kind=0,
+        id=0,
+        *,
+        serializer=0,
+        reply=False,
+        oneway=False,
+        heartbeat=False,
+        status=0,
+        bits=0,
+        arg=0,
+        time=0,
+        name=b"",
+        metadata=b"",
+        payload=b"",
+        buffers=(),
+        oversize=0,
+    ):
+        self.kind = kind
+        self.id = id
+        self.serializer = serializer
+        self.reply = reply
+        self.oneway = oneway
+        self.heartbeat = heartbeat
+        self.status = status
+        self.bits = bits
+        self.arg = arg
+        self.time = time
+        self.name = name
+        self.metadata = metadata
+        self.payload = payload
+        self.buffers = list(buffers)
+        self.oversize = oversize
+
+    cdef list _fields(self):
+        return [
+            ("arg", self.arg), ("bits", self.bits), ("buffers", self.buffers),
+            ("heartbeat", self.heartbeat), ("id", self.id), ("kind", self.kind),
+            ("metadata", self.metadata), ("name", self.name), ("oneway", self.oneway),
+            ("oversize", self.oversize), ("payload", self.payload), ("reply", self.reply),
+            ("serializer", self.serializer), ("status", self.status), ("time", self.time),
+        ]
+
+    def __repr__(self):
+        """Tell the fields that are set."""
+        return f"Frame({', '.join([f'{k}={v!r}' for k, v in self._fields() if v])})"
+
+    def __eq__(self, other):
+        """Compare field by field."""
+        if not isinstance(other, Frame):
+            return NotImplemented
+        return self._fields() == (<Frame>other)._fields()
+
+    __hash__ = None
+
+
+def encode_frame(
+    kind,
+    id,
+    *,
+    serializer=0,
+    reply=False,
+    oneway=False,
+    heartbeat=False,
+    status=0,
+    bits=0,
+    arg=0,
+    time=0,
+    bytes name not None=b"",
+    bytes metadata not None=b"",
+    bytes payload not None=b"",
+    buffers=(),
+    header_size=0,
+):
+    """Return the bytes of one frame, with the shortest header that holds it.
+
+    Args:
+        kind: A `wire.Kind` number, 0 to 15.
+        id: Message id.
+        serializer: How *payload* is encoded, 0 to 31.
+        reply: The id is one of the receiver's.
+        oneway: No answer wanted.
+        heartbeat: Ping or pong.
+        status: How a call ended.
+        bits: END, ZIP and MORE; SEG is set by itself when there are buffers.
+        arg: Method number, credit, or application code.
+        time: Milliseconds left, or handler time in microseconds.
+        name: Method name.
+        metadata: Packed metadata.
+        payload: Encoded value.
+        buffers: Raw segments that follow the payload.
+        header_size: Least header size; what it adds is filled with zeros.
+
+    Raises:
+        ConfigError: A field does not fit its place in the header.
+    """
+    cdef uint8_t raw[HEADER_MAX]
+    if buffers:
+        bits |= BIT_SEG
+        payload = _pack_segments([payload, *buffers], len(name) + len(metadata))
+    cdef Py_ssize_t size = len(name) + len(metadata) + len(payload)
+    least = (
+        HEADER_FULL if name or metadata else HEADER_TIME if time else HEADER_ARG if arg
+        else HEADER_BASE
+    )
+    head = max(least, header_size)
+    if size > BODY_MAX:
+        raise ConfigError(f"body of {size} bytes is over {BODY_MAX}")
+    if head > HEADER_MAX or head & 3:
+        raise ConfigError(f"header size must be a multiple of 4 up to {HEADER_MAX}, got {head}")
+    if not (0 <= serializer < SERIALIZERS and 0 <= kind <= MASK_KIND):
+        raise ConfigError(f"serializer {serializer} or kind {kind} does not fit the header")
+    flags = serializer
+    flags |= (FLAG_REPLY if reply else 0) | (FLAG_ONEWAY if oneway else 0)
+    flags |= FLAG_HEARTBEAT if heartbeat else 0
+    _fits("status", status, 0xFF)
+    _fits("bits", bits, 0xFF)
+    _fits("id", id, 0xFFFFFFFFFFFFFFFF)
+    _fits("arg", arg, 0xFFFFFFFF)
+    _fits("time", time, 0xFFFFFFFF)
+    _fits("name size", len(name), 0xFFFF)
+    _fits("metadata size", len(metadata), 0xFFFF)
+    memset(raw, 0, HEADER_MAX)
+    pack_head(raw, head, flags, status, bits | kind, id, <uint32_t>size)
+    put32(raw + 20, arg)
+    put32(raw + 24, time)
+    put16(raw + 28, <uint16_t>len(name))
+    put16(raw + 30, <uint16_t>len(metadata))
+    return PyBytes_FromStringAndSize(<char*>raw, head) + name + metadata + payload
+
+
+cdef int _fits(str field, value, limit) except -1:
+    if not 0 <= value <= limit:
+        raise ConfigError(f"{field} {value} does not fit the header")
+    return 0
+
+
+cdef bytes _pack_segments(list segments, Py_ssize_t at):
+    cdef uint8_t word[4]
+    cdef bytearray out = bytearray()
+    for number in [len(segments)] + [len(segment) for segment in segments]:
+        _fits("segment size", number, 0xFFFFFFFF)
+        put32(word, number)
+        out += word[:4]
+    for segment in segments:
+        out += bytes(-(at + len(out)) % SEGMENT_ALIGN)
+        out += segment
+    return bytes(out)
+
+
+cdef list _split_segments(const uint8_t* body, Py_ssize_t end, Py_ssize_t at):
+    """Cut the part of *body* from *at* on into its segments."""
+    cdef Py_ssize_t pos, start, i
+    cdef uint32_t count, size
+    cdef const uint8_t* table
+    if end - at < 4:
+        raise FrameError("segment table is cut off", "segment table")
+    count = get32(body + at)
+    if not 1 <= count <= 1024:
+        raise FrameError(f"segment count {count} is not 1 to 1024", "segment table")
+    pos = at + 4 + 4 * <Py_ssize_t>count
+    if pos > end:
+        raise FrameError("segment table is cut off", "segment table")
+    table = body + at + 4
+    out = []
+    for i in range(count):
+        size = get32(table + 4 * i)
+        start = pos + (-pos) % SEGMENT_ALIGN if pos % SEGMENT_ALIGN == 0 else (
+            pos + SEGMENT_ALIGN - pos % SEGMENT_ALIGN)
+        if start > end or size > end - start:
+            raise FrameError(f"segment of {size} bytes runs past the body", "segment table")
+        while pos < start:
+            if body[pos]:
+                raise FrameError("bytes between segments are not zero", "segment table")
+            pos += 1
+        pos = start + size
+        out.append(PyBytes_FromStringAndSize(<const char*>body + start, size))
+    if pos != end:
+        raise FrameError(f"{end - pos} bytes left over after the last segment", "segment table")
+    return out
+
+
+cpdef str check_msgpack(bytes data, Py_ssize_t max_depth, Py_ssize_t max_items):
+    """Say which limit a msgpack payload breaks; "" if none.
+
+    Looks at container headers only, and takes no memory for what they claim.
+    Malformed input passes: the decoder will say what is wrong with it.
+
+    Args:
+        data: One encoded value.
+        max_depth: Deepest nesting, counting the outermost container as 1.
+        max_items: Most elements in all containers together; a map's keys and
+            values count one each.
+    """
+    cdef uint64_t left[DEPTH_ROOM]
+    cdef const uint8_t* p
+    cdef Py_ssize_t size, pos = 0, depth = 1, i
+    cdef uint64_t items = 0, count = 0
+    cdef uint8_t byte
+    cdef int broken = 0
+    if data is None:
+        raise TypeError("check_msgpack() takes bytes, not NoneType")
+    if not 0 < max_depth < DEPTH_ROOM:
+        raise ConfigError(f"max_depth must be 1 to {DEPTH_ROOM - 1}, got {max_depth}")
+    p = <const uint8_t*>PyBytes_AS_STRING(data)
+    size = PyBytes_GET_SIZE(data)
+    left[0] = 1
+    while depth:
+        if left[depth - 1] == 0:
+            depth -= 1
+            continue
+        left[depth - 1] -= 1
+        if pos >= size:
+            return ""
+        byte = p[pos]
+        pos += 1
+        if byte < 0x80 or byte >= 0xE0:
+            continue
+        if byte <= 0x9F:
+            count = byte & 15
+            if byte < 0x90:
+                count *= 2
+        elif byte <= 0xBF:
+            pos += byte & 31
+            continue
+        elif byte >= 0xDC:
+            # A header that is cut off claims nothing that could still follow.
+            if byte & 1:
+                if size - pos < 4:
+                    return ""
+                count = get32(p + pos)
+                pos += 4
+            else:
+                if size - pos < 2:
+                    return ""
+                count = get16(p + pos)
+                pos += 2
+            if byte >= 0xDE:
+                count *= 2
+        else:
+            pos += _leaf(p, pos, size, byte)
+            continue
+        items += count
+        if items > <uint64_t>max_items:
+            broken = 1
+            break
+        if depth > max_depth:
+            broken = 2
+            break
+        left[depth] = count
+        depth += 1
+    if broken == 1:
+        return f"more than {max_items} items"
+    if broken == 2:
+        return f"nested deeper than {max_depth}"
+    return ""
+
+
+cdef Py_ssize_t _leaf(const uint8_t* p, Py_ssize_t pos, Py_ssize_t size, uint8_t byte) noexcept nogil:
+    """Return how many bytes belong to a value of fixed or stated length."""
+    cdef Py_ssize_t width, extra = 0, n
+    if byte <= 0xC3:
+        return 0
+    if byte <= 0xC9 or byte >= 0xD9:
+        width = 1 << ((byte - 0xC4) % 3) if byte <= 0xC9 else 1 << (byte - 0xD9)
+        extra = 1 if 0xC7 <= byte <= 0xC9 else 0
+        if size - pos < width:
+            return size
+        if width == 1:
+            n = p[pos]
+        elif width == 2:
+            n = get16(p + pos)
+        else:
+            n = get32(p + pos)
+        return width + extra + n
+    if byte <= 0xCB:
+        return 4 if byte == 0xCA else 8
+    if byte <= 0xD3:
+        return 1 << ((byte - 0xCC) & 3)
+    return 1 + (1 << (byte - 0xD4))
+
+
+cdef class Splitter:
+    """Cut a byte stream into frames and call `_on_frame` for each."""
+
+    cdef int _setup(self, object max_body, object magic) except -1:
+        if not 0 < max_body <= BODY_MAX:
+            raise ConfigError(f"max_body must be 1 to {BODY_MAX}, got {max_body}")
+        if not 0 <= magic <= 0xFFFF:
+            raise ConfigError(f"magic must be 0 to 65535, got {magic}")
+        self.max_body = max_body
+        self.magic = magic
+        self._rest = bytearray()
+        return 0
+
+    cdef int _split(self, const uint8_t* data, Py_ssize_t size) except -1:
+        # The memory behind *data* is the caller's to hold.
+        cdef Py_ssize_t pos = 0, take
+        cdef bytes whole
+        if self._big is not None:
+            take = min(size, PyBytes_GET_SIZE(self._big) - self._big_at)
+            memcpy(PyBytes_AS_STRING(self._big) + self._big_at, data, take)
+            pos = take
+            self._filled(take)
+            if self._big is not None:
+                return 0
+        if self._halted or PyByteArray_GET_SIZE(self._rest):
+            if pos < size:
+                self._rest += data[pos:size]
+            if self._halted or PyByteArray_GET_SIZE(self._rest) < self._need:
+                return 0
+            whole = bytes(self._rest)
+            self._rest.clear()
+            size = PyBytes_GET_SIZE(whole)
+            pos = self._run(<const uint8_t*>PyBytes_AS_STRING(whole), size)
+            if pos < size:
+                self._rest += whole[pos:]
+            return 0
+        pos += self._run(data + pos, size - pos)
+        if pos < size:
+            self._rest += data[pos:size]
+        return 0
+
+    cdef int _filled(self, Py_ssize_t nbytes) except -1:
+        """Count bytes received straight into the large body."""
+        cdef bytes big = self._big, head = self._head
+        cdef Header fields
+        self._big_at += nbytes
+        if self._big_at < PyBytes_GET_SIZE(big):
+            return 0
+        self._big = None
+        self._head = None
+        _unpack(<const uint8_t*>PyBytes_AS_STRING(head), &fields)
+        self._deliver(&fields, <const uint8_t*>PyBytes_AS_STRING(big), big, 0)
+        return 0
+
+    cdef Py_ssize_t _run(self, const uint8_t* data, Py_ssize_t end) except -1:
+        """Deliver the whole frames of *data*; return how many bytes they took."""
+        cdef Py_ssize_t pos = 0, step, start, stop, at
+        cdef const uint8_t* p
+        cdef uint32_t size
+        cdef uint16_t head
+        cdef Header fields
+        while not self._halted:
+            if self._skip:
+                step = min(<Py_ssize_t>self._skip, end - pos)
+                pos += step
+                self._skip -= <uint32_t>step
+                if self._skip:
+                    break
+            if end - pos < HEADER_BASE:
+                if end - pos >= 2 and get16(data + pos) != self.magic:
+                    self._check(data + pos, end - pos, 0, 0)
+                self._need = HEADER_BASE if end - pos >= 2 else 2
+                break
+            p = data + pos
+            head = get16(p + 2)
+            size = get32(p + 16)
+            if (
+                get16(p) != self.magic
+                or p[4] != VERSION
+                or size > self.max_body
+                or head < HEADER_BASE
+                or head > HEADER_MAX
+                or head & 3
+            ):
+                self._check(p, end - pos, head, size)
+            if head > end - pos:
+                self._need = head
+                break
+            start = pos + head
+            if size > self.max_body:
+                self._skip = size
+                _unpack(p, &fields)
+                pos = start
+                self._deliver(&fields, p, None, size)
+                continue
+            if size > end - start:
+                if size >= BIG_BODY:
+                    self._head = PyBytes_FromStringAndSize(<const char*>p, head)
+                    self._big = PyBytes_FromStringAndSize(NULL, size)
+                    self._big_at = end - start
+                    memcpy(PyBytes_AS_STRING(self._big), data + start, end - start)
+                    pos = end
+                else:
+                    self._need = head + size
+                break
+            _unpack(p, &fields)
+            pos = start + size
+            self._deliver(&fields, data + start, None, 0)
+        return pos
+
+    cdef int _check(self, const uint8_t* p, Py_ssize_t left, uint16_t head, uint32_t size) except -1:
+        """Raise what is wrong with a header; a body that can be skipped is fine."""
+        cdef bytes seen = PyBytes_FromStringAndSize(<const char*>p, min(left, 64))
+        if get16(p) != self.magic:
+            raise FrameError(f"not a frame: it starts with {seen[:16]!r}", "magic", seen)
+        if head < HEADER_BASE or head > HEADER_MAX or head & 3:
+            raise FrameError(
+                f"header size {head} is not a multiple of 4 in 20..256", "header size", seen
+            )
+        if p[4] != VERSION:
+            raise FrameError(f"version {p[4]} is not {VERSION}", "version", seen)
+        if size > BODY_MAX or (size > self.max_body and size > SKIP_MAX):
+            raise FrameError(f"body of {size} bytes is over {self.max_body}", "body size", seen)
+        return 0
+
+    cdef int _deliver(
+        self, Header* head, const uint8_t* body, bytes owner, uint32_t oversize
+    ) except -1:
+        cdef uint32_t size = oversize if oversize else head.body
+        if <uint32_t>head.name + head.meta > size:
+            raise FrameError(
+                f"name of {head.name} and metadata of {head.meta} bytes are longer than the body",
+                "name and meta",
+            )
+        self._on_frame(head, body, owner, oversize)
+        return 0
+
+    cdef int _on_frame(
+        self, Header* head, const uint8_t* body, bytes owner, uint32_t oversize
+    ) except -1:
+        raise AssertionError
+
+
+cdef inline void _unpack(const uint8_t* p, Header* head) noexcept nogil:
+    """Read a header that is known to be whole."""
+    head.size = get16(p + 2)
+    head.flags = p[5]
+    head.status = p[6]
+    head.bits = p[7]
+    head.id = get64(p + 8)
+    head.body = get32(p + 16)
+    head.arg = get32(p + 20) if head.size >= HEADER_ARG else 0
+    head.time = get32(p + 24) if head.size >= HEADER_TIME else 0
+    head.name = get16(p + 28) if head.size >= HEADER_FULL else 0
+    head.meta = get16(p + 30) if head.size >= HEADER_FULL else 0
+
+
+cdef Frame make_frame(Header* head, const uint8_t* body, bytes owner, uint32_t oversize):
+    """Make the object for a frame that leaves this room."""
+    cdef Frame frame = Frame.__new__(Frame)
+    cdef Py_ssize_t start = <Py_ssize_t>head.name + head.meta
+    cdef list segments
+    frame.kind = head.bits & MASK_KIND
+    frame.id = head.id
+    frame.serializer = head.flags & MASK_SERIALIZER
+    frame.reply = bool(head.flags & FLAG_REPLY)
+    frame.oneway = bool(head.flags & FLAG_ONEWAY)
+    frame.heartbeat = bool(head.flags & FLAG_HEARTBEAT)
+    frame.status = head.status
+    frame.bits = head.bits & 0xF0
+    frame.arg = head.arg
+    frame.time = head.time
+    frame.oversize = oversize
+    frame.name = frame.metadata = frame.payload = b""
+    frame.buffers = []
+    if oversize:
+        return frame
+    frame.name = PyBytes_FromStringAndSize(<const char*>body, head.name)
+    frame.metadata = PyBytes_FromStringAndSize(<const char*>body + head.name, head.meta)
+    if head.bits & BIT_SEG:
+        segments = _split_segments(body, head.body, start)
+        frame.payload = segments.pop(0)
+        frame.buffers = segments
+    elif owner is not None and start == 0:
+        frame.payload = owner
+    else:
+        frame.payload = PyBytes_FromStringAndSize(<const char*>body + start, head.body - start)
+    return frame
+
+
+@cython.final
+cdef class FrameDecoder(Splitter):
+    """Turn bytes, cut anywhere, into frames.
+
+    Args:
+        max_body: Longest body that is taken in; longer ones are skipped and
+            told by `Frame.oversize`, very long ones refused.
+        magic: The two bytes every frame must begin with.
+    """
+
+    cdef list _frames
+    cdef object _error
+
+    def __init__(self, max_body=DEFAULT_BODY, magic=MAGIC):
+        self._setup(max_body, magic)
+        self._frames = []
+        self._error = None
+
+    def feed(self, data):
+        """Take the next bytes and return the frames that they complete.
+
+        Raises:
+            FrameError: The stream is not frames. Frames before the bad one are
+                returned first, the error is raised by the next call; from then
+                on by every call.
+        """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"feed() takes bytes, not {type(data).__name__}")
+        if self._error is not None:
+            raise self._error
+        cdef bytes held = bytes(data)
+        try:
+            self._split(<const uint8_t*>PyBytes_AS_STRING(held), PyBytes_GET_SIZE(held))
+        except FrameError as exc:
+            self._error = exc
+            self._halted = True
+            if not self._frames:
+                raise
+        frames, self._frames = self._frames, []
+        return frames
+
+    @property
+    def waiting(self):
+        """Whether part of a frame has come and the rest has not."""
+        return bool(self._rest or self._big is not None or self._skip)
+
+    cdef int _on_frame(
+        self, Header* head, const uint8_t* body, bytes owner, uint32_t oversize
+    ) except -1:
+        self._frames.append(make_frame(head, body, owner, oversize))
+        return 0
+
+
+@cython.final
+cdef class CallTable:
+    """Open calls of one connection, by id.
+
+    Ids rise from *first* by one and are never used again, so a late reply can't
+    wake the wrong caller. Use from one thread only.
+
+    Args:
+        first: The first id.
+    """
+
+    # Open addressing, at most half full, ids hash to themselves: they come in
+    # order, so a call nearly always sits in its home slot.
+    def __init__(self, first=1):
+        if not 1 <= first <= ID_MAX:
+            raise ConfigError(f"first id must be 1 to {ID_MAX}, got {first}")
+        if self._used:
+            raise ConfigError("a call table in use can't start again")
+        self.next_id = first
+        self.soonest = 0.0
+
+    def __dealloc__(self):
+        PyMem_Free(self._entries)
+
+    def __len__(self):
+        """Return how many calls are open."""
+        return self._used
+
+    cdef int _grow(self) except -1:
+        cdef Py_ssize_t size = (self._mask + 1) * 2 if self._entries != NULL else 8
+        cdef Entry* fresh = <Entry*>PyMem_Malloc(size * sizeof(Entry))
+        cdef Entry* old = self._entries
+        cdef Py_ssize_t i, j, mask = size - 1
+        if fresh == NULL:
+            raise MemoryError
+        memset(fresh, 0, size * sizeof(Entry))
+        cdef list waiters = [None] * size
+        cdef list decoders = [None] * size
+        cdef list names = [None] * size
+        if old != NULL:
+            for i in range(self._mask + 1):
+                if old[i].id:
+                    j = <Py_ssize_t>(old[i].id & <uint64_t>mask)
+                    while fresh[j].id:
+                        j = (j + 1) & mask
+                    fresh[j] = old[i]
+                    waiters[j] = self._waiters[i]
+                    decoders[j] = self._decoders[i]
+                    names[j] = self._names[i]
+        self._entries = fresh
+        self._mask = mask
+        self._waiters = waiters
+        self._decoders = decoders
+        self._names = names
+        PyMem_Free(old)
+        return 0
+
+    cdef uint64_t _enter(
+        self, object waiter, object decode, object name, double started, double deadline
+    ) except 0:
+        cdef uint64_t id = self.next_id
+        cdef Py_ssize_t i
+        if id >= ID_MAX:
+            raise ProtocolError("the ids of this connection are used up")
+        if self._entries == NULL or self._used * 2 > self._mask:
+            self._grow()
+        self.next_id = id + 1
+        i = <Py_ssize_t>(id & <uint64_t>self._mask)
+        while self._entries[i].id:
+            i = (i + 1) & self._mask
+        self._entries[i].id = id
+        self._entries[i].started = started
+        self._entries[i].deadline = deadline
+        self._waiters[i] = waiter
+        self._decoders[i] = decode
+        self._names[i] = name
+        self._used += 1
+        if deadline != 0.0 and (self.soonest == 0.0 or deadline < self.soonest):
+            self.soonest = deadline
+        return id
+
+    cdef Py_ssize_t _find(self, uint64_t id) noexcept:
+        cdef Py_ssize_t i
+        if self._used == 0 or id == 0:
+            return -1
+        i = <Py_ssize_t>(id & <uint64_t>self._mask)
+        while self._entries[i].id:
+            if self._entries[i].id == id:
+                return i
+            i = (i + 1) & self._mask
+        return -1
+
+    cdef tuple _slot(self, Py_ssize_t i):
+        return (
+            self._waiters[i], self._decoders[i], self._names[i],
+            self._entries[i].started, self._entries[i].deadline,
+        )
+
+    cdef int _drop(self, Py_ssize_t i) except -1:
+        """Free slot *i*; entries that had to move on past it move back."""
+        cdef Py_ssize_t j = i, home
+        self._used -= 1
+        while True:
+            j = (j + 1) & self._mask
+            if self._entries[j].id == 0:
+                break
+            home = <Py_ssize_t>(self._entries[j].id & <uint64_t>self._mask)
+            if (i < home <= j) if i <= j else (home > i or home <= j):
+                continue
+            self._entries[i] = self._entries[j]
+            self._waiters[i] = self._waiters[j]
+            self._decoders[i] = self._decoders[j]
+            self._names[i] = self._names[j]
+            i = j
+        self._entries[i].id = 0
+        self._waiters[i] = None
+        self._decoders[i] = None
+        self._names[i] = None
+        return 0
+
+    def open(self, waiter, decode=None, name="", started=0.0, deadline=0.0):
+        """Enter a call and return its id.
+
+        Args:
+            waiter: Future that gets the result.
+            decode: Decoder of the result, None for the connection's own.
+            name: Method, for messages.
+            started: When the caller began, on the caller's clock.
+            deadline: When `expire` gives the call back, 0 for never.
+        """
+        return self._enter(waiter, decode, name, started, deadline)
+
+    def take(self, id):
+        """Remove the call *id* and return what `open` was given.
+
+        Returns None when no such call is open. That is ordinary, not an error:
+        the caller may have given up before the reply came.
+        """
+        cdef Py_ssize_t i
+        if not 0 < id <= ID_MAX:
+            return None
+        i = self._find(id)
+        if i < 0:
+            return None
+        slot = self._slot(i)
+        self._drop(i)
+        return slot
+
+    cdef list _remove(self, list ids):
+        cdef list out = []
+        cdef Py_ssize_t i
+        ids.sort()
+        for id in ids:
+            i = self._find(id)
+            out.append((id, self._slot(i)))
+            self._drop(i)
+        return out
+
+    def expire(self, now):
+        """Remove and return the calls whose deadline is not after *now*."""
+        cdef double moment = now, deadline
+        cdef list ids = []
+        cdef Py_ssize_t i
+        if self.soonest == 0.0 or moment < self.soonest:
+            return []
+        self.soonest = 0.0
+        for i in range(self._mask + 1):
+            if self._entries[i].id:
+                deadline = self._entries[i].deadline
+                if deadline == 0.0:
+                    continue
+                if deadline <= moment:
+                    ids.append(self._entries[i].id)
+                elif self.soonest == 0.0 or deadline < self.soonest:
+                    self.soonest = deadline
+        return self._remove(ids)
+
+    def abandoned(self):
+        """Remove the calls whose waiter is done already, and return their ids."""
+        cdef list ids = []
+        cdef Py_ssize_t i
+        if self._used == 0:
+            return ids
+        for i in range(self._mask + 1):
+            if self._entries[i].id and self._waiters[i].done():
+                ids.append(self._entries[i].id)
+        self._remove(ids)
+        return ids
+
+    def drain(self, above=0):
+        """Remove and return the calls with an id over *above*, oldest first."""
+        cdef list ids = []
+        cdef Py_ssize_t i
+        if self._used:
+            for i in range(self._mask + 1):
+                if self._entries[i].id and self._entries[i].id > above:
+                    ids.append(self._entries[i].id)
+        gone = self._remove(ids)
+        if self._used == 0:
+            self.soonest = 0.0
+        return gone

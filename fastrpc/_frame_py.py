@@ -1,0 +1,608 @@
+"""Turn bytes into frames and frames into bytes: the pure twin.
+
+`_frame.pyx` is the same in Cython; this file is the plain one, the owner of the
+docstrings, and the specification of both. What a connection does with its
+frames is in `_lane_py.py`.
+
+Rules of the room:
+  * a length from the peer is compared with its limit before memory is taken;
+  * payloads are owned bytes, never views of a buffer;
+  * a change here without the same change in `_frame.pyx` does not merge.
+
+Size: may grow to the budget of its twin (900), for it mirrors that file.
+"""
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, Final, final
+
+from fastrpc.errors import ConfigError, FrameError, ProtocolError
+from fastrpc.wire import (
+    BIG_BODY,
+    BIT_SEG,
+    BODY_MAX,
+    DEFAULT_BODY,
+    FLAG_HEARTBEAT,
+    FLAG_ONEWAY,
+    FLAG_REPLY,
+    HEADER_ARG,
+    HEADER_BASE,
+    HEADER_FULL,
+    HEADER_MAX,
+    HEADER_TIME,
+    ID_MAX,
+    MAGIC,
+    MASK_KIND,
+    MASK_SERIALIZER,
+    SEGMENT_ALIGN,
+    SERIALIZERS,
+    SKIP_MAX,
+    VERSION,
+)
+
+__all__ = ["CallTable", "Frame", "FrameDecoder", "Splitter", "check_msgpack", "encode_frame"]
+
+HEAD: Final = struct.Struct(">HHBBBBQL")
+HEAD_FULL: Final = struct.Struct(">HHBBBBQLLLHH")
+_U32: Final = struct.Struct(">L")
+
+Slot = tuple[Any, Callable[[bytes], Any] | None, str, float, float]
+
+# Bytes that don't start a msgpack container; deleting them counts those that may.
+_NO_CONTAINER: Final = bytes(b for b in range(256) if not (0x80 <= b <= 0x9F or 0xDC <= b <= 0xDF))
+
+
+@final
+class Frame:
+    """One frame, its fields in words.
+
+    Attributes:
+        kind: What it is, a `wire.Kind` number.
+        id: Message id.
+        serializer: How the payload is encoded, a `wire.Serializer` number.
+        reply: The id is one of the receiver's.
+        oneway: Nobody waits for an answer.
+        heartbeat: A ping, or with `reply` a pong.
+        status: How a call ended, a `wire.StatusCode` number.
+        bits: END, ZIP, SEG and MORE.
+        arg: Method number, credit, or application code.
+        time: Milliseconds left (calls), handler time in microseconds (replies).
+        name: Method name, if sent.
+        metadata: Metadata, still packed.
+        payload: Encoded value; with SEG the first segment.
+        buffers: Further segments.
+        oversize: Declared body size of a frame whose body was too large and is
+            being skipped; 0 for all others.
+    """
+
+    __slots__ = (
+        "arg",
+        "bits",
+        "buffers",
+        "heartbeat",
+        "id",
+        "kind",
+        "metadata",
+        "name",
+        "oneway",
+        "oversize",
+        "payload",
+        "reply",
+        "serializer",
+        "status",
+        "time",
+    )
+
+    def __init__(
+        self,
+        kind: int = 0,
+        id: int = 0,
+        *,
+        serializer: int = 0,
+        reply: bool = False,
+        oneway: bool = False,
+        heartbeat: bool = False,
+        status: int = 0,
+        bits: int = 0,
+        arg: int = 0,
+        time: int = 0,
+        name: bytes = b"",
+        metadata: bytes = b"",
+        payload: bytes = b"",
+        buffers: Sequence[bytes] = (),
+        oversize: int = 0,
+    ) -> None:
+        self.kind = kind
+        self.id = id
+        self.serializer = serializer
+        self.reply = reply
+        self.oneway = oneway
+        self.heartbeat = heartbeat
+        self.status = status
+        self.bits = bits
+        self.arg = arg
+        self.time = time
+        self.name = name
+        self.metadata = metadata
+        self.payload = payload
+        self.buffers = list(buffers)
+        self.oversize = oversize
+
+    def __repr__(self) -> str:
+        """Tell the fields that are set."""
+        told = {slot: getattr(self, slot) for slot in self.__slots__}
+        return f"Frame({', '.join(f'{k}={v!r}' for k, v in told.items() if v)})"
+
+    def __eq__(self, other: object) -> bool:
+        """Compare field by field."""
+        if not isinstance(other, Frame):
+            return NotImplemented
+        return all(getattr(self, slot) == getattr(other, slot) for slot in self.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]  # frames compare by value and can change
+
+
+def encode_frame(
+    kind: int,
+    id: int,
+    *,
+    serializer: int = 0,
+    reply: bool = False,
+    oneway: bool = False,
+    heartbeat: bool = False,
+    status: int = 0,
+    bits: int = 0,
+    arg: int = 0,
+    time: int = 0,
+    name: bytes = b"",
+    metadata: bytes = b"",
+    payload: bytes = b"",
+    buffers: Sequence[bytes] = (),
+    header_size: int = 0,
+) -> bytes:
+    """Return the bytes of one frame, with the shortest header that holds it.
+
+    Args:
+        kind: A `wire.Kind` number, 0 to 15.
+        id: Message id.
+        serializer: How *payload* is encoded, 0 to 31.
+        reply: The id is one of the receiver's.
+        oneway: No answer wanted.
+        heartbeat: Ping or pong.
+        status: How a call ended.
+        bits: END, ZIP and MORE; SEG is set by itself when there are buffers.
+        arg: Method number, credit, or application code.
+        time: Milliseconds left, or handler time in microseconds.
+        name: Method name.
+        metadata: Packed metadata.
+        payload: Encoded value.
+        buffers: Raw segments that follow the payload.
+        header_size: Least header size; what it adds is filled with zeros.
+
+    Raises:
+        ConfigError: A field does not fit its place in the header.
+    """
+    if buffers:
+        bits |= BIT_SEG
+        payload = _pack_segments([payload, *buffers], len(name) + len(metadata))
+    size = len(name) + len(metadata) + len(payload)
+    least = (
+        HEADER_FULL
+        if name or metadata
+        else HEADER_TIME
+        if time
+        else HEADER_ARG
+        if arg
+        else HEADER_BASE
+    )
+    head = max(least, header_size)
+    if size > BODY_MAX:
+        raise ConfigError(f"body of {size} bytes is over {BODY_MAX}")
+    if head > HEADER_MAX or head & 3:
+        raise ConfigError(f"header size must be a multiple of 4 up to {HEADER_MAX}, got {head}")
+    if not (0 <= serializer < SERIALIZERS and 0 <= kind <= MASK_KIND):
+        raise ConfigError(f"serializer {serializer} or kind {kind} does not fit the header")
+    flags = serializer
+    flags |= (FLAG_REPLY if reply else 0) | (FLAG_ONEWAY if oneway else 0)
+    flags |= FLAG_HEARTBEAT if heartbeat else 0
+    try:
+        full = HEAD_FULL.pack(
+            MAGIC, head, VERSION, flags, status, bits | kind, id, size, arg, time,
+            len(name), len(metadata),
+        )  # fmt: skip
+    except struct.error as exc:
+        raise ConfigError(f"a field does not fit the header: {exc}") from None
+    return b"".join((full[:head].ljust(head, b"\0"), name, metadata, payload))
+
+
+def _pack_segments(segments: Sequence[bytes], at: int) -> bytes:
+    sizes = [len(segment) for segment in segments]
+    out = bytearray(struct.pack(f">{len(sizes) + 1}L", len(sizes), *sizes))
+    for segment in segments:
+        out += bytes(-(at + len(out)) % SEGMENT_ALIGN)
+        out += segment
+    return bytes(out)
+
+
+def _split_segments(body: bytes, at: int) -> list[bytes]:
+    """Cut the part of *body* from *at* on into its segments."""
+    end = len(body)
+    if end - at < 4:
+        raise FrameError("segment table is cut off", "segment table")
+    (count,) = _U32.unpack_from(body, at)
+    if not 1 <= count <= 1024:
+        raise FrameError(f"segment count {count} is not 1 to 1024", "segment table")
+    pos = at + 4 + 4 * count
+    if pos > end:
+        raise FrameError("segment table is cut off", "segment table")
+    out = []
+    for size in struct.unpack_from(f">{count}L", body, at + 4):
+        start = pos + -pos % SEGMENT_ALIGN
+        if start > end or size > end - start:
+            raise FrameError(f"segment of {size} bytes runs past the body", "segment table")
+        if any(body[pos:start]):
+            raise FrameError("bytes between segments are not zero", "segment table")
+        pos = start + size
+        out.append(body[start:pos])
+    if pos != end:
+        raise FrameError(f"{end - pos} bytes left over after the last segment", "segment table")
+    return out
+
+
+def check_msgpack(data: bytes, max_depth: int, max_items: int) -> str:
+    """Say which limit a msgpack payload breaks; "" if none.
+
+    Looks at container headers only, and takes no memory for what they claim.
+    Malformed input passes: the decoder will say what is wrong with it.
+
+    Args:
+        data: One encoded value.
+        max_depth: Deepest nesting, counting the outermost container as 1.
+        max_items: Most elements in all containers together; a map's keys and
+            values count one each.
+    """
+    size = len(data)
+    if size <= max_items and len(data.translate(None, _NO_CONTAINER)) <= max_depth:
+        return ""
+    left = [1]  # how many values each open container still waits for
+    pos = items = 0
+    while left:
+        if left[-1] == 0:
+            left.pop()
+            continue
+        left[-1] -= 1
+        if pos >= size:
+            return ""
+        byte = data[pos]
+        pos += 1
+        if 0x80 <= byte <= 0x9F:
+            count = (byte & 15) * (2 if byte < 0x90 else 1)
+        elif byte >= 0xDC and byte <= 0xDF:
+            width = 4 if byte & 1 else 2
+            count = int.from_bytes(data[pos : pos + width], "big") * (2 if byte >= 0xDE else 1)
+            pos += width
+        else:
+            if byte in _VARIABLE:
+                width, extra = _VARIABLE[byte]
+                pos += width + extra + int.from_bytes(data[pos : pos + width], "big")
+            elif 0xA0 <= byte <= 0xBF:
+                pos += byte & 31
+            else:
+                pos += _FIXED.get(byte, 0)
+            continue
+        items += count
+        if items > max_items:
+            return f"more than {max_items} items"
+        if len(left) > max_depth:
+            return f"nested deeper than {max_depth}"
+        left.append(count)
+    return ""
+
+
+# Bytes after the marker: fixed ones, and (width of the length, bytes beside it).
+_FIXED: Final = {
+    0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8,
+    0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17,
+}  # fmt: skip
+_VARIABLE: Final = {
+    0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), 0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1),
+    0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0),
+}  # fmt: skip
+
+
+class Splitter:
+    """Cut a byte stream into frames and call `_on_frame` for each."""
+
+    __slots__ = (
+        "_big",
+        "_big_at",
+        "_halted",
+        "_head",
+        "_need",
+        "_rest",
+        "_skip",
+        "magic",
+        "max_body",
+    )
+
+    def __init__(self, max_body: int, magic: int) -> None:
+        if not 0 < max_body <= BODY_MAX:
+            raise ConfigError(f"max_body must be 1 to {BODY_MAX}, got {max_body}")
+        if not 0 <= magic <= 0xFFFF:
+            raise ConfigError(f"magic must be 0 to 65535, got {magic}")
+        self.max_body = max_body
+        self.magic = magic
+        self._rest = bytearray()  # the start of a frame that is not whole yet
+        self._need = 0  # how long _rest must be before looking again is worth it
+        self._head = b""  # header of the frame whose body goes into _big
+        self._big: bytearray | None = None
+        self._big_at = 0
+        self._skip = 0  # bytes of a too large body still to be dropped
+        self._halted = False  # keep what comes, deliver nothing
+
+    def _split(self, data: bytes) -> None:
+        if self._big is not None:
+            take = min(len(data), len(self._big) - self._big_at)
+            self._big[self._big_at : self._big_at + take] = data[:take]
+            data = data[take:]
+            self._filled(take)
+            if self._big is not None:
+                return
+        if self._rest or self._halted:
+            self._rest += data
+            if self._halted or len(self._rest) < self._need:
+                return
+            data = bytes(self._rest)
+            self._rest.clear()
+        pos = self._run(data)
+        if pos < len(data):
+            self._rest += data[pos:]
+
+    def _filled(self, nbytes: int) -> None:
+        """Count bytes received straight into the large body."""
+        big = self._big
+        self._big_at += nbytes
+        if big is None or self._big_at < len(big):
+            return
+        self._big = None
+        self._deliver(self._head, 0, bytes(big), 0, len(big))
+
+    def _run(self, data: bytes) -> int:
+        """Deliver the whole frames of *data*; return how many bytes they took."""
+        pos, end = 0, len(data)
+        while not self._halted:
+            if self._skip:
+                step = min(self._skip, end - pos)
+                pos += step
+                self._skip -= step
+                if self._skip:
+                    break
+            if end - pos < HEADER_BASE:
+                if end - pos >= 2 and data[pos] << 8 | data[pos + 1] != self.magic:
+                    self._check(data, pos, 0, 0, 0)  # no need to wait for strangers
+                self._need = HEADER_BASE if end - pos >= 2 else 2
+                break
+            magic, head, version, _, _, _, _, size = HEAD.unpack_from(data, pos)
+            if magic != self.magic or version != VERSION or size > self.max_body:
+                self._check(data, pos, version, head, size)
+            elif not HEADER_BASE <= head <= HEADER_MAX or head & 3:
+                self._check(data, pos, version, head, size)
+            start = pos + head
+            if start > end:
+                self._need = head
+                break
+            if size > self.max_body:
+                self._skip = size
+                self._deliver(data, pos, b"", 0, 0, size)
+                pos = start
+                continue
+            stop = start + size
+            if stop > end:
+                if size >= BIG_BODY:
+                    self._head = data[pos:start]
+                    self._big = bytearray(size)
+                    self._big_at = end - start
+                    self._big[: end - start] = data[start:end]
+                    pos = end
+                else:
+                    self._need = head + size
+                break
+            at, pos = pos, stop
+            self._deliver(data, at, data, start, stop)
+        return pos
+
+    def _check(self, data: bytes, pos: int, version: int, head: int, size: int) -> None:
+        """Raise what is wrong with a header; a body that can be skipped is fine."""
+        seen = bytes(data[pos : pos + 64])
+        if seen[:2] != self.magic.to_bytes(2, "big"):
+            raise FrameError(f"not a frame: it starts with {seen[:16]!r}", "magic", seen)
+        if not HEADER_BASE <= head <= HEADER_MAX or head & 3:
+            raise FrameError(
+                f"header size {head} is not a multiple of 4 in 20..256", "header size", seen
+            )
+        if version != VERSION:
+            raise FrameError(f"version {version} is not {VERSION}", "version", seen)
+        if size > BODY_MAX or (size > self.max_body and size > SKIP_MAX):
+            raise FrameError(f"body of {size} bytes is over {self.max_body}", "body size", seen)
+
+    def _deliver(
+        self, head: bytes, at: int, data: bytes, start: int, stop: int, oversize: int = 0
+    ) -> None:
+        _, hsize, _, flags, status, bits, id, _ = HEAD.unpack_from(head, at)
+        arg = time = name = meta = 0
+        if hsize > HEADER_BASE:
+            arg, time, name, meta = struct.unpack(
+                ">LLHH", head[at + HEADER_BASE : at + min(hsize, HEADER_FULL)].ljust(12, b"\0")
+            )
+            if name + meta > (oversize or stop - start):
+                raise FrameError(
+                    f"name of {name} and metadata of {meta} bytes are longer than the body",
+                    "name and meta",
+                )
+        self._on_frame(flags, status, bits, id, arg, time, name, meta, data, start, stop, oversize)
+
+    def _on_frame(
+        self, flags: int, status: int, bits: int, id: int, arg: int, time: int,
+        name: int, meta: int, data: bytes, start: int, stop: int, oversize: int,
+    ) -> None:  # fmt: skip
+        raise AssertionError
+
+
+def make_frame(
+    flags: int, status: int, bits: int, id: int, arg: int, time: int,
+    name: int, meta: int, data: bytes, start: int, stop: int, oversize: int,
+) -> Frame:  # fmt: skip
+    """Make the object for a frame that leaves this room."""
+    if oversize:
+        named = metadata = payload = b""
+        buffers: list[bytes] = []
+    else:
+        named = data[start : start + name]
+        metadata = data[start + name : start + name + meta]
+        if bits & BIT_SEG:
+            payload, *buffers = _split_segments(data[start:stop], name + meta)
+        else:
+            payload, buffers = data[start + name + meta : stop], []
+    return Frame(
+        bits & MASK_KIND, id, serializer=flags & MASK_SERIALIZER, reply=bool(flags & FLAG_REPLY),
+        oneway=bool(flags & FLAG_ONEWAY), heartbeat=bool(flags & FLAG_HEARTBEAT), status=status,
+        bits=bits & ~MASK_KIND, arg=arg, time=time, name=named, metadata=metadata, payload=payload,
+        buffers=buffers, oversize=oversize,
+    )  # fmt: skip
+
+
+@final
+class FrameDecoder(Splitter):
+    """Turn bytes, cut anywhere, into frames.
+
+    Args:
+        max_body: Longest body that is taken in; longer ones are skipped and
+            told by `Frame.oversize`, very long ones refused.
+        magic: The two bytes every frame must begin with.
+    """
+
+    __slots__ = ("_error", "_frames")
+
+    def __init__(self, max_body: int = DEFAULT_BODY, magic: int = MAGIC) -> None:
+        super().__init__(max_body, magic)
+        self._frames: list[Frame] = []
+        self._error: FrameError | None = None
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Take the next bytes and return the frames that they complete.
+
+        Raises:
+            FrameError: The stream is not frames. Frames before the bad one are
+                returned first, the error is raised by the next call; from then
+                on by every call.
+        """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"feed() takes bytes, not {type(data).__name__}")
+        if self._error is not None:
+            raise self._error
+        try:
+            self._split(bytes(data))
+        except FrameError as exc:
+            self._error = exc
+            self._halted = True
+            if not self._frames:
+                raise
+        frames, self._frames = self._frames, []
+        return frames
+
+    @property
+    def waiting(self) -> bool:
+        """Whether part of a frame has come and the rest has not."""
+        return bool(self._rest or self._big is not None or self._skip)
+
+    def _on_frame(self, *fields: Any) -> None:
+        self._frames.append(make_frame(*fields))
+
+
+@final
+class CallTable:
+    """Open calls of one connection, by id.
+
+    Ids rise from *first* by one and are never used again, so a late reply can't
+    wake the wrong caller. Use from one thread only.
+
+    Args:
+        first: The first id.
+    """
+
+    __slots__ = ("_open", "next_id", "soonest")
+
+    def __init__(self, first: int = 1) -> None:
+        if not 1 <= first <= ID_MAX:
+            raise ConfigError(f"first id must be 1 to {ID_MAX}, got {first}")
+        self._open: dict[int, Slot] = {}
+        self.next_id = first
+        self.soonest = 0.0
+
+    def __len__(self) -> int:
+        """Return how many calls are open."""
+        return len(self._open)
+
+    def open(
+        self,
+        waiter: Any,
+        decode: Callable[[bytes], Any] | None = None,
+        name: str = "",
+        started: float = 0.0,
+        deadline: float = 0.0,
+    ) -> int:
+        """Enter a call and return its id.
+
+        Args:
+            waiter: Future that gets the result.
+            decode: Decoder of the result, None for the connection's own.
+            name: Method, for messages.
+            started: When the caller began, on the caller's clock.
+            deadline: When `expire` gives the call back, 0 for never.
+        """
+        id = self.next_id
+        if id >= ID_MAX:
+            raise ProtocolError("the ids of this connection are used up")
+        self.next_id = id + 1
+        self._open[id] = (waiter, decode, name, started, deadline)
+        if deadline and (deadline < self.soonest or not self.soonest):
+            self.soonest = deadline
+        return id
+
+    def take(self, id: int) -> Slot | None:
+        """Remove the call *id* and return what `open` was given.
+
+        Returns None when no such call is open. That is ordinary, not an error:
+        the caller may have given up before the reply came.
+        """
+        return self._open.pop(id, None)
+
+    def expire(self, now: float) -> list[tuple[int, Slot]]:
+        """Remove and return the calls whose deadline is not after *now*."""
+        if not self.soonest or now < self.soonest:
+            return []
+        late = [(id, slot) for id, slot in self._open.items() if 0.0 < slot[4] <= now]
+        for id, _ in late:
+            del self._open[id]
+        self.soonest = min((slot[4] for slot in self._open.values() if slot[4]), default=0.0)
+        late.sort(key=lambda entry: entry[0])
+        return late
+
+    def abandoned(self) -> list[int]:
+        """Remove the calls whose waiter is done already, and return their ids."""
+        gone = sorted(id for id, slot in self._open.items() if slot[0].done())
+        for id in gone:
+            del self._open[id]
+        return gone
+
+    def drain(self, above: int = 0) -> list[tuple[int, Slot]]:
+        """Remove and return the calls with an id over *above*, oldest first."""
+        gone = sorted(
+            (entry for entry in self._open.items() if entry[0] > above),
+            key=lambda entry: entry[0],
+        )
+        for id, _ in gone:
+            del self._open[id]
+        if not self._open:
+            self.soonest = 0.0
+        return gone

@@ -1,0 +1,847 @@
+# cython: language_level=3
+"""Answer and match calls between the bytes and the loop: the compiled lane.
+
+`_lane_py.py` is the same in plain Python and says why things are as they are;
+here stand only the reasons that are C's own.
+
+Rules of the room:
+  * C memory belongs to a class that frees it in `__dealloc__`;
+  * what the garbage collector has to see (waiters, handlers) is in Python lists;
+  * header fields are copied out before Python code may run;
+  * a change here without the same change in `_lane_py.py` does not merge.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from cpython.buffer cimport PyBUF_WRITE
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from fastrpc._frame cimport (
+    CallTable, Header, Splitter, check_msgpack, make_frame, pack_head, put16, put32,
+)
+from fastrpc.errors import CodecError, ConfigError, ProtocolError, TooLarge
+
+from fastrpc._frame import encode_frame
+
+__all__ = ["BoundCall", "Caller", "Lane", "LoopShare", "Method", "drive"]
+
+cdef enum:
+    FLAG_REPLY = 0x80
+    FLAG_ONEWAY = 0x40
+    FLAG_HEARTBEAT = 0x20
+    MASK_SERIALIZER = 0x1F
+    MASK_KIND = 0x0F
+    HEADER_BASE = 20
+    HEADER_ARG = 24
+    HEADER_TIME = 28
+    HEADER_FULL = 32
+    SERIALIZERS = 32
+    BIG_BODY = 32768
+    BASELINE_BODY = 1048576
+    BASELINE_CALLS = 128
+    MAGIC = 0xFA57
+    SCRATCH_SIZE = 262144
+    OUT_HIGH = 65536
+    OUT_KEPT = 512  # an idle connection keeps no larger out buffer than this
+    DEPTH_FREE = 64
+    MODE_SYNC = 0
+    MODE_INLINE = 1
+    RAW = 0
+    MSGPACK = 1
+    KIND_CALL = 0
+    KIND_OPEN = 2
+
+cdef uint64_t ID_MAX = 9223372036854775807
+cdef uint32_t U32_MAX = 4294967295
+
+
+def constants():
+    """Return the C copies of the numbers in `wire`, by name."""
+    return {
+        "FLAG_REPLY": FLAG_REPLY, "FLAG_ONEWAY": FLAG_ONEWAY, "FLAG_HEARTBEAT": FLAG_HEARTBEAT,
+        "MASK_SERIALIZER": MASK_SERIALIZER, "MASK_KIND": MASK_KIND, "HEADER_BASE": HEADER_BASE,
+        "HEADER_ARG": HEADER_ARG, "HEADER_TIME": HEADER_TIME, "HEADER_FULL": HEADER_FULL,
+        "SERIALIZERS": SERIALIZERS, "BIG_BODY": BIG_BODY, "BASELINE_BODY": BASELINE_BODY,
+        "BASELINE_CALLS": BASELINE_CALLS, "MAGIC": MAGIC, "ID_MAX": ID_MAX,
+    }
+
+
+@cython.final
+cdef class LoopShare:
+    """What all lanes of one event loop have in common.
+
+    Args:
+        create_future: Makes a waiter.
+        call_soon: Runs a callable in the loop's next turn.
+        clock: Returns seconds, monotonic.
+        running_loop: Returns the loop that runs in this thread.
+        loop: The loop that the lanes belong to.
+    """
+
+    cdef readonly object call_soon, clock, create_future, loop, running_loop, view
+    cdef uint8_t* _scratch
+    cdef bint _busy  # a lane reads from the scratch: nobody may write there
+
+    def __cinit__(self):
+        self._scratch = <uint8_t*>PyMem_Malloc(SCRATCH_SIZE)
+        if self._scratch == NULL:
+            raise MemoryError
+
+    def __init__(self, create_future, call_soon, clock, running_loop, loop):
+        self.create_future = create_future
+        self.call_soon = call_soon
+        self.clock = clock
+        self.running_loop = running_loop
+        self.loop = loop
+        self.view = PyMemoryView_FromMemory(<char*>self._scratch, SCRATCH_SIZE, PyBUF_WRITE)
+
+    def __dealloc__(self):
+        PyMem_Free(self._scratch)
+
+
+@cython.final
+cdef class Method:
+    """What a lane needs to know to answer calls of one method.
+
+    Args:
+        name: Full name, as bytes.
+        mode: How the handler runs, a `call.Mode` number; 0 and 1 run in the lane.
+        handler: The callable.
+        decoders: Per serializer number, bytes to positional arguments, or None.
+        info: Whatever the owner wants to find again.
+    """
+
+    cdef readonly bytes name
+    cdef readonly int mode
+    cdef readonly object handler
+    cdef readonly list decoders
+    cdef readonly object info
+    cdef public uint64_t calls, errors
+
+    def __init__(self, bytes name not None, mode, handler, decoders, info=None):
+        if len(decoders) != SERIALIZERS:
+            raise ConfigError(f"decoders must have {SERIALIZERS} places, got {len(decoders)}")
+        self.name = name
+        self.mode = mode
+        self.handler = handler
+        self.decoders = list(decoders)
+        self.info = info
+        self.calls = 0
+        self.errors = 0
+
+
+@cython.final
+cdef class Lane(Splitter):
+    """Bytes in, calls answered and matched, bytes out: one connection's lane.
+
+    The owner wires it (`attach`, `serve`, `open`), hands it what arrives
+    (`get_buffer` and `buffer_updated`, or `feed`), and gets called for what is
+    not plain. It must have these methods:
+
+    * `frames(list)`: frames for the slow lane, in order;
+    * `broken(exc)`: the stream can't go on; the lane takes nothing more;
+    * `start(method, frame, args)`: run a handler that the lane may not run;
+    * `expired(method, frame)`: the deadline passed before the handler started;
+    * `bind(method, frame, exc)`: arguments are no plain array, or don't fit;
+    * `raised(method, frame, exc)`: the handler raised;
+    * `unsendable(method, frame, exc)`: the result can't be encoded or is too
+      large (*exc* is None then);
+    * `answered(slot, frame)`: a reply that is not a plain value;
+    * `undecodable(slot, frame, exc)`: a plain reply that can't be decoded;
+    * `tick()`: calls are open; call `sweep` now and then;
+    * `room()`: replies came while `crowded` was set.
+
+    Args:
+        owner: See above.
+        share: What the loop's lanes share.
+        max_body: Longest body taken in; raise it once the peer has said HELLO.
+        first_id: The first id of our own calls.
+    """
+
+    cdef readonly object owner
+    cdef readonly LoopShare share
+    cdef readonly CallTable table
+    cdef list _bound
+    cdef public object router
+    cdef public list encoders, decoders
+    cdef public int serializer
+    cdef public Py_ssize_t max_depth, max_items, max_methods
+    cdef public Py_ssize_t peer_body, peer_calls, peer_methods
+    cdef public bint raw, opened, ready, draining, paused, stalled, ticking, crowded
+    cdef public uint64_t last_id, calls_in, calls_out, replies_in, bytes_in, bytes_out
+    cdef public uint64_t late, unknown, given_up
+    cdef dict _numbers
+    cdef list _extras, _parts
+    cdef uint8_t* _out
+    cdef Py_ssize_t _out_len, _out_cap, _out_size
+    cdef bint _scheduled, _splitting
+    cdef double _arrived
+    cdef object _write, _writelines
+    cdef bytearray _private
+
+    def __init__(self, owner, LoopShare share not None, max_body, first_id=1):
+        self._setup(max_body, MAGIC)
+        self.owner = owner
+        self.share = share
+        self.table = CallTable(first_id)
+        self._bound = []
+        self.router = None
+        self.encoders = []
+        self.decoders = []
+        self.serializer = MSGPACK
+        self.max_depth = DEPTH_FREE
+        self.max_items = 100_000
+        self.max_methods = 4096
+        self.peer_body = BASELINE_BODY
+        self.peer_calls = BASELINE_CALLS
+        self.peer_methods = 4096
+        self._numbers = {}
+        self._extras = []
+        self._parts = []
+
+    def __dealloc__(self):
+        PyMem_Free(self._out)
+
+    # Wiring
+
+    def attach(self, write, writelines):
+        """Give the lane its way out; what was queued before stays queued."""
+        self._write = write
+        self._writelines = writelines
+
+    def detach(self):
+        """Cut the lane off for good and return the calls that were open."""
+        self._halted = True
+        self.ready = self.opened = False
+        self._write = self._writelines = None
+        self._parts.clear()
+        self._out_len = self._out_size = 0
+        self._rest.clear()
+        self._extras.clear()
+        return self.table.drain()
+
+    def bound_method(self, number):
+        """Return the method that the peer calls by *number*, if any."""
+        if not 0 <= number < len(self._bound):
+            return None
+        return self._bound[number]
+
+    @property
+    def waiting(self):
+        """Whether part of a frame has come and the rest has not."""
+        return bool(self._rest or self._big is not None or self._skip)
+
+    @property
+    def unsent(self):
+        """Bytes that wait for the next flush."""
+        return self._out_size
+
+    # In
+
+    def get_buffer(self, hint):
+        """Return the memory that the next bytes should go to."""
+        if self._big is not None:
+            return PyMemoryView_FromMemory(
+                PyBytes_AS_STRING(self._big) + self._big_at,
+                PyBytes_GET_SIZE(self._big) - self._big_at,
+                PyBUF_WRITE,
+            )
+        if self.share._busy:  # a handler runs the loop while the scratch is read
+            self._private = bytearray(OUT_HIGH)
+            return self._private
+        return self.share.view
+
+    def buffer_updated(self, Py_ssize_t nbytes):
+        """Take the *nbytes* bytes that were put into the last buffer."""
+        if self._big is not None:
+            self.bytes_in += nbytes
+            self._guarded(NULL, nbytes)
+        elif self._private is not None:
+            private, self._private = self._private, None
+            self.feed(bytes(private[:nbytes]))
+        else:
+            self.bytes_in += nbytes
+            if self._splitting:
+                self._rest += self.share._scratch[:nbytes]
+                return
+            self.share._busy = True
+            try:
+                self._guarded(self.share._scratch, nbytes)
+            finally:
+                self.share._busy = False
+
+    def feed(self, bytes data not None):
+        """Take the next bytes; errors go to the owner, nothing is raised."""
+        self.bytes_in += PyBytes_GET_SIZE(data)
+        if self._splitting:
+            self._rest += data
+            return
+        self._guarded(<const uint8_t*>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+
+    def resume(self):
+        """Go on after the peer has read; the owner has cleared `paused`."""
+        if self.stalled:
+            self.stalled = self._halted = False
+            self._guarded(<const uint8_t*>b"", 0)
+
+    cdef int _guarded(self, const uint8_t* data, Py_ssize_t size) except -1:
+        self._splitting = True
+        self._arrived = 0.0
+        try:
+            if data == NULL:
+                self._filled(size)
+            else:
+                self._split(data, size)
+            if self._extras:
+                self._hand_up()
+            if self.crowded:
+                self.owner.room()
+        except Exception as exc:
+            self._halted = True
+            self.owner.broken(exc)
+        finally:
+            self._splitting = False
+            if self._out_size:
+                self.flush()
+        return 0
+
+    cdef int _hand_up(self) except -1:
+        frames, self._extras = self._extras, []
+        self.owner.frames(frames)
+        return 0
+
+    cdef int _on_frame(
+        self, Header* head, const uint8_t* body, bytes owner, uint32_t oversize
+    ) except -1:
+        cdef uint8_t kind
+        if head.bits or head.flags & FLAG_HEARTBEAT or oversize or not self.opened:
+            kind = head.bits & MASK_KIND
+            if (
+                self.opened
+                and (kind == KIND_CALL or kind == KIND_OPEN)
+                and not head.flags & (FLAG_REPLY | FLAG_HEARTBEAT)
+            ):
+                self._rise(head.id)
+                if head.name and not oversize:
+                    self._bind(head.arg, PyBytes_FromStringAndSize(<const char*>body, head.name))
+            self._extras.append(make_frame(head, body, owner, oversize))
+            if not self.opened:
+                self._hand_up()
+            return 0
+        if self._extras:
+            self._hand_up()
+            if self._halted:
+                return 0
+        if head.flags & FLAG_REPLY:
+            self._match(head, body, owner)
+        else:
+            self._answer(head, body, owner)
+            if self._out_size >= OUT_HIGH:
+                self.flush()
+            if self.paused:
+                self.stalled = self._halted = True
+        return 0
+
+    cdef bytes _payload(self, Header* head, const uint8_t* body, bytes owner):
+        cdef Py_ssize_t start = <Py_ssize_t>head.name + head.meta
+        if owner is not None and start == 0:
+            return owner
+        return PyBytes_FromStringAndSize(<const char*>body + start, head.body - start)
+
+    cdef int _match(self, Header* head, const uint8_t* body, bytes owner) except -1:
+        cdef Py_ssize_t i = self.table._find(head.id)
+        cdef int serializer = head.flags & MASK_SERIALIZER
+        cdef bytes payload
+        if i < 0:
+            if head.id >= self.table.next_id or head.id == 0:
+                self.unknown += 1
+            else:
+                self.late += 1
+            return 0
+        self.replies_in += 1
+        waiter = self.table._waiters[i]
+        decode = self.table._decoders[i]
+        if waiter.done():
+            self.table._drop(i)
+            self.given_up += 1
+            self.late += 1
+            return 0
+        if decode is None or serializer != self.serializer:
+            decode = self.decoders[serializer]
+        if head.status or head.meta or decode is None:
+            slot = self.table._slot(i)
+            self.table._drop(i)
+            self.owner.answered(slot, make_frame(head, body, owner, 0))
+            return 0
+        payload = self._payload(head, body, owner)
+        try:
+            if serializer == MSGPACK and PyBytes_GET_SIZE(payload) > DEPTH_FREE:
+                self._measure(payload)
+            value = decode(payload)
+        except Exception as exc:
+            slot = self.table._slot(i)
+            self.table._drop(i)
+            self.owner.undecodable(slot, make_frame(head, body, owner, 0), exc)
+        else:
+            self.table._drop(i)
+            waiter.set_result(value)
+        return 0
+
+    cdef int _measure(self, bytes payload) except -1:
+        broken = check_msgpack(payload, self.max_depth, self.max_items)
+        if broken:
+            raise TooLarge(broken)
+        return 0
+
+    cdef int _rise(self, uint64_t id) except -1:
+        if id <= self.last_id:
+            raise ProtocolError(f"call id {id} came after {self.last_id}: ids must rise")
+        if id > ID_MAX:
+            raise ProtocolError(f"call id {id} is over {ID_MAX}")
+        self.last_id = id
+        self.calls_in += 1
+        return 0
+
+    cdef Method _bind(self, uint32_t number, bytes name):
+        """Note that the peer calls *name* by *number* from now on."""
+        cdef Method known
+        if number < <size_t>len(self._bound):
+            known = self._bound[number]
+            if known is not None:
+                if known.name != name:
+                    raise ProtocolError(
+                        f"method number {number} is bound to {known.name!r} already"
+                    )
+                return known
+        known = self.router.get(name) if self.router is not None else None
+        if known is not None and 0 < number <= self.max_methods:
+            while <size_t>len(self._bound) <= number:
+                self._bound.append(None)
+            self._bound[number] = known
+        return known
+
+    cdef int _answer(self, Header* given, const uint8_t* body, bytes owner) except -1:
+        cdef Header head = given[0]
+        cdef Method method = None
+        cdef int serializer = head.flags & MASK_SERIALIZER
+        cdef double now
+        cdef bytes payload, out
+        self._rise(head.id)
+        if head.name:
+            method = self._bind(head.arg, PyBytes_FromStringAndSize(<const char*>body, head.name))
+        elif head.arg < <size_t>len(self._bound):
+            method = self._bound[head.arg]
+        if method is None or head.meta or self.draining:
+            head.status = 0
+            self._extras.append(make_frame(&head, body, owner, 0))
+            return 0
+        head.status = 0
+        if head.time:
+            now = self.share.clock()
+            if self._arrived == 0.0:
+                self._arrived = now
+            elif now - self._arrived > head.time / 1000.0:
+                self.owner.expired(method, make_frame(&head, body, owner, 0))
+                return 0
+        decode = method.decoders[serializer]
+        payload = self._payload(&head, body, owner)
+        failure = None
+        args = ()
+        if decode is not None:
+            try:
+                if serializer == MSGPACK and PyBytes_GET_SIZE(payload) > DEPTH_FREE:
+                    self._measure(payload)
+                args = decode(payload)
+            except Exception as exc:
+                failure = exc
+        # *body* may point into the scratch, which a handler's own loop could
+        # overwrite: from here on only *payload* is used.
+        if decode is None or failure is not None:
+            self.owner.bind(method, self._recall(&head, payload), failure)
+            return 0
+        if method.mode > MODE_INLINE:
+            self.owner.start(method, self._recall(&head, payload), args)
+            return 0
+        method.calls += 1
+        try:
+            result = method.handler(*args)
+            if method.mode == MODE_INLINE:
+                result = drive(result)
+        except BaseException as exc:
+            method.errors += 1
+            self.owner.raised(method, self._recall(&head, payload), exc)
+            return 0
+        if head.flags & FLAG_ONEWAY:
+            return 0
+        try:
+            if (
+                type(result) is bytes
+                and self.raw
+                and serializer == MSGPACK
+                and PyBytes_GET_SIZE(<bytes>result) >= BIG_BODY
+            ):
+                serializer = RAW
+                out = <bytes>result
+            else:
+                encode = self.encoders[serializer]
+                if encode is None:
+                    raise CodecError(f"no codec for serializer {serializer}")
+                out = encode(result)
+        except Exception as exc:
+            failure = exc
+            out = b""
+        if failure is not None or PyBytes_GET_SIZE(out) > self.peer_body:
+            method.errors += 1
+            self.owner.unsendable(method, self._recall(&head, payload), failure)
+            return 0
+        self._reply(head.id, FLAG_REPLY | serializer, out, 0, 0, 0)
+        return 0
+
+    cdef object _recall(self, Header* head, bytes payload):
+        """Make the frame of a plain call whose payload was copied already."""
+        frame = make_frame(head, NULL, None, 1)
+        frame.oversize = 0
+        frame.payload = payload
+        return frame
+
+    # Out
+
+    def encode_result(self, serializer, value):
+        """Return serializer and bytes of a handler's result.
+
+        Large plain bytes go raw if the peer takes that: no copy is made of them.
+        """
+        if type(value) is bytes and len(value) >= BIG_BODY and self.raw and serializer == MSGPACK:
+            return RAW, value
+        encode = self.encoders[serializer]
+        if encode is None:
+            raise CodecError(f"no codec for serializer {serializer}")
+        return serializer, encode(value)
+
+    def reply(
+        self, id, serializer, bytes body not None, status=0, arg=0, time=0
+    ):
+        """Queue the terminal reply of the peer's call *id*.
+
+        Args:
+            id: The peer's number of the call.
+            serializer: How *body* is encoded.
+            body: Encoded value or error.
+            status: How the call ended.
+            arg: Application code.
+            time: Microseconds spent in the handler, 0 if nobody measured.
+        """
+        self._reply(id, FLAG_REPLY | serializer, body, status, arg, min(time, U32_MAX))
+        if not self._splitting:
+            self._schedule()
+
+    cdef int _reply(
+        self, uint64_t id, uint8_t flags, bytes body, uint8_t status, uint32_t arg, uint32_t time
+    ) except -1:
+        cdef uint16_t size = HEADER_TIME if time else HEADER_ARG if arg else HEADER_BASE
+        cdef uint8_t* p = self._reserve(HEADER_TIME)
+        pack_head(p, size, flags, status, 0, id, <uint32_t>PyBytes_GET_SIZE(body))
+        put32(p + 20, arg)
+        put32(p + 24, time)
+        self._commit(size, body)
+        return 0
+
+    def send(self, bytes data not None):
+        """Queue a whole frame that `encode_frame` made."""
+        self._commit(0, data)
+        if not self._splitting:
+            self._schedule()
+
+    def call(self, str name not None, tuple args not None, kwargs, double timeout,
+             bytes metadata not None, decode):
+        """Send a call and return its waiter.
+
+        Args:
+            name: Full method name.
+            args: Positional arguments.
+            kwargs: Keyword arguments, or None.
+            timeout: Seconds until the deadline, 0 for none.
+            metadata: Packed metadata.
+            decode: Decoder of the result, None for the connection's own.
+
+        Raises:
+            CodecError: The arguments can't be encoded; nothing was sent.
+            TooLarge: They are larger than the peer accepts; nothing was sent.
+            ConfigError: Another event loop runs than the lane's.
+        """
+        return self._call(name, args, kwargs, timeout, metadata, decode)
+
+    cdef object _call(
+        self, str name, tuple args, object kwargs, double timeout, bytes metadata, object decode
+    ):
+        cdef LoopShare share = self.share
+        cdef double started = 0.0, deadline = 0.0
+        cdef uint32_t millis = 0
+        cdef int serializer = self.serializer
+        cdef bytes body
+        cdef bint quiet
+        cdef uint64_t id
+        if share.running_loop() is not share.loop:
+            raise ConfigError("this client is connected on another event loop; make one per loop")
+        body = self._encode_arguments(name, args, kwargs, metadata, &serializer)
+        waiter = share.create_future()
+        if timeout > 0.0:
+            started = share.clock()
+            deadline = started + timeout
+            millis = U32_MAX if timeout >= 4294967.0 else <uint32_t>(timeout * 1000.0) + 1
+        quiet = self.table._used == 0 and self._out_size == 0
+        id = self.table._enter(waiter, decode, name, started, deadline)
+        self._request(name, id, serializer, millis, metadata, body)
+        if not self.ticking:
+            self.ticking = True
+            self.owner.tick()
+        if quiet and not self._splitting:
+            self.flush()
+        else:
+            self._schedule()
+        return waiter
+
+    def notify(self, str name not None, tuple args not None, kwargs, bytes metadata not None):
+        """Send a oneway call; errors as `call` has them."""
+        cdef int serializer = self.serializer
+        cdef bytes body = self._encode_arguments(name, args, kwargs, metadata, &serializer)
+        cdef uint64_t id = self.table.next_id
+        if id >= ID_MAX:
+            raise ProtocolError("the ids of this connection are used up")
+        self.table.next_id = id + 1
+        self._request(name, id, FLAG_ONEWAY | serializer, 0, metadata, body)
+        self._schedule()
+
+    cdef bytes _encode_arguments(
+        self, str name, tuple args, object kwargs, bytes metadata, int* serializer
+    ):
+        cdef bytes body = None
+        cdef Py_ssize_t size
+        value = args
+        if kwargs:
+            value = {**kwargs, "*": args} if args else kwargs
+        elif len(args) == 1 and self.raw and serializer[0] == MSGPACK:
+            only = args[0]
+            if type(only) is bytes and PyBytes_GET_SIZE(<bytes>only) >= BIG_BODY:
+                serializer[0] = RAW
+                body = <bytes>only
+        if self.serializer == RAW:
+            if kwargs or len(args) > 1:
+                raise CodecError(f"{name}: the raw codec carries one bytes argument, no names")
+            value = args[0] if args else b""
+        if body is None:
+            encode = self.encoders[serializer[0]]
+            try:
+                if encode is None:
+                    raise CodecError(f"no codec for serializer {serializer[0]}")
+                body = encode(value)
+            except Exception as exc:
+                raise CodecError(f"{name}: arguments can't be encoded: {exc}") from exc
+        size = PyBytes_GET_SIZE(body) + PyBytes_GET_SIZE(metadata)
+        if size > self.peer_body:
+            raise TooLarge(
+                f"{name}: arguments of {size} bytes are over the server's max_body of"
+                f" {self.peer_body}",
+                method=name,
+            )
+        return body
+
+    cdef int _request(
+        self, str name, uint64_t id, uint8_t flags, uint32_t millis, bytes metadata, bytes body
+    ) except -1:
+        cdef bytes named = b""
+        cdef uint32_t number = 0
+        cdef Py_ssize_t count = PyBytes_GET_SIZE(body), named_size = 0, meta_size
+        cdef uint8_t* p
+        known = self._numbers.get(name)
+        self.calls_out += 1
+        if known is None:
+            named = name.encode()
+            named_size = PyBytes_GET_SIZE(named)
+            number = <uint32_t>len(self._numbers) + 1
+            if number <= self.peer_methods:
+                self._numbers[name] = number
+            else:
+                number = 0
+        else:
+            number = known
+        meta_size = PyBytes_GET_SIZE(metadata)
+        if named_size or meta_size:
+            p = self._reserve(HEADER_FULL + named_size + meta_size)
+            pack_head(p, HEADER_FULL, flags, 0, 0, id, <uint32_t>(named_size + meta_size + count))
+            put32(p + 20, number)
+            put32(p + 24, millis)
+            put16(p + 28, <uint16_t>named_size)
+            put16(p + 30, <uint16_t>meta_size)
+            memcpy(p + HEADER_FULL, PyBytes_AS_STRING(named), named_size)
+            memcpy(p + HEADER_FULL + named_size, PyBytes_AS_STRING(metadata), meta_size)
+            self._commit(HEADER_FULL + named_size + meta_size, body)
+            return 0
+        p = self._reserve(HEADER_TIME)
+        pack_head(p, HEADER_TIME if millis else HEADER_ARG, flags, 0, 0, id, <uint32_t>count)
+        put32(p + 20, number)
+        put32(p + 24, millis)
+        self._commit(HEADER_TIME if millis else HEADER_ARG, body)
+        return 0
+
+    def forget(self, name):
+        """Send *name* in full again with its next call: the peer does not know it."""
+        number = self._numbers.pop(name, None)
+        if number is not None:
+            self._numbers[f"\0{number}"] = number
+
+    def sweep(self, now):
+        """Give up cancelled and late calls, tell the peer, return the late ones."""
+        late = self.table.expire(now)
+        for id in self.table.abandoned():
+            self._cancel(id, 42)
+        for id, _ in late:
+            self._cancel(id, 41)
+        self.ticking = self.table._used > 0
+        return [slot for _, slot in late]
+
+    cdef int _cancel(self, object id, int status) except -1:
+        self.given_up += 1
+        self.send(encode_frame(6, id, status=status))
+        return 0
+
+    cdef uint8_t* _reserve(self, Py_ssize_t size) except NULL:
+        """Return room for *size* bytes at the end of the out buffer."""
+        cdef Py_ssize_t cap = self._out_cap
+        cdef uint8_t* grown
+        if cap - self._out_len < size:
+            cap = max(cap * 2, OUT_KEPT)
+            while cap - self._out_len < size:
+                cap *= 2
+            grown = <uint8_t*>PyMem_Realloc(self._out, cap)
+            if grown == NULL:
+                raise MemoryError
+            self._out = grown
+            self._out_cap = cap
+        return self._out + self._out_len
+
+    cdef int _commit(self, Py_ssize_t head, bytes body) except -1:
+        """Count *head* bytes just written to the out buffer and add *body*."""
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(body)
+        self._out_len += head
+        self._out_size += head + size
+        if size >= BIG_BODY:
+            self._parts.append(PyBytes_FromStringAndSize(<char*>self._out, self._out_len))
+            self._parts.append(body)
+            self._out_len = 0
+        elif size:
+            memcpy(self._reserve(size), PyBytes_AS_STRING(body), size)
+            self._out_len += size
+        return 0
+
+    cdef int _schedule(self) except -1:
+        if not self._scheduled:
+            self._scheduled = True
+            self.share.call_soon(self.flush)
+        return 0
+
+    cpdef flush(self):
+        """Write what is queued, in one go."""
+        cdef bytes small
+        self._scheduled = False
+        if self._out_size == 0 or self._write is None:
+            return
+        small = PyBytes_FromStringAndSize(<char*>self._out, self._out_len)
+        self.bytes_out += self._out_size
+        self._out_len = self._out_size = 0
+        if self._out_cap > OUT_KEPT:
+            PyMem_Free(self._out)
+            self._out = NULL
+            self._out_cap = 0
+        if self._parts:
+            parts, self._parts = self._parts, []
+            if small:
+                parts.append(small)
+            self._writelines(parts)
+        else:
+            self._write(small)
+
+
+cpdef object drive(object coroutine):
+    """Run a coroutine that never suspends to its end."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    coroutine.close()
+    raise RuntimeError("the handler waits although its code has no await")
+
+
+@cython.final
+cdef class Caller:
+    """Put plain calls straight into a lane; hand all others up.
+
+    Views of one client share its *lanes*, a list that the client keeps.
+
+    Args:
+        lanes: The lanes to use in turn.
+        slow: `slow(name, args, kwargs, decode)` returns an awaitable for calls
+            that have to wait: no connection, no room, a slow peer.
+        timeout: Seconds each call may take, 0 for no deadline.
+        metadata: Packed metadata sent with each call.
+    """
+
+    cdef readonly list lanes
+    cdef readonly object slow
+    cdef readonly double timeout
+    cdef readonly bytes metadata
+    cdef Py_ssize_t _turn
+
+    def __init__(
+        self, list lanes not None, slow, timeout=0.0, bytes metadata not None=b""
+    ):
+        self.lanes = lanes
+        self.slow = slow
+        self.timeout = timeout
+        self.metadata = metadata
+
+    def call(self, method, /, *args, **kwargs):
+        """Start a call and return its awaitable."""
+        return self._send(method, args, kwargs, None)
+
+    def send(self, method, args, kwargs, decode):
+        """Start a call whose result goes through *decode*."""
+        return self._send(method, args, kwargs, decode)
+
+    cdef object _send(self, str method, tuple args, object kwargs, object decode):
+        cdef Py_ssize_t count = len(self.lanes)
+        cdef Lane lane
+        if count:
+            if count > 1:
+                self._turn = (self._turn + 1) % count
+            lane = self.lanes[self._turn if self._turn < count else 0]
+            if lane.ready and not lane.crowded and lane.table._used < lane.peer_calls:
+                return lane._call(method, args, kwargs, self.timeout, self.metadata, decode)
+        return self.slow(method, args, kwargs, decode)
+
+
+@cython.final
+cdef class BoundCall:
+    """A method of a stub: call it to call the remote one.
+
+    Args:
+        caller: Who sends.
+        method: Full method name.
+        decode: Decoder of the result, None for the connection's own.
+    """
+
+    cdef readonly Caller caller
+    cdef readonly str method
+    cdef readonly object decode
+
+    def __init__(self, Caller caller not None, str method not None, decode=None):
+        self.caller = caller
+        self.method = method
+        self.decode = decode
+
+    def __call__(self, /, *args, **kwargs):
+        """Start the call and return its awaitable."""
+        return self.caller._send(self.method, args, kwargs, self.decode)

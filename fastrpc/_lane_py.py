@@ -1,0 +1,762 @@
+"""Answer and match calls between the bytes and the loop: the pure twin's lane.
+
+Plain calls and replies are handled here from the first byte to the last;
+everything else is handed up as `Frame` objects, in order. `_lane.pyx` is the
+same in Cython; this file is the plain one, the owner of the docstrings, and the
+specification of both.
+
+Rules of the room:
+  * no socket, no clock, no logging: `write`, `create_future`, `clock` are given;
+  * a number leaves the call table exactly once;
+  * nothing here knows a policy: what is not plain goes to the owner;
+  * a change here without the same change in `_lane.pyx` does not merge.
+
+Size: may grow to the budget of its twin (900), for it mirrors that file.
+"""
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, final
+
+from fastrpc._frame_py import (
+    HEAD,
+    HEAD_FULL,
+    CallTable,
+    Frame,
+    Slot,
+    Splitter,
+    check_msgpack,
+    encode_frame,
+    make_frame,
+)
+from fastrpc.errors import CodecError, ConfigError, ProtocolError, TooLarge
+from fastrpc.wire import (
+    BASELINE_BODY,
+    BASELINE_CALLS,
+    BIG_BODY,
+    FLAG_HEARTBEAT,
+    FLAG_ONEWAY,
+    FLAG_REPLY,
+    HEADER_ARG,
+    HEADER_BASE,
+    HEADER_FULL,
+    HEADER_TIME,
+    ID_MAX,
+    MAGIC,
+    MASK_KIND,
+    MASK_SERIALIZER,
+    SERIALIZERS,
+    VERSION,
+)
+
+__all__ = ["BoundCall", "Caller", "Lane", "LoopShare", "Method", "drive"]
+
+_HEAD_ARG: Final = struct.Struct(">HHBBBBQLL")
+_HEAD_TIME: Final = struct.Struct(">HHBBBBQLLL")
+
+SCRATCH_SIZE: Final = 256 * 1024  # one read of one loop; larger ones outgrow the cache
+OUT_HIGH: Final = 64 * 1024  # flush in mid-batch from here on, so that a slow peer is noticed
+DEPTH_FREE: Final = 64  # a payload this short can't nest deeper, nor hold more items
+
+# What a Method does with its handler; call.Mode has the same numbers.
+MODE_SYNC: Final = 0
+MODE_INLINE: Final = 1
+
+_RAW: Final = 0
+_MSGPACK: Final = 1
+_NUMBERED: Final = (0, 2)  # CALL and OPEN: kinds that take an id and a method number
+
+
+@final
+class LoopShare:
+    """What all lanes of one event loop have in common.
+
+    Args:
+        create_future: Makes a waiter.
+        call_soon: Runs a callable in the loop's next turn.
+        clock: Returns seconds, monotonic.
+        running_loop: Returns the loop that runs in this thread.
+        loop: The loop that the lanes belong to.
+    """
+
+    __slots__ = ("call_soon", "clock", "create_future", "loop", "running_loop", "view")
+
+    def __init__(
+        self,
+        create_future: Callable[[], Any],
+        call_soon: Callable[..., Any],
+        clock: Callable[[], float],
+        running_loop: Callable[[], Any],
+        loop: Any,
+    ) -> None:
+        self.create_future = create_future
+        self.call_soon = call_soon
+        self.clock = clock
+        self.running_loop = running_loop
+        self.loop = loop
+        # One read buffer for all connections, so that idle ones cost little.
+        self.view = memoryview(bytearray(SCRATCH_SIZE))
+
+
+@final
+class Method:
+    """What a lane needs to know to answer calls of one method.
+
+    Args:
+        name: Full name, as bytes.
+        mode: How the handler runs, a `call.Mode` number; 0 and 1 run in the lane.
+        handler: The callable.
+        decoders: Per serializer number, bytes to positional arguments, or None.
+        info: Whatever the owner wants to find again.
+    """
+
+    __slots__ = ("calls", "decoders", "errors", "handler", "info", "mode", "name")
+
+    def __init__(
+        self,
+        name: bytes,
+        mode: int,
+        handler: Callable[..., Any],
+        decoders: Sequence[Callable[[bytes], Any] | None],
+        info: Any = None,
+    ) -> None:
+        if len(decoders) != SERIALIZERS:
+            raise ConfigError(f"decoders must have {SERIALIZERS} places, got {len(decoders)}")
+        self.name = name
+        self.mode = mode
+        self.handler = handler
+        self.decoders = list(decoders)
+        self.info = info
+        self.calls = 0
+        self.errors = 0
+
+
+@final
+class Lane(Splitter):
+    """Bytes in, calls answered and matched, bytes out: one connection's lane.
+
+    The owner wires it (`attach`, `serve`, `open`), hands it what arrives
+    (`get_buffer` and `buffer_updated`, or `feed`), and gets called for what is
+    not plain. It must have these methods:
+
+    * `frames(list)`: frames for the slow lane, in order;
+    * `broken(exc)`: the stream can't go on; the lane takes nothing more;
+    * `start(method, frame, args)`: run a handler that the lane may not run;
+    * `expired(method, frame)`: the deadline passed before the handler started;
+    * `bind(method, frame, exc)`: arguments are no plain array, or don't fit;
+    * `raised(method, frame, exc)`: the handler raised;
+    * `unsendable(method, frame, exc)`: the result can't be encoded or is too
+      large (*exc* is None then);
+    * `answered(slot, frame)`: a reply that is not a plain value;
+    * `undecodable(slot, frame, exc)`: a plain reply that can't be decoded;
+    * `tick()`: calls are open; call `sweep` now and then;
+    * `room()`: replies came while `crowded` was set.
+
+    Args:
+        owner: See above.
+        share: What the loop's lanes share.
+        max_body: Longest body taken in; raise it once the peer has said HELLO.
+        first_id: The first id of our own calls.
+    """
+
+    __slots__ = (
+        "_arrived", "_extras", "_numbers", "_out", "_out_size", "_scattered", "_scheduled",
+        "_bound", "_splitting", "_write", "_writelines", "bytes_in", "bytes_out", "calls_in",
+        "calls_out", "crowded", "decoders",
+        "draining", "encoders", "given_up", "last_id", "late", "max_depth", "max_items",
+        "max_methods", "opened", "owner", "paused", "peer_body", "peer_calls", "peer_methods",
+        "raw", "ready", "replies_in", "router", "serializer", "share", "stalled", "table",
+        "ticking", "unknown",
+    )  # fmt: skip
+
+    def __init__(self, owner: Any, share: LoopShare, max_body: int, first_id: int = 1) -> None:
+        super().__init__(max_body, MAGIC)
+        self.owner = owner
+        self.share = share
+        self.table = CallTable(first_id)
+        self._bound: dict[int, Method] = {}  # the peer's method numbers
+        self.router: Mapping[bytes, Method] | None = None
+        self.encoders: Sequence[Callable[[Any], bytes] | None] = ()
+        self.decoders: Sequence[Callable[[bytes], Any] | None] = ()
+        self.serializer = _MSGPACK
+        self.max_depth = DEPTH_FREE
+        self.max_items = 100_000
+        self.max_methods = 4096
+        self.peer_body = BASELINE_BODY
+        self.peer_calls = BASELINE_CALLS
+        self.peer_methods = 4096
+        self.raw = False  # the peer takes raw payloads, so large bytes need no encoding
+        self.opened = False  # HELLO is done: calls are taken
+        self.ready = False  # calls may be sent right now
+        self.draining = False  # calls that come are handed up, to be refused
+        self.paused = False  # the peer reads too slowly
+        self.stalled = False  # input is kept back until the peer reads
+        self.crowded = False  # calls wait for room; new ones must queue behind them
+        self.ticking = False
+        self.last_id = 0
+        self.calls_in = self.calls_out = self.replies_in = 0
+        self.bytes_in = self.bytes_out = 0
+        self.late = self.unknown = self.given_up = 0
+        self._numbers: dict[str, int] = {}  # our method numbers
+        self._extras: list[Frame] = []
+        self._out: list[bytes] = []
+        self._out_size = 0
+        self._scattered = False  # _out holds a large body that is better not copied
+        self._scheduled = False
+        self._splitting = False
+        self._arrived = 0.0  # when the first call with a deadline of this read was seen
+        self._write: Callable[[bytes], Any] | None = None
+        self._writelines: Callable[[list[bytes]], Any] | None = None
+
+    # Wiring
+
+    def attach(
+        self, write: Callable[[bytes], Any], writelines: Callable[[list[bytes]], Any]
+    ) -> None:
+        """Give the lane its way out; what was queued before stays queued."""
+        self._write = write
+        self._writelines = writelines
+
+    def detach(self) -> list[tuple[int, Slot]]:
+        """Cut the lane off for good and return the calls that were open."""
+        self._halted = True
+        self.ready = self.opened = False
+        self._write = self._writelines = None
+        self._out.clear()
+        self._out_size = 0
+        self._rest.clear()
+        self._extras.clear()
+        return self.table.drain()
+
+    def bound_method(self, number: int) -> Method | None:
+        """Return the method that the peer calls by *number*, if any."""
+        return self._bound.get(number)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether part of a frame has come and the rest has not."""
+        return bool(self._rest or self._big is not None or self._skip)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the next flush."""
+        return self._out_size
+
+    # In
+
+    def get_buffer(self, hint: int) -> memoryview:
+        """Return the memory that the next bytes should go to."""
+        if self._big is not None:
+            return memoryview(self._big)[self._big_at :]
+        return self.share.view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take the *nbytes* bytes that were put into the last buffer."""
+        if self._big is not None:
+            self.bytes_in += nbytes
+            self._guarded(self._filled, nbytes)
+        else:
+            self.feed(bytes(self.share.view[:nbytes]))
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes; errors go to the owner, nothing is raised."""
+        self.bytes_in += len(data)
+        if self._splitting:  # a handler runs the loop: keep order, answer later
+            self._rest += data
+            return
+        self._guarded(self._split, data)
+
+    def resume(self) -> None:
+        """Go on after the peer has read; the owner has cleared `paused`."""
+        if self.stalled:
+            self.stalled = self._halted = False
+            self._guarded(self._split, b"")
+
+    def _guarded(self, step: Callable[[Any], None], arg: Any) -> None:
+        self._splitting = True
+        self._arrived = 0.0
+        try:
+            step(arg)
+            if self._extras:
+                self._hand_up()
+            if self.crowded:
+                self.owner.room()
+        except Exception as exc:
+            self._halted = True
+            self.owner.broken(exc)
+        finally:
+            self._splitting = False
+            if self._out:
+                self.flush()
+
+    def _hand_up(self) -> None:
+        frames, self._extras = self._extras, []
+        self.owner.frames(frames)
+
+    def _on_frame(
+        self, flags: int, status: int, bits: int, id: int, arg: int, time: int,
+        name: int, meta: int, data: bytes, start: int, stop: int, oversize: int,
+    ) -> None:  # fmt: skip
+        if bits or flags & FLAG_HEARTBEAT or oversize or not self.opened:
+            asked = bits & MASK_KIND in _NUMBERED and not flags & (FLAG_REPLY | FLAG_HEARTBEAT)
+            if asked and self.opened:
+                self._rise(id)
+                if name and not oversize:
+                    self._bind(arg, data[start : start + name])
+            self._extras.append(
+                make_frame(
+                    flags, status, bits, id, arg, time, name, meta, data, start, stop, oversize
+                )
+            )
+            if not self.opened:  # HELLO decides what the frames behind it may do
+                self._hand_up()
+            return
+        if self._extras:
+            self._hand_up()
+            if self._halted:
+                return
+        if flags & FLAG_REPLY:
+            self._match(flags, status, id, arg, time, name, meta, data, start, stop)
+        else:
+            self._answer(flags, id, arg, time, name, meta, data, start, stop)
+            if self._out_size >= OUT_HIGH:
+                self.flush()
+            if self.paused:  # the answers would pile up: wait until the peer reads
+                self.stalled = self._halted = True
+
+    def _match(
+        self, flags: int, status: int, id: int, arg: int, time: int,
+        name: int, meta: int, data: bytes, start: int, stop: int,
+    ) -> None:  # fmt: skip
+        slot = self.table.take(id)
+        if slot is None:
+            if id >= self.table.next_id or not id:
+                self.unknown += 1
+            else:
+                self.late += 1
+            return
+        self.replies_in += 1
+        waiter = slot[0]
+        if waiter.done():
+            self.given_up += 1
+            self.late += 1
+            return
+        serializer = flags & MASK_SERIALIZER
+        decode = slot[1] if serializer == self.serializer and slot[1] else self.decoders[serializer]
+        if status or meta or decode is None:
+            self.owner.answered(
+                slot, make_frame(flags, status, 0, id, arg, time, name, meta, data, start, stop, 0)
+            )
+            return
+        payload = data[start + name : stop]
+        try:
+            if serializer == _MSGPACK and len(payload) > DEPTH_FREE:
+                self._measure(payload)
+            value = decode(payload)
+        except Exception as exc:
+            frame = make_frame(flags, status, 0, id, arg, time, name, meta, data, start, stop, 0)
+            self.owner.undecodable(slot, frame, exc)
+        else:
+            waiter.set_result(value)
+
+    def _measure(self, payload: bytes) -> None:
+        broken = check_msgpack(payload, self.max_depth, self.max_items)
+        if broken:
+            raise TooLarge(broken)
+
+    def _rise(self, id: int) -> None:
+        if id <= self.last_id:
+            raise ProtocolError(f"call id {id} came after {self.last_id}: ids must rise")
+        if id > ID_MAX:
+            raise ProtocolError(f"call id {id} is over {ID_MAX}")
+        self.last_id = id
+        self.calls_in += 1
+
+    def _bind(self, number: int, name: bytes) -> Method | None:
+        """Note that the peer calls *name* by *number* from now on."""
+        known = self._bound.get(number)
+        if known is not None:
+            if known.name != name:
+                raise ProtocolError(f"method number {number} is bound to {known.name!r} already")
+            return known
+        method = self.router.get(name) if self.router is not None else None
+        if method is not None and 0 < number <= self.max_methods:
+            self._bound[number] = method
+        return method
+
+    def _answer(
+        self, flags: int, id: int, arg: int, time: int,
+        name: int, meta: int, data: bytes, start: int, stop: int,
+    ) -> None:  # fmt: skip
+        self._rise(id)
+        if name:
+            method = self._bind(arg, data[start : start + name])
+        else:
+            method = self._bound.get(arg)
+        if method is None or meta or self.draining:
+            frame = make_frame(flags, 0, 0, id, arg, time, name, meta, data, start, stop, 0)
+            self._extras.append(frame)
+            return
+        if time:
+            now = self.share.clock()
+            if not self._arrived:
+                self._arrived = now
+            elif now - self._arrived > time / 1000.0:
+                frame = make_frame(flags, 0, 0, id, arg, time, name, meta, data, start, stop, 0)
+                self.owner.expired(method, frame)
+                return
+        serializer = flags & MASK_SERIALIZER
+        decode = method.decoders[serializer]
+        payload = data[start + name : stop]
+        failure: Exception | None = None
+        args: Sequence[Any] = ()
+        if decode is not None:
+            try:
+                if serializer == _MSGPACK and len(payload) > DEPTH_FREE:
+                    self._measure(payload)
+                args = decode(payload)
+            except Exception as exc:
+                failure = exc
+        if decode is None or failure is not None:
+            frame = make_frame(flags, 0, 0, id, arg, time, name, meta, data, start, stop, 0)
+            self.owner.bind(method, frame, failure)
+            return
+        if method.mode > MODE_INLINE:
+            frame = make_frame(flags, 0, 0, id, arg, time, name, meta, data, start, stop, 0)
+            self.owner.start(method, frame, args)
+            return
+        method.calls += 1
+        try:
+            result = method.handler(*args)
+            if method.mode == MODE_INLINE:
+                result = drive(result)
+        except BaseException as exc:
+            method.errors += 1
+            frame = make_frame(flags, 0, 0, id, arg, time, name, meta, data, start, stop, 0)
+            self.owner.raised(method, frame, exc)
+            return
+        if flags & FLAG_ONEWAY:
+            return
+        try:
+            serializer, body = self.encode_result(serializer, result)
+        except Exception as exc:
+            failure = exc
+        if failure is not None or len(body) > self.peer_body:
+            method.errors += 1
+            frame = make_frame(flags, 0, 0, id, arg, time, name, meta, data, start, stop, 0)
+            self.owner.unsendable(method, frame, failure)
+            return
+        self.reply(id, serializer, body)
+
+    # Out
+
+    def encode_result(self, serializer: int, value: Any) -> tuple[int, bytes]:
+        """Return serializer and bytes of a handler's result.
+
+        Large plain bytes go raw if the peer takes that: no copy is made of them.
+        """
+        if type(value) is bytes and len(value) >= BIG_BODY and self.raw and serializer == _MSGPACK:
+            return _RAW, value
+        encode = self.encoders[serializer]
+        if encode is None:
+            raise CodecError(f"no codec for serializer {serializer}")
+        return serializer, encode(value)
+
+    def reply(
+        self, id: int, serializer: int, body: bytes, status: int = 0, arg: int = 0, time: int = 0
+    ) -> None:
+        """Queue the terminal reply of the peer's call *id*.
+
+        Args:
+            id: The peer's number of the call.
+            serializer: How *body* is encoded.
+            body: Encoded value or error.
+            status: How the call ended.
+            arg: Application code.
+            time: Microseconds spent in the handler, 0 if nobody measured.
+        """
+        flags = FLAG_REPLY | serializer
+        size = len(body)
+        if time:
+            time = min(time, 0xFFFFFFFF)
+            head = _HEAD_TIME.pack(
+                MAGIC, HEADER_TIME, VERSION, flags, status, 0, id, size, arg, time
+            )
+        elif arg:
+            head = _HEAD_ARG.pack(MAGIC, HEADER_ARG, VERSION, flags, status, 0, id, size, arg)
+        else:
+            head = HEAD.pack(MAGIC, HEADER_BASE, VERSION, flags, status, 0, id, size)
+        self._put(head, body)
+        if not self._splitting:
+            self._schedule()
+
+    def send(self, data: bytes) -> None:
+        """Queue a whole frame that `encode_frame` made."""
+        self._put(data, b"")
+        if not self._splitting:
+            self._schedule()
+
+    def call(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None,
+        timeout: float,
+        metadata: bytes,
+        decode: Callable[[bytes], Any] | None,
+    ) -> Any:
+        """Send a call and return its waiter.
+
+        Args:
+            name: Full method name.
+            args: Positional arguments.
+            kwargs: Keyword arguments, or None.
+            timeout: Seconds until the deadline, 0 for none.
+            metadata: Packed metadata.
+            decode: Decoder of the result, None for the connection's own.
+
+        Raises:
+            CodecError: The arguments can't be encoded; nothing was sent.
+            TooLarge: They are larger than the peer accepts; nothing was sent.
+            ConfigError: Another event loop runs than the lane's.
+        """
+        share = self.share
+        if share.running_loop() is not share.loop:
+            raise ConfigError("this client is connected on another event loop; make one per loop")
+        serializer, body = self._encode_arguments(name, args, kwargs, metadata)
+        waiter = share.create_future()
+        started = deadline = 0.0
+        millis = 0
+        if timeout > 0.0:
+            started = share.clock()
+            deadline = started + timeout
+            millis = min(int(timeout * 1000.0) + 1, 0xFFFFFFFF)
+        quiet = not self.table and not self._out
+        id = self.table.open(waiter, decode, name, started, deadline)
+        self._request(name, id, serializer, millis, metadata, body)
+        if not self.ticking:
+            self.ticking = True
+            self.owner.tick()
+        # A lone call shall not wait for the loop's next turn; one among many
+        # shall leave together with the others.
+        if quiet and not self._splitting:
+            self.flush()
+        else:
+            self._schedule()
+        return waiter
+
+    def notify(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None,
+        metadata: bytes,
+    ) -> None:
+        """Send a oneway call; errors as `call` has them."""
+        serializer, body = self._encode_arguments(name, args, kwargs, metadata)
+        id = self.table.next_id
+        if id >= ID_MAX:
+            raise ProtocolError("the ids of this connection are used up")
+        self.table.next_id = id + 1
+        self._request(name, id, FLAG_ONEWAY | serializer, 0, metadata, body)
+        self._schedule()
+
+    def _encode_arguments(
+        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, metadata: bytes
+    ) -> tuple[int, bytes]:
+        serializer = self.serializer
+        value: Any = args
+        if kwargs:
+            value = {**kwargs, "*": args} if args else kwargs
+        if serializer == _RAW:
+            if kwargs or len(args) > 1:
+                raise CodecError(f"{name}: the raw codec carries one bytes argument, no names")
+            value = args[0] if args else b""
+        if (
+            len(args) == 1
+            and not kwargs
+            and type(args[0]) is bytes
+            and len(args[0]) >= BIG_BODY
+            and self.raw
+            and serializer == _MSGPACK
+        ):
+            serializer, body = _RAW, args[0]
+        else:
+            encode = self.encoders[serializer]
+            try:
+                if encode is None:
+                    raise CodecError(f"no codec for serializer {serializer}")
+                body = encode(value)
+            except Exception as exc:
+                raise CodecError(f"{name}: arguments can't be encoded: {exc}") from exc
+        size = len(body) + len(metadata)
+        if size > self.peer_body:
+            raise TooLarge(
+                f"{name}: arguments of {size} bytes are over the server's max_body of"
+                f" {self.peer_body}",
+                method=name,
+            )
+        return serializer, body
+
+    def _request(
+        self, name: str, id: int, flags: int, millis: int, metadata: bytes, body: bytes
+    ) -> None:
+        number = self._numbers.get(name)
+        self.calls_out += 1
+        if number is None or metadata:
+            named = b""
+            if number is None:
+                named = name.encode()
+                number = len(self._numbers) + 1
+                if number <= self.peer_methods:
+                    self._numbers[name] = number
+                else:
+                    number = 0
+            head = HEAD_FULL.pack(
+                MAGIC, HEADER_FULL, VERSION, flags, 0, 0, id,
+                len(named) + len(metadata) + len(body), number, millis, len(named), len(metadata),
+            )  # fmt: skip
+            head += named + metadata
+        elif millis:
+            head = _HEAD_TIME.pack(
+                MAGIC, HEADER_TIME, VERSION, flags, 0, 0, id, len(body), number, millis
+            )
+        else:
+            head = _HEAD_ARG.pack(MAGIC, HEADER_ARG, VERSION, flags, 0, 0, id, len(body), number)
+        self._put(head, body)
+
+    def forget(self, name: str) -> None:
+        """Send *name* in full again with its next call: the peer does not know it."""
+        # The number stays taken: the peer may have bound it after all.
+        number = self._numbers.pop(name, None)
+        if number is not None:
+            self._numbers[f"\0{number}"] = number
+
+    def sweep(self, now: float) -> list[Slot]:
+        """Give up cancelled and late calls, tell the peer, return the late ones."""
+        late = self.table.expire(now)
+        for id in self.table.abandoned():
+            self._cancel(id, 42)
+        for id, _ in late:
+            self._cancel(id, 41)
+        self.ticking = bool(self.table)
+        return [slot for _, slot in late]
+
+    def _cancel(self, id: int, status: int) -> None:
+        self.given_up += 1
+        self.send(encode_frame(6, id, status=status))
+
+    def _put(self, head: bytes, body: bytes) -> None:
+        size = len(body)
+        if size >= BIG_BODY:
+            self._scattered = True
+            self._out.append(head)
+            self._out.append(body)
+        else:
+            self._out.append(head + body)
+        self._out_size += len(head) + size
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self.share.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what is queued, in one go."""
+        self._scheduled = False
+        if not self._out or self._write is None or self._writelines is None:
+            return
+        out, self._out = self._out, []
+        self.bytes_out += self._out_size
+        self._out_size = 0
+        if self._scattered:
+            self._scattered = False
+            self._writelines(out)
+        else:
+            self._write(b"".join(out))
+
+
+def drive(coroutine: Any) -> Any:
+    """Run a coroutine that never suspends to its end."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    coroutine.close()
+    raise RuntimeError("the handler waits although its code has no await")
+
+
+@final
+class Caller:
+    """Put plain calls straight into a lane; hand all others up.
+
+    Views of one client share its *lanes*, a list that the client keeps.
+
+    Args:
+        lanes: The lanes to use in turn.
+        slow: `slow(name, args, kwargs, decode)` returns an awaitable for calls
+            that have to wait: no connection, no room, a slow peer.
+        timeout: Seconds each call may take, 0 for no deadline.
+        metadata: Packed metadata sent with each call.
+    """
+
+    __slots__ = ("_turn", "lanes", "metadata", "slow", "timeout")
+
+    def __init__(
+        self,
+        lanes: list[Lane],
+        slow: Callable[..., Any],
+        timeout: float = 0.0,
+        metadata: bytes = b"",
+    ) -> None:
+        self.lanes = lanes
+        self.slow = slow
+        self.timeout = timeout
+        self.metadata = metadata
+        self._turn = 0
+
+    def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Start a call and return its awaitable."""
+        return self.send(method, args, kwargs, None)
+
+    def send(
+        self,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None,
+        decode: Callable[[bytes], Any] | None,
+    ) -> Any:
+        """Start a call whose result goes through *decode*."""
+        lanes = self.lanes
+        count = len(lanes)
+        if count:
+            if count > 1:
+                self._turn = (self._turn + 1) % count
+            lane = lanes[self._turn if self._turn < count else 0]
+            if lane.ready and not lane.crowded and len(lane.table) < lane.peer_calls:
+                return lane.call(method, args, kwargs, self.timeout, self.metadata, decode)
+        return self.slow(method, args, kwargs, decode)
+
+
+@final
+class BoundCall:
+    """A method of a stub: call it to call the remote one.
+
+    Args:
+        caller: Who sends.
+        method: Full method name.
+        decode: Decoder of the result, None for the connection's own.
+    """
+
+    __slots__ = ("caller", "decode", "method")
+
+    def __init__(
+        self, caller: Caller, method: str, decode: Callable[[bytes], Any] | None = None
+    ) -> None:
+        self.caller = caller
+        self.method = method
+        self.decode = decode
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Start the call and return its awaitable."""
+        return self.caller.send(self.method, args, kwargs, self.decode)

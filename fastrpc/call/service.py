@@ -1,0 +1,269 @@
+"""Describe a plain class or function as a service: methods, arguments, modes.
+
+The user writes ordinary annotated Python; this module reads it once, when it is
+registered, and writes down all that the rest of the house needs to know.
+
+Rules of the room:
+  * nothing of the user's is changed;
+  * whatever can't be served is refused here, by name, not when a call comes.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from fastrpc.call.hints import is_stream, resolve_hints
+from fastrpc.call.method import (
+    MARK,
+    MethodInfo,
+    Mode,
+    Parameter,
+    ServiceInfo,
+    Traits,
+    check_name,
+    rpc,
+)
+from fastrpc.call.suspend import can_suspend
+from fastrpc.errors import ConfigError
+
+__all__ = [
+    "MethodInfo",
+    "Mode",
+    "Parameter",
+    "ServiceInfo",
+    "Traits",
+    "check_name",
+    "describe_service",
+    "rpc",
+]
+
+
+def describe_service(obj: Any, name: str | None = None) -> ServiceInfo:
+    """Read an instance, a class, a function or a module as a service.
+
+    Public methods of an instance become `Name.method`; a class is instantiated if
+    that needs no arguments; a function is one method without a prefix; of a
+    module those public functions count that are written in it or in `__all__`.
+
+    Args:
+        obj: What to serve.
+        name: Name of the service, or of the function, instead of its own.
+
+    Raises:
+        ConfigError: It can't be served; the text names method and parameter.
+    """
+    if name is not None:
+        check_name(name)
+    if isinstance(obj, ModuleType):
+        return _service(obj, name or obj.__name__.rpartition(".")[2], _module_functions(obj))
+    if inspect.isclass(obj):
+        obj = _instantiate(obj)
+    elif _is_function(obj):
+        return _function(obj, name)
+    members = _public_methods(obj)
+    if not members and callable(obj):
+        return _function(obj, name or type(obj).__name__)
+    return _service(obj, name or type(obj).__name__, members)
+
+
+def _instantiate(cls: type) -> Any:
+    try:
+        signature = inspect.signature(cls)
+    except ValueError:  # written in C and not telling
+        signature = inspect.Signature()
+    needed = [
+        parameter.name
+        for parameter in signature.parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if needed:
+        raise ConfigError(
+            f"{cls.__name__} needs arguments ({', '.join(needed)}); register an instance of it"
+        )
+    return cls()
+
+
+def _is_function(obj: Any) -> bool:
+    return inspect.isroutine(obj) or isinstance(obj, functools.partial)
+
+
+def _function(fn: Callable[..., Any], name: str | None) -> ServiceInfo:
+    inner = fn
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    own_name = str(getattr(inner, "__name__", ""))
+    chosen = name or _traits(fn, fn).name or own_name
+    if chosen == own_name and not own_name.isidentifier():  # a lambda, for example
+        raise ConfigError(f"a function named {chosen!r} needs a name; register it with name=...")
+    method = _method(check_name(chosen), fn, fn, {})
+    return ServiceInfo(name=chosen, doc=method.doc, methods={chosen: method})
+
+
+def _module_functions(module: ModuleType) -> dict[str, Any]:
+    named = getattr(module, "__all__", None)
+    found: dict[str, Any] = {}
+    for key, value in vars(module).items():
+        if named is not None:
+            wanted = key in named
+        else:
+            wanted = getattr(value, "__module__", None) == module.__name__
+        if wanted and not key.startswith("_") and _is_function(value):
+            found[key] = value
+    return found
+
+
+def _public_methods(obj: Any) -> dict[str, Any]:
+    """Return what the classes of *obj* hold under public names, in written order."""
+    found: dict[str, Any] = {}
+    for cls in reversed(type(obj).__mro__):
+        if cls.__module__ == "builtins":  # a dict's or list's own methods are no service
+            continue
+        for key, value in vars(cls).items():
+            if key.startswith("_"):
+                continue
+            if _is_method(value):
+                found[key] = value
+            else:
+                found.pop(key, None)  # a subclass hid it
+    return found
+
+
+def _is_method(value: Any) -> bool:
+    kinds = (staticmethod, classmethod, functools.partial, functools.partialmethod)
+    if isinstance(value, kinds):
+        return True
+    if inspect.isclass(value) or isinstance(value, property | functools.cached_property):
+        return False
+    # The last one is for decorators that leave an object, such as lru_cache.
+    return inspect.isroutine(value) or (callable(value) and hasattr(value, "__wrapped__"))
+
+
+def _service(obj: Any, name: str, members: dict[str, Any]) -> ServiceInfo:
+    check_name(name)
+    doc = inspect.getdoc(obj) if isinstance(obj, ModuleType) else _class_doc(type(obj))
+    namespace = {} if isinstance(obj, ModuleType) else dict(vars(type(obj)))
+    methods: dict[str, MethodInfo] = {}
+    for key, stored in members.items():
+        handler = getattr(obj, key)
+        full = check_name(f"{name}.{_traits(handler, stored).name or key}")
+        if full in methods:
+            raise ConfigError(f"{name} has two methods called {full}")
+        methods[full] = _method(full, handler, stored, namespace)
+    if not methods:
+        raise ConfigError(f"{name} has no public methods to serve")
+    return ServiceInfo(name=name, doc=doc or "", methods=methods)
+
+
+def _class_doc(cls: type) -> str:
+    # Not inspect.getdoc: an undocumented class would show its base's text, and a
+    # dataclass has a signature there that nobody wrote.
+    doc = cls.__doc__ or ""
+    return "" if doc.startswith(f"{cls.__name__}(") else inspect.cleandoc(doc)
+
+
+def _traits(handler: Any, stored: Any) -> Traits:
+    inner: Any = stored
+    while inner is not None:
+        for holder in (handler, inner):
+            traits = getattr(holder, MARK, None)
+            if isinstance(traits, Traits):
+                return traits
+        handler = inner
+        inner = getattr(inner, "func", None) or getattr(inner, "__func__", None)
+    return Traits()
+
+
+def _method(
+    name: str, handler: Callable[..., Any], stored: Any, namespace: dict[str, Any]
+) -> MethodInfo:
+    try:
+        signature = inspect.signature(handler)
+    except (ValueError, TypeError):
+        raise ConfigError(
+            f"{name}: its signature can't be read; wrap it in a function of your own"
+        ) from None
+    hints = resolve_hints(name, handler, signature, namespace)
+    parameters = tuple(_parameter(item, hints) for item in signature.parameters.values())
+    returns = hints.get("return", Any)
+    traits = _traits(handler, stored)
+    mode, handler = _mode(name, handler, traits, parameters, returns)
+    return MethodInfo(
+        name=name,
+        handler=handler,
+        doc=_doc(stored, handler),
+        parameters=parameters,
+        returns=returns,
+        mode=mode,
+        traits=traits,
+    )
+
+
+_KINDS = {
+    inspect.Parameter.POSITIONAL_ONLY: "positional_only",
+    inspect.Parameter.POSITIONAL_OR_KEYWORD: "positional",
+    inspect.Parameter.KEYWORD_ONLY: "keyword_only",
+    inspect.Parameter.VAR_POSITIONAL: "rest",
+    inspect.Parameter.VAR_KEYWORD: "keywords",
+}
+
+
+def _parameter(item: inspect.Parameter, hints: dict[str, Any]) -> Parameter:
+    kind = _KINDS[item.kind]
+    required = item.default is item.empty and kind not in ("rest", "keywords")
+    default = None if item.default is item.empty else item.default
+    return Parameter(
+        name=item.name,
+        annotation=hints.get(item.name, Any),
+        kind=kind,
+        required=required,
+        default=default,
+    )
+
+
+def _doc(stored: Any, handler: Any) -> str:
+    inner = stored
+    while isinstance(inner, functools.partial | functools.partialmethod):
+        inner = inner.func  # a partial's own docstring describes functools.partial
+    doc = inspect.getdoc(inner) if inspect.isroutine(inner) else getattr(handler, "__doc__", None)
+    return inspect.cleandoc(doc) if doc else ""
+
+
+def _mode(
+    name: str,
+    handler: Callable[..., Any],
+    traits: Traits,
+    parameters: tuple[Parameter, ...],
+    returns: Any,
+) -> tuple[Mode, Callable[..., Any]]:
+    """Return how to run a handler, and what to call."""
+    called: Any = handler
+    if not (_is_function(handler) or inspect.isclass(handler)):
+        called = getattr(handler, "__call__", handler)  # noqa: B004  its kind counts, not the object's
+    generator = inspect.isasyncgenfunction(called) or inspect.isgeneratorfunction(called)
+    streams = is_stream(returns) or any(is_stream(item.annotation) for item in parameters)
+    coroutine = inspect.iscoroutinefunction(called)
+    hidden = inspect.iscoroutinefunction(inspect.unwrap(called))
+    if traits.blocking and (generator or streams or coroutine or hidden):
+        raise ConfigError(f"{name}: blocking=True is for plain functions, not for async ones")
+    if generator or streams:
+        return Mode.STREAM, handler
+    if traits.blocking:
+        return Mode.THREAD, handler
+    if coroutine:
+        return (Mode.TASK if can_suspend(called) else Mode.INLINE), handler
+    if hidden:
+        return Mode.TASK, _awaited(handler)
+    return Mode.SYNC, handler
+
+
+def _awaited(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a coroutine function of a plain wrapper around one."""
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        result = handler(*args, **kwargs)
+        return await result if inspect.isawaitable(result) else result
+
+    return call

@@ -1,0 +1,130 @@
+"""`fastrpc describe`: show what a server offers."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
+
+from fastrpc.cli import loops, screen
+from fastrpc.cli.options import (
+    TARGET_HELP,
+    Words,
+    connect,
+    connect_options,
+    epilog,
+    json_option,
+    paragraphs,
+    target_argument,
+)
+from fastrpc.cli.values import parse_pairs
+
+HELP = paragraphs(
+    "Show the services of a server: methods, signatures, docs.",
+    "With METHOD only what matches it: a service (Arith) or a method (Arith.add).",
+    TARGET_HELP,
+)
+EPILOG = epilog(
+    "fastrpc describe 127.0.0.1:7000",
+    "fastrpc describe 127.0.0.1:7000 Arith.add",
+    "fastrpc describe 127.0.0.1:7000 --json | jq '.services[].methods[].name'",
+)
+
+
+@click.command(help=HELP, epilog=EPILOG)
+@target_argument
+@click.argument("name", metavar="[METHOD]", required=False, default="")
+@connect_options
+@json_option("Print one line of JSON.")
+def describe(
+    target: str,
+    name: str,
+    timeout: float | None,
+    connect_timeout: float | None,
+    codec: str | None,
+    metadata: Words,
+    as_json: bool,
+) -> None:
+    """Show what a server offers."""
+
+    async def ask() -> dict[str, Any]:
+        async with connect(
+            target,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            codec=codec,
+            metadata=parse_pairs(metadata, "--metadata"),
+        ) as client:
+            return await client.describe()
+
+    with screen.failures_told(as_json=as_json):
+        told = select(loops.run(ask()), name)
+        if as_json:
+            screen.write_json(told)
+        else:
+            show(screen.results(), target, told)
+    if name and not told["services"]:
+        screen.notes().print(Text(f"nothing there is called {name!r}"))
+        raise click.exceptions.Exit(5)
+
+
+def select(told: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return *told* with only the service or the method called *name*."""
+    if not name:
+        return dict(told)
+    services = []
+    for service in told["services"]:
+        methods = [m for m in service["methods"] if name in (service["name"], m["name"])]
+        if methods:
+            services.append({**service, "methods": methods})
+    return {**told, "services": services}
+
+
+def show(console: Console, target: str, told: Mapping[str, Any]) -> None:
+    """Print the tree of services and methods."""
+    head = Text(target, style="bold")
+    if agent := told.get("agent"):
+        head.append(screen.visible(f"  {agent}"), style="dim")
+    tree = Tree(head, guide_style="dim")
+    for service in told["services"]:
+        methods = service["methods"]
+        if [method["name"] for method in methods] == [service["name"]]:
+            tree.add(_method_text(methods[0]))  # a function: a service of its own
+            continue
+        branch = tree.add(_titled(service["name"], service.get("doc")))
+        for method in methods:
+            branch.add(_method_text(method))
+    if not told["services"]:
+        tree.add(Text("no services", style="dim"))
+    console.print(tree)
+
+
+def _titled(name: str, doc: str | None) -> Text:
+    text = Text(screen.visible(name), style="bold green")
+    _append_doc(text, doc)
+    return text
+
+
+def _append_doc(text: Text, doc: str | None) -> None:
+    if doc:
+        text.append("\n" + screen.visible(inspect.cleandoc(doc)), style="not bold default")
+
+
+def _method_text(method: Mapping[str, Any]) -> Text:
+    signature = screen.visible(method["signature"])
+    name, paren, rest = signature.partition("(")
+    text = Text(name, style="bold")
+    text.append(paren + rest, style="not bold cyan")
+    for trait in _traits(method):
+        text.append(f"  {trait}", style="not bold magenta")
+    _append_doc(text, method.get("doc"))
+    return text
+
+
+def _traits(method: Mapping[str, Any]) -> list[str]:
+    """Return what a caller should know beyond the signature."""
+    traits = [mode for mode in ("thread", "stream") if method.get("mode") == mode]
+    return traits + ["idempotent"] * bool(method.get("idempotent"))

@@ -1,0 +1,118 @@
+"""Declare the options that several commands share, and connect with them.
+
+Rules of the room:
+  * an option means the same in every command, and is described once, here;
+  * a setting not given is not passed on: the library's default counts.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+import fastrpc
+from fastrpc.cli.exits import EXIT_HELP
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+TARGET_HELP = """\
+TARGET is where the server listens: tcp://127.0.0.1:7000 (or just 127.0.0.1:7000),
+tcp://[::1]:7000, unix:///run/shop.sock, unix://@abstract."""
+
+ARGUMENTS_HELP = """\
+ARGUMENTS are JSON: 1, 2.5, true, null, '"text"', '[1, 2]', '{"k": 1}'. A word
+name=JSON is a keyword argument, @file stands for the bytes of a file (@- for
+standard input)."""
+
+
+def epilog(*lines: str, exits: bool = True) -> str:
+    """Return the end of a help text: examples, and the exit codes."""
+    parts = ["\b\nExamples:\n" + "\n".join("  " + line for line in lines)]
+    if exits:
+        parts.append("\b\n" + EXIT_HELP)
+    return "\n\n".join(parts)
+
+
+def paragraphs(*parts: str) -> str:
+    """Return a help text of *parts*; those with line breaks keep them."""
+    return "\n\n".join("\b\n" + part if "\n" in part else part for part in parts)
+
+
+def target_argument(function: F) -> F:
+    """Give a command its TARGET."""
+    return click.argument("target", metavar="TARGET")(function)
+
+
+def call_arguments(function: F) -> F:
+    """Give a command METHOD, ARGUMENTS and the options that shape them."""
+    for decorate in reversed(
+        (
+            click.argument("method", metavar="METHOD"),
+            click.argument("words", metavar="[ARGUMENTS]...", nargs=-1, type=click.UNPROCESSED),
+            click.option(
+                "--args-json",
+                metavar="JSON",
+                help="All arguments at once: an array, or an object for keywords; - reads it "
+                "from standard input.",
+            ),
+            click.option("--text", is_flag=True, help="Take words that are not JSON as text."),
+        )
+    ):
+        function = decorate(function)
+    return function
+
+
+def connect_options(function: F) -> F:
+    """Give a command the options of a connection."""
+    for decorate in reversed(
+        (
+            click.option(
+                "--timeout",
+                type=click.FloatRange(min=0, min_open=True),
+                metavar="SECONDS",
+                help="Deadline of each call.",
+            ),
+            click.option(
+                "--connect-timeout",
+                type=click.FloatRange(min=0, min_open=True),
+                metavar="SECONDS",
+                help="How long to try to connect (default 3).",
+            ),
+            click.option(
+                "--codec",
+                metavar="NAME",
+                help="How values are encoded: msgpack (default), json or raw.",
+            ),
+            click.option(
+                "-m",
+                "--metadata",
+                "metadata",
+                multiple=True,
+                metavar="KEY=VALUE",
+                help="Metadata to send with each call; may be repeated.",
+            ),
+        )
+    ):
+        function = decorate(function)
+    return function
+
+
+def json_option(text: str) -> Callable[[F], F]:
+    """Give a command `--json`, described by *text*."""
+    return click.option("--json", "as_json", is_flag=True, help=text)
+
+
+def given(**settings: object) -> dict[str, Any]:
+    """Return the *settings* that have a value."""
+    return {name: value for name, value in settings.items() if value is not None and value != {}}
+
+
+def connect(target: str, **settings: object) -> fastrpc.Client:
+    """Return a client for *target*; settings without a value are left out."""
+    return fastrpc.connect(target, **given(**settings))
+
+
+# Negative numbers look like options to the parser; with this they stay arguments.
+ARGUMENT_SETTINGS: dict[str, Any] = {"ignore_unknown_options": True}
+
+Words = Sequence[str]

@@ -1,0 +1,104 @@
+"""`fastrpc serve`: serve a module, a class, a function or a ready server."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import click
+from rich.text import Text
+
+import fastrpc
+from fastrpc.cli import screen
+from fastrpc.cli.loading import build_server
+from fastrpc.cli.options import epilog, json_option, paragraphs
+
+DEFAULT_TARGET = "tcp://127.0.0.1:7000"
+
+HELP = paragraphs(
+    "Serve what MODULE:NAME names, until SIGTERM or Ctrl-C.",
+    "NAME may be a fastrpc.Server, a class that needs no arguments, an object or a function. "
+    "A module without NAME is asked for a server called 'server'; if it has none, its public "
+    "functions are served. MODULE is imported from the current folder or the Python path; it "
+    "may also be a file, path/to/module.py.",
+    "On SIGTERM and SIGINT no more calls are taken, open ones are finished, and the exit code "
+    "is 0.",
+)
+EPILOG = epilog(
+    "fastrpc serve shop.orders:server",
+    "fastrpc serve shop.orders:Orders --bind tcp://0.0.0.0:7000 --bind unix:///run/shop.sock",
+    "fastrpc serve examples/arith.py:Arith",
+    "fastrpc serve math:sqrt",
+    "fastrpc serve shop.orders:make_server --factory --workers 4",
+    "fastrpc serve shop.orders --bind tcp://127.0.0.1:0 --json | jq -r '.targets[]'",
+    exits=False,
+)
+
+
+class _Announced:
+    """Stands for a server while it is run, and tells when it listens.
+
+    The real targets are known only then: port 0 becomes a number.
+    """
+
+    def __init__(self, server: fastrpc.Server, ready: Callable[[Sequence[str]], None]) -> None:
+        self._server = server
+        self._ready = ready
+
+    async def start(self, *targets: str) -> None:
+        await self._server.start(*targets)
+        self._ready(self._server.targets)
+
+    async def aclose(self, grace: float) -> None:
+        await self._server.aclose(grace)
+
+
+@click.command(help=HELP, epilog=EPILOG)
+@click.argument("spec", metavar="MODULE:NAME")
+@click.option(
+    "-b",
+    "--bind",
+    "targets",
+    multiple=True,
+    default=(DEFAULT_TARGET,),
+    show_default=True,
+    metavar="TARGET",
+    help="Where to listen; may be repeated. Port 0 takes a free one.",
+)
+@click.option(
+    "-w",
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that share the port.",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long open calls may take to finish at the end.",
+)
+@click.option("--factory", is_flag=True, help="Call NAME and serve what it returns.")
+@json_option('Print one line when serving: {"event": "serving", "targets": [...], "pid": ...}.')
+def serve(
+    spec: str, targets: Sequence[str], workers: int, grace: float, factory: bool, as_json: bool
+) -> None:
+    """Serve until told to stop."""
+
+    def ready(real: Sequence[str]) -> None:
+        if as_json:
+            screen.write_json({"event": "serving", "targets": list(real), "pid": os.getpid()})
+            return
+        console = screen.results()
+        for target in real:
+            console.print(Text.assemble("serving on ", (target, "bold green")), soft_wrap=True)
+        console.file.flush()
+
+    with screen.failures_told(as_json=as_json):
+        server = build_server(spec, factory=factory)
+        announced = cast("fastrpc.Server", _Announced(server, ready))
+        fastrpc.run(announced, *targets, workers=workers, grace=grace)
+    if not as_json:
+        screen.notes().print("stopped")

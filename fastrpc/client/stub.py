@@ -1,0 +1,66 @@
+"""Make typed callers out of a service class.
+
+A stub has an attribute per public method; calling it calls the server, and the
+result is read as the annotated type. Type checkers see the class itself.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastrpc.call import MethodInfo, describe_service
+from fastrpc.codec import Codec
+from fastrpc.errors import ConfigError
+
+Bind = Callable[[str, Callable[[bytes], Any] | None], Callable[..., Any]]
+
+
+class Stub:
+    """The methods of a service on the other side. Made by `client.stub`."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+
+    def __repr__(self) -> str:
+        """Tell the service."""
+        return f"<stub of {self._service}>"
+
+    def __getattr__(self, name: str) -> Any:
+        """Explain a name that the service does not have."""
+        raise AttributeError(f"{self._service} has no method {name!r}")
+
+
+def make_stub(service: type, name: str | None, bind: Bind, codec: Codec) -> Stub:
+    """Return a stub of *service*.
+
+    Args:
+        service: The class; it is not instantiated, so abstract ones will do.
+        name: Service name instead of the class's own.
+        bind: Makes the callable of a method from its name and result decoder.
+        codec: Reads the results.
+
+    Raises:
+        ConfigError: The class can't be a service; the message says why.
+    """
+    if not isinstance(service, type):
+        raise ConfigError(f"stub() takes a class, got {service!r}")
+    described = describe_service(_bare(service), name or service.__name__)
+    stub = Stub(described.name)
+    for key, info in described.methods.items():
+        setattr(stub, key.rpartition(".")[2], bind(info.name, _decoder(info, codec)))
+    return stub
+
+
+def _bare(service: type) -> Any:
+    """Return an instance that was never initialised: only its methods are looked at."""
+    complete: Any = type(service.__name__, (service,), {"__doc__": service.__doc__})
+    complete.__abstractmethods__ = frozenset()
+    try:
+        return object.__new__(complete)
+    except TypeError as exc:
+        raise ConfigError(f"{service.__name__} can't be a stub: {exc}") from None
+
+
+def _decoder(info: MethodInfo, codec: Codec) -> Callable[[bytes], Any] | None:
+    if info.returns is Any:
+        return None
+    return codec.decoder(info.returns)

@@ -1,0 +1,6 @@
+"""Listen, route, limit, drain: everything about serving that is not one connection."""
+
+from fastrpc.server.run import run
+from fastrpc.server.server import Server, ServerOptions
+
+__all__ = ["Server", "ServerOptions", "run"]

@@ -1,0 +1,188 @@
+"""Turn replies that are no plain value, and calls that got none, into exceptions.
+
+It is apart from the session because the blocking client has the same outcomes
+without a loop.
+
+Rules of the room:
+  * whatever the peer sends, the caller gets an error of the public tree;
+  * a message names the method and what the caller can do about it.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from fastrpc.errors import (
+    CallError,
+    CodecError,
+    ConnectFailed,
+    ConnectionDraining,
+    ConnectionLost,
+    DeadlineExceeded,
+    FastRPCError,
+    MethodNotFound,
+    PermissionDenied,
+    RemoteError,
+    RpcError,
+    Stages,
+    TooLarge,
+    TransportError,
+    Unauthenticated,
+    Unsupported,
+    class_of,
+)
+from fastrpc.frame import Frame, check_msgpack
+from fastrpc.protocol import decode_refusal
+from fastrpc.wire import NOT_RUN, Serializer, StatusCode
+
+_ERROR_DEPTH: Final = 64
+_ERROR_ITEMS: Final = 10_000
+
+_REFUSALS: Final = {43: Unauthenticated, 45: PermissionDenied, 47: Unsupported}
+
+Slot = tuple[Any, Callable[[bytes], Any] | None, str, float, float]
+
+
+def refusal(slot: Slot, frame: Frame, decode: Callable[[bytes], Any], address: str) -> Exception:
+    """Return the exception for a reply whose status is not ok.
+
+    Args:
+        slot: What the call table had for the call.
+        frame: The reply.
+        decode: Decoder of error bodies (msgpack).
+        address: Target of the connection, for messages.
+    """
+    _, _, name, started, deadline = slot
+    told = error_map(frame, decode)
+    message = str(told.get("message") or "") or f"{name}: status {frame.status}"
+    kind = str(told.get("type") or "")
+    retry = told.get("retry_ms")
+    retry_after = retry / 1000.0 if type(retry) is int and retry >= 0 else None
+    status = frame.status
+    if status == StatusCode.APPLICATION:
+        error = RpcError(frame.arg, message, told.get("data"))
+        error.type = kind or error.type
+        error.method = name
+        error.retry_after = retry_after
+        return error
+    cls = class_of(status)
+    if cls is RemoteError:
+        return RemoteError(
+            message,
+            type=kind,
+            data=told.get("data"),
+            trace=told["trace"] if isinstance(told.get("trace"), str) else None,
+            method=name,
+            retry_after=retry_after,
+        )
+    if cls is DeadlineExceeded:
+        handler = frame.time / 1e6 if frame.time else None
+        return late(name, started, deadline, deadline or started, address, handler=handler)
+    if cls is MethodNotFound and not frame.payload:
+        message = f"{name}: the server knows no such method"
+    error_ = cls(message, method=name, retry_after=retry_after)
+    error_.ran = "no" if status in NOT_RUN else cls.ran
+    return error_
+
+
+def late(
+    name: str,
+    started: float,
+    deadline: float,
+    now: float,
+    address: str,
+    *,
+    handler: float | None = None,
+    connecting: float = 0.0,
+    queued: float = 0.0,
+    attempts: int = 1,
+    sent: bool = True,
+) -> DeadlineExceeded:
+    """Return the error of a call whose deadline passed, with the time of each stage.
+
+    Args:
+        name: Method.
+        started: When the caller began.
+        deadline: When the time was up.
+        now: Current time on the same clock.
+        address: Target tried last.
+        handler: Seconds in the handler, if the server told.
+        connecting: Seconds spent waiting for a connection.
+        queued: Seconds spent waiting for room on it.
+        attempts: Connections tried.
+        sent: Whether the request left.
+    """
+    total = max(now - started, 0.0)
+    wire = max(total - connecting - queued - (handler or 0.0), 0.0) if sent else None
+    stages = Stages(
+        total=total, connecting=connecting, queued=queued, wire=wire, handler=handler
+    )
+    timeout = deadline - started
+    tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+    return DeadlineExceeded(
+        f"{name}: deadline of {timeout * 1e3:.0f} ms passed after {total * 1e3:.0f} ms:"
+        f" {stages}; {tries}, {address}",
+        ran="maybe" if sent else "no",
+        method=name,
+        stages=stages,
+        attempts=attempts,
+        address=address,
+    )
+
+
+def undecodable(slot: Slot, exc: Exception, max_name: str = "") -> CallError | CodecError:
+    """Return the error for a reply that came but can't be read."""
+    name = slot[2]
+    if isinstance(exc, TooLarge):
+        return TooLarge(f"{name}: the reply has {exc}{max_name}", ran="yes", method=name)
+    error = CodecError(f"{name}: the reply can't be decoded: {exc}")
+    error.ran = "yes"
+    return error
+
+
+def unreadable(slot: Slot, frame: Frame, max_body: int) -> CallError:
+    """Return the error for a reply that this side can't take in."""
+    name = slot[2]
+    if frame.oversize:
+        return TooLarge(
+            f"{name}: the reply of {frame.oversize} bytes is over this client's max_body of"
+            f" {max_body}",
+            ran="yes",
+            method=name,
+        )
+    return Unsupported(
+        f"{name}: the reply needs serializer {frame.serializer}, bits {frame.bits:#x}, which were"
+        " not agreed on",
+        ran="yes",
+        method=name,
+    )
+
+
+def turned_down(address: str, frame: Frame) -> FastRPCError:
+    """Return the error for a HELLO that was refused."""
+    told = decode_refusal(frame.payload)
+    text = f"{address} refused the connection: {told.message or f'status {frame.status}'}"
+    kind = _REFUSALS.get(frame.status)
+    return kind(text) if kind is not None else ConnectFailed(text)
+
+
+def going(address: str, frame: Frame, decode: Callable[[bytes], Any] | None) -> TransportError:
+    """Return the error for calls that a GOAWAY says were not run."""
+    if frame.status == StatusCode.UNAVAILABLE:
+        return ConnectionDraining(f"{address} is shutting down and did not take the call")
+    told = error_map(frame, decode).get("message", "")
+    return ConnectionLost(
+        f"{address} closed the connection with status {frame.status}: {told}", "no"
+    )
+
+
+def error_map(frame: Frame, decode: Callable[[bytes], Any] | None) -> dict[str, Any]:
+    """Return what an error reply or GOAWAY says; {} if it says nothing readable."""
+    if not frame.payload or frame.serializer != Serializer.MSGPACK or decode is None:
+        return {}
+    if check_msgpack(frame.payload, _ERROR_DEPTH, _ERROR_ITEMS):
+        return {}
+    try:
+        told = decode(frame.payload)
+    except Exception:  # whatever it is, the status alone tells enough
+        return {}
+    return told if isinstance(told, dict) else {}

@@ -1,0 +1,98 @@
+"""Hold what all connections of one server or one client have in common.
+
+It is apart from the session so that ten thousand idle connections share one
+copy, and so that a session needs to know neither server nor client.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fastrpc.codec import Codec, CodecRegistry
+from fastrpc.frame import Lane, LoopShare, Method
+from fastrpc.protocol import LogLimiter, Option
+from fastrpc.session.ticker import Ticker
+from fastrpc.wire import SERIALIZERS, Limits, Serializer
+
+if TYPE_CHECKING:
+    from fastrpc.session.answer import Answerer
+    from fastrpc.session.session import Session
+
+
+@dataclass(slots=True, kw_only=True)
+class Side:
+    """One server's or client's share of every session.
+
+    Attributes:
+        share: Scratch buffer, clock and what else the lanes have in common.
+        ticker: Timers; None where there is no loop.
+        limits: What peers may do.
+        option: What HELLO says; per connection a client adds the nonce.
+        codecs: By name and number.
+        log: Where to say what went wrong.
+        router: Methods by name; None if calls are not answered.
+        answers: Runs the handlers; None if calls are not answered.
+        on_accept: Told of a connection that has just been made.
+        on_open: Told when HELLO is done.
+        on_lost: Told when a connection has ended, with the reason.
+        on_drain: Told when the peer takes no more calls.
+        on_room: Told when calls that wait may try again.
+    """
+
+    share: LoopShare
+    ticker: Ticker | None = None
+    limits: Limits
+    option: Option
+    codecs: CodecRegistry
+    log: logging.Logger
+    router: Mapping[bytes, Method] | None = None
+    answers: "Answerer | None" = None
+    on_accept: "Callable[[Session], None]" = lambda session: None
+    on_open: "Callable[[Session], None]" = lambda session: None
+    on_lost: "Callable[[Session, Exception], None]" = lambda session, exc: None
+    on_drain: "Callable[[Session], None]" = lambda session: None
+    on_room: "Callable[[Session], None]" = lambda session: None
+    encoders: list[Callable[[Any], bytes] | None] = field(init=False)
+    decoders: list[Callable[[bytes], Any] | None] = field(init=False)
+    by_number: dict[int, Codec] = field(init=False)
+    _limiters: dict[str, LogLimiter] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Lay the codecs out by their wire numbers."""
+        self.by_number = {codec.serializer: codec for codec in self.codecs}
+        self.encoders = [None] * SERIALIZERS
+        self.decoders = [None] * SERIALIZERS
+        for number, codec in self.by_number.items():
+            self.encoders[number] = codec.encode
+            self.decoders[number] = codec.decode
+
+    def agree(self, lane: Lane, agreed: Option, peer: Option) -> None:
+        """Put in force on *lane* what both sides accept."""
+        limits = self.limits
+        lane.max_body = limits.max_body
+        lane.max_depth, lane.max_items = limits.max_depth, limits.max_items
+        lane.max_methods = limits.max_methods
+        lane.peer_body, lane.peer_calls = peer.max_body, peer.max_calls
+        lane.peer_methods = peer.methods
+        lane.raw = int(Serializer.RAW) in agreed.codecs.values()
+        lane.router = self.router
+        lane.encoders, lane.decoders = self.encoders, self.decoders
+        lane.opened = True
+
+    def complain(self, level: int, peer: str, text: str, exc: BaseException | None = None) -> None:
+        """Log about *peer*, at most a line per second for each; tell how many were left out.
+
+        A peer is known by its host, so that a flood of connections is one peer.
+        """
+        host = peer.rpartition(":")[0] if peer.startswith("tcp") else peer
+        if len(self._limiters) > 1024:  # a limit of its own: forget who was quiet
+            self._limiters.clear()
+        limiter = self._limiters.get(host)
+        if limiter is None:
+            limiter = self._limiters[host] = LogLimiter()
+        held = limiter.take(self.share.clock())
+        if held is None:
+            return
+        more = f" (and {held} lines more about it)" if held else ""
+        self.log.log(level, "%s: %s%s", peer, text, more, exc_info=exc)

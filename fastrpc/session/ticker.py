@@ -1,0 +1,107 @@
+"""Give the sessions of one owner their time: one fast timer, one slow one.
+
+Timers per call or per connection would cost more than the calls. Instead the
+fast tick visits only sessions that have something to expire, and the slow tick
+goes round all of them, a slice at a time when they are many.
+
+Rules of the room:
+  * no timer runs when nobody needs one;
+  * a tick that comes late says so: the loop was blocked, and what looks like a
+    silent peer may only be an unread one.
+"""
+
+import asyncio
+from typing import Final, Protocol, final
+
+from fastrpc.frame import LoopShare
+
+FAST: Final = 0.01  # how late a deadline or a cancel may be noticed
+SLOW: Final = 1.0  # how late a silent or stalled peer may be noticed
+SLICE: Final = 100  # sessions visited at once by the slow tick
+LATE: Final = 1.0  # a tick later than this means that the loop was blocked
+
+
+class Ticked(Protocol):
+    """What a ticker visits."""
+
+    def fast_tick(self, now: float) -> bool:
+        """Expire what is late; return whether there may be more."""
+        ...
+
+    def slow_tick(self, now: float, late: bool) -> None:
+        """Look after the connection."""
+        ...
+
+
+@final
+class Ticker:
+    """Visit sessions: the busy ones often, all of them now and then.
+
+    Args:
+        loop: Whose timers to use.
+        share: What the lanes of this owner share.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, share: LoopShare) -> None:
+        self.loop = loop
+        self.share = share
+        self._busy: set[Ticked] = set()
+        self._all: dict[Ticked, None] = {}
+        self._round: list[Ticked] = []
+        self._fast: asyncio.TimerHandle | None = None
+        self._slow: asyncio.TimerHandle | None = None
+        self._due = 0.0
+
+    def hurry(self, session: Ticked) -> None:
+        """Visit *session* with every fast tick until it says that it is done."""
+        self._busy.add(session)
+        if self._fast is None:
+            self._fast = self.loop.call_later(FAST, self._fast_tick)
+
+    def watch(self, session: Ticked) -> None:
+        """Visit *session* with the slow tick from now on."""
+        self._all[session] = None
+        if self._slow is None:
+            self._wait()
+
+    def forget(self, session: Ticked) -> None:
+        """Visit *session* no more."""
+        self._all.pop(session, None)
+        self._busy.discard(session)
+
+    def close(self) -> None:
+        """Stop both timers."""
+        for timer in (self._fast, self._slow):
+            if timer is not None:
+                timer.cancel()
+        self._fast = self._slow = None
+        self._busy.clear()
+        self._all.clear()
+        self._round.clear()
+
+    def _fast_tick(self) -> None:
+        self._fast = None
+        now = self.share.clock()
+        for session in list(self._busy):
+            if not session.fast_tick(now):
+                self._busy.discard(session)
+        if self._busy and self._fast is None:
+            self._fast = self.loop.call_later(FAST, self._fast_tick)
+
+    def _wait(self) -> None:
+        pause = SLOW / (1 + len(self._all) // SLICE)
+        self._due = self.share.clock() + pause
+        self._slow = self.loop.call_later(pause, self._slow_tick)
+
+    def _slow_tick(self) -> None:
+        self._slow = None
+        now = self.share.clock()
+        late = now - self._due > LATE
+        if not self._round:
+            self._round = list(self._all)
+        visited, self._round = self._round[:SLICE], self._round[SLICE:]
+        for session in visited:
+            if session in self._all:
+                session.slow_tick(now, late)
+        if self._all:
+            self._wait()

@@ -1,0 +1,22 @@
+"""Help people test what they build on fastrpc, with the means we test it with.
+
+* `check_transport`: what every transport must do; `TRANSPORT_CHECKS` one by one
+* `FaultPipe`: a relay before a real server that cuts, delays, splits, corrupts
+  and stalls, by script
+"""
+
+from fastrpc.testing.pipe import Cut, Delay, Fault, FaultPipe, Flip, Split, Stall, random_faults
+from fastrpc.testing.transport import TRANSPORT_CHECKS, check_transport
+
+__all__ = [
+    "TRANSPORT_CHECKS",
+    "Cut",
+    "Delay",
+    "Fault",
+    "FaultPipe",
+    "Flip",
+    "Split",
+    "Stall",
+    "check_transport",
+    "random_faults",
+]

@@ -1,0 +1,24 @@
+"""Carry bytes: dial and listen at `tcp://`, `unix://` and `mem://`.
+
+Everything above speaks to `asyncio.Transport` and never sees a socket, so a
+service does not know what it is served over. `fastrpc.testing.check_transport`
+says what every pipe here must do.
+"""
+
+from fastrpc.transport.address import Target, parse_target, peer_of
+from fastrpc.transport.dial import dial, dial_blocking
+from fastrpc.transport.listen import Listener, connection_cap, listen
+from fastrpc.transport.memory import MemoryTransport, memory_pair
+
+__all__ = [
+    "Listener",
+    "MemoryTransport",
+    "Target",
+    "connection_cap",
+    "dial",
+    "dial_blocking",
+    "listen",
+    "memory_pair",
+    "parse_target",
+    "peer_of",
+]

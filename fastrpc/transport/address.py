@@ -1,0 +1,167 @@
+"""Read and write the address text that people give: `tcp://host:port` and kin.
+
+One grammar for servers, clients, tests and the command line, so that an address
+copied from a server's log can be pasted into a client.
+
+Rules of the room:
+  * `str(parse_target(text))` is `text` again, except that a bare `host:port`
+    gains its `tcp://`;
+  * nothing is resolved here; a name is only a name;
+  * an error repeats the text it is about.
+"""
+
+import asyncio
+import ipaddress
+import os
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from fastrpc.errors import ConfigError
+
+#: Schemes that the address grammar knows and this version does not serve.
+SCHEMES_LATER: Final = frozenset(
+    {"tls", "ws", "wss", "http", "https", "etcd", "zookeeper", "redis"}
+    | {"registry", "static", "file", "dns"}
+)
+
+#: Longest Unix socket path in bytes; the kernel keeps one more for the end mark.
+UNIX_PATH_MAX: Final = 107
+
+_HOST: Final = re.compile(r"[^\s/?#@\[\]%:\\]{1,255}")
+_NAME: Final = re.compile(r"[A-Za-z0-9._~-]{1,255}")
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x20\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One place to listen at or to connect to.
+
+    Attributes:
+        scheme: "tcp", "unix" or "mem".
+        host: Host name or address of a tcp target, IPv6 without brackets; empty
+            or "*" for every address of this machine.
+        port: Port of a tcp target; 0 lets the kernel choose when listening.
+        path: Path of a unix target; "@name" for Linux's abstract names.
+        name: Name of a mem target.
+    """
+
+    scheme: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    name: str = ""
+
+    def __str__(self) -> str:
+        """Return the text that `parse_target` would read as this target."""
+        if self.scheme == "unix":
+            return f"unix://{self.path}"
+        if self.scheme == "mem":
+            return f"mem://{self.name}"
+        return f"{self.scheme}://{join_host(self.host, self.port)}"
+
+    @property
+    def is_abstract(self) -> bool:
+        """Whether this is a unix target without a file."""
+        return self.path.startswith("@")
+
+    @property
+    def socket_path(self) -> str:
+        """The path as the kernel wants it."""
+        return "\0" + self.path[1:] if self.is_abstract else self.path
+
+
+def parse_target(text: str) -> Target:
+    """Return the target that *text* names.
+
+    Forms: `tcp://host:port`, `tcp://[::1]:7000`, `unix:///path`, `unix://@name`,
+    `mem://name`, and a bare `host:port`, which means tcp.
+
+    Raises:
+        ConfigError: *text* is no target; the message says which part is wrong.
+    """
+    if not isinstance(text, str):
+        raise ConfigError(f"a target must be text, got {type(text).__name__}")
+    if found := _UNPRINTABLE.search(text):
+        raise _wrong(text, f"character {found.group()!r} is not allowed")
+    head, mark, rest = text.partition("://")
+    scheme = head.partition(":")[0].lower()
+    # `static:` and `file:` stand before addresses; `redis:7000` is a host called redis.
+    if scheme in SCHEMES_LATER and (mark or not _is_port(text[len(scheme) + 1 :])):
+        raise _wrong(text, f"scheme {scheme!r} is not supported by this version")
+    if not mark:
+        if text.startswith(("/", "./", "../", "@")):
+            raise _wrong(text, "a socket's path is written unix:///path")
+        return _parse_tcp(text, text)
+    parse = _PARSERS.get(head.lower())
+    if parse is None:
+        raise _wrong(text, f"unknown scheme {head!r} (tcp, unix and mem are known)")
+    return parse(text, rest)
+
+
+def join_host(host: str, port: int) -> str:
+    """Return `host:port`, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """Return the peer of *transport* in words, for messages and logs.
+
+    A client of a Unix socket has no name of its own; it is named by the socket
+    it came through.
+    """
+    peer = transport.get_extra_info("peername")
+    if isinstance(peer, tuple):
+        return f"tcp://{join_host(peer[0], peer[1])}"
+    peer = peer or transport.get_extra_info("sockname")
+    if not peer:
+        return "unknown peer"
+    name = os.fsdecode(peer)
+    if name.startswith("mem://"):
+        return name
+    return f"unix://@{name[1:]}" if name.startswith("\0") else f"unix://{name}"
+
+
+def _wrong(text: str, what: str) -> ConfigError:
+    return ConfigError(f"target {text!r}: {what}")
+
+
+def _is_port(text: str) -> bool:
+    return 0 < len(text) <= 5 and text.isascii() and text.isdigit() and int(text) <= 65535
+
+
+def _parse_tcp(text: str, rest: str) -> Target:
+    host, colon, port = rest.rpartition(":")
+    if not colon or port.endswith("]"):
+        raise _wrong(text, "no port (tcp://host:port)")
+    if not _is_port(port):
+        raise _wrong(text, f"port must be 0 to 65535, got {port!r}")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            raise _wrong(text, f"{host!r} is not an IPv6 address") from None
+    elif ":" in host:
+        raise _wrong(text, "an IPv6 address needs brackets (tcp://[::1]:7000)")
+    elif host and not _HOST.fullmatch(host):
+        raise _wrong(text, f"{host!r} is not a host")
+    return Target("tcp", host=host, port=int(port))
+
+
+def _parse_unix(text: str, rest: str) -> Target:
+    if not rest.startswith(("/", "@")) or len(rest) == 1:
+        raise _wrong(text, "an absolute path or @name must follow unix:// (unix:///path)")
+    size = len(os.fsencode(rest))
+    if size > UNIX_PATH_MAX:
+        raise _wrong(text, f"a socket's path has at most {UNIX_PATH_MAX} bytes, this has {size}")
+    return Target("unix", path=rest)
+
+
+def _parse_mem(text: str, rest: str) -> Target:
+    if not _NAME.fullmatch(rest):
+        raise _wrong(text, "a name of letters, digits and . _ ~ - must follow mem://")
+    return Target("mem", name=rest)
+
+
+_PARSERS: Final = {"tcp": _parse_tcp, "unix": _parse_unix, "mem": _parse_mem}

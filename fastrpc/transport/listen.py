@@ -1,0 +1,132 @@
+"""Listen at a target and make a protocol for everyone who connects.
+
+Rules of the room:
+  * what was bound is closed again if anything after it fails;
+  * closing a listener never waits for its connections.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Final, Protocol, final
+
+from fastrpc.transport.accept import Acceptor
+from fastrpc.transport.address import Target, join_host, parse_target
+from fastrpc.transport.bind import SocketFile, bind_tcp, cannot_listen
+from fastrpc.transport.memory import MemoryAcceptor
+from fastrpc.transport.resolve import resolve
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows has no such limit
+    resource = None  # type: ignore[assignment]
+
+#: Most connections that `connection_cap` ever proposes.
+CONNECTIONS_MAX: Final = 10_000
+
+#: Share of the file descriptors that connections may take; the rest is for files,
+#: logs, name lookups and the program itself.
+DESCRIPTOR_SHARE: Final = 0.8
+
+_EVERYWHERE: Final = ("", "*", "::")
+
+
+class _Accepting(Protocol):
+    def close(self) -> None: ...
+
+    async def wait_closed(self) -> None: ...
+
+
+@final
+class Listener:
+    """Where a server can be reached; made by `listen`.
+
+    Attributes:
+        targets: The real addresses, as text that a client can dial.
+    """
+
+    def __init__(self, targets: list[str], accepting: list[_Accepting], file: SocketFile) -> None:
+        self.targets = targets
+        self._accepting = accepting
+        self._file = file
+
+    def __repr__(self) -> str:
+        """Tell the addresses."""
+        return f"<Listener {' '.join(self.targets)}>"
+
+    def close(self) -> None:
+        """Stop accepting at once; connections stay. Twice is fine."""
+        self._file.remove()
+        for accepting in self._accepting:
+            accepting.close()
+
+    async def wait_closed(self) -> None:
+        """Wait until the last accepted protocol is connected; never for connections."""
+        for accepting in self._accepting:
+            await accepting.wait_closed()
+
+
+async def listen(
+    target: Target | str,
+    protocol_factory: Callable[[], asyncio.BaseProtocol],
+    *,
+    backlog: int = 1024,
+    mode: int | None = None,
+) -> Listener:
+    """Listen at *target* and return the listener, which accepts from now on.
+
+    Host "", "*" or "::" means every address of this machine, IPv4 and IPv6;
+    "0.0.0.0" only IPv4. Port 0 lets the kernel choose one, the same for all.
+
+    Args:
+        target: Where to listen.
+        protocol_factory: Called for each connection when it is accepted.
+        backlog: How many connections the kernel holds until they are accepted.
+        mode: Permission bits of a unix target's file; by default the umask's.
+
+    Raises:
+        TransportError: The address can't be had; the message says why.
+        ConfigError: *target* is no target.
+    """
+    if isinstance(target, str):
+        target = parse_target(target)
+    loop = asyncio.get_running_loop()
+    file = SocketFile()
+    if target.scheme == "mem":
+        acceptor = MemoryAcceptor(loop, target.name, protocol_factory)
+        return Listener([str(target)], [acceptor], file)
+    if target.scheme == "unix":
+        sockets = [file.bind(target, backlog, mode)]
+        targets = [str(target)]
+    else:
+        sockets = await _listen_tcp(target, backlog)
+        targets = [_target_of(sock) for sock in sockets]
+    # Nothing is awaited from here on, so no cancel can lose the sockets.
+    return Listener(targets, [Acceptor(loop, sock, protocol_factory) for sock in sockets], file)
+
+
+def connection_cap() -> int:
+    """Return how many connections this process should hold at most.
+
+    80 % of the file descriptors it may open, and never more than 10,000.
+    """
+    if resource is None:
+        return CONNECTIONS_MAX
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return CONNECTIONS_MAX
+    return max(1, min(CONNECTIONS_MAX, int(limit * DESCRIPTOR_SHARE)))
+
+
+async def _listen_tcp(target: Target, backlog: int) -> list[socket.socket]:
+    hosts = ("0.0.0.0", "::") if target.host in _EVERYWHERE else (target.host,)
+    try:
+        addresses = [found for host in hosts for found in await resolve(host, target.port)]
+    except OSError as error:
+        raise cannot_listen(target, error) from error
+    return bind_tcp(target, addresses, backlog)
+
+
+def _target_of(sock: socket.socket) -> str:
+    host, port, *_ = sock.getsockname()
+    return f"tcp://{join_host(host, port)}"

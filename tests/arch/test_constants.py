@@ -1,0 +1,42 @@
+"""The numbers of the wire stand in `wire`; the compiled twin's C copies are the same."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from fastrpc import wire
+from tests.arch.source import PYX, name_of
+
+ENUMERATOR = re.compile(r"^    ([A-Z][A-Z0-9_]*) = (\w+)", re.MULTILINE)
+NUMBERS = {name: value for name, value in vars(wire).items() if isinstance(value, int)}
+
+
+def copies(path: Path) -> dict[str, int]:
+    """Read the C enumerators of a .pyx from its text."""
+    text = path.read_text(encoding="utf-8")
+    return {match[1]: int(match[2], 0) for match in ENUMERATOR.finditer(text)}
+
+
+@pytest.mark.parametrize("path", PYX, ids=name_of)
+def test_copies_in_the_text_are_those_of_wire(path: Path) -> None:
+    found = {name: value for name, value in copies(path).items() if name in NUMBERS}
+    assert found, "no copy found: has the form of the enum changed?"
+    assert found == {name: NUMBERS[name] for name in found}
+
+
+@pytest.mark.parametrize("path", PYX, ids=name_of)
+def test_copies_of_the_pure_twin_are_those_it_has(path: Path) -> None:
+    """Numbers that are no matter of the wire are shared by the twins all the same."""
+    pure = vars(importlib.import_module(f"fastrpc.{path.stem}_py"))
+    shared = {name: value for name, value in copies(path).items() if name in pure}
+    assert shared == {name: pure[name] for name in shared}
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("path", PYX, ids=name_of)
+def test_what_was_compiled_is_what_wire_says(path: Path) -> None:
+    told = importlib.import_module(f"fastrpc.{path.stem}").constants()
+    assert told == {name: getattr(wire, name) for name in told}
+    assert set(copies(path)) & set(NUMBERS) <= set(told), "a copy that constants() keeps back"

@@ -1,0 +1,116 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import fastrpc
+from tests.cli.conftest import invoke
+
+SLOW = """
+import asyncio, fastrpc
+
+class Slow:
+    started = False
+    async def wait(self) -> str:
+        self.started = True
+        await asyncio.sleep(0.3)
+        return "finished"
+    def has_started(self) -> bool:
+        return self.started
+"""
+
+
+@contextmanager
+def serving(*words: str, folder: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Run `fastrpc serve` in a process of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastrpc", "serve", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().rstrip()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_program_serves_calls_and_stops(number: int, tmp_path: Path) -> None:
+    socket = f"unix://{tmp_path}/s"
+    words = ["math:gcd", "--bind", "tcp://127.0.0.1:0", "--bind", socket, "--json"]
+    with serving(*words) as process:
+        told = json.loads(first_line(process))
+        assert told["event"] == "serving"
+        assert told["pid"] == process.pid
+        assert told["targets"][1] == socket
+        for target in told["targets"]:
+            with fastrpc.connect_sync(target, timeout=5) as client:
+                assert client.call("gcd", 12, 18) == 6
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
+        assert (process.returncode, out, err) == (0, "", "")
+
+
+@pytest.mark.slow
+def test_a_person_reads_the_real_target() -> None:
+    with serving("math:gcd", "--bind", "tcp://127.0.0.1:0") as process:
+        line = first_line(process)
+        assert line.startswith("serving on tcp://127.0.0.1:")
+        assert not line.endswith(":0")
+        process.terminate()
+        out, err = process.communicate(timeout=10)
+        assert (process.returncode, out, err) == (0, "", "stopped\n")
+
+
+@pytest.mark.slow
+def test_open_calls_are_finished_before_the_end(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    with serving("slow:Slow", "--bind", "tcp://127.0.0.1:0", "--json", folder=tmp_path) as process:
+        target = json.loads(first_line(process))["targets"][0]
+        call = subprocess.Popen(
+            [sys.executable, "-m", "fastrpc", "call", target, "Slow.wait"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with fastrpc.connect_sync(target, timeout=5) as client:
+            while not client.call("Slow.has_started"):
+                pass
+        process.terminate()
+        out, _ = call.communicate(timeout=10)
+        assert (call.returncode, out) == (0, '"finished"\n')
+        assert process.wait(timeout=10) == 0
+
+
+def test_what_cannot_be_served_is_wrong_usage() -> None:
+    result = invoke("serve", "math:nothing")
+    assert result.exit_code == 2
+    assert "'math' has no 'nothing'" in result.stderr
+
+
+def test_a_wrong_target_is_wrong_usage() -> None:
+    result = invoke("serve", "math:gcd", "--bind", "ftp://x", "--json")
+    assert result.exit_code == 2
+    assert "ftp" in json.loads(result.stdout)["error"]["message"]
+
+
+def test_a_taken_port_is_told(target: str) -> None:
+    result = invoke("serve", "math:gcd", "--bind", target)
+    assert result.exit_code != 0
+    assert "error: " in result.stderr
+    assert "in use" in result.stderr

@@ -37,7 +37,7 @@ callgrind: install    ## instructions per call against the recorded ones
 	@$(PY) -m bench.callgrind.gate
 
 soak: install         ## load for MINUTES (default 5), memory and descriptors watched
-	@MINUTES=$${MINUTES:-5} $(PY) tests/soak/soak.py
+	@MINUTES=$${MINUTES:-5} $(PY) -m tests.soak.soak
 
 trace:                ## line coverage of both twins by tests/frame alone
 	@ci/trace.sh

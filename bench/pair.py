@@ -6,26 +6,15 @@ behind a transport.
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from bench.values import Small
 from fastrpc.codec import default_codecs
 from fastrpc.wire import BODY_MAX, SERIALIZERS
-
-SMALL: dict[str, Any] = {"id": 12345, "name": "alice", "tags": ["a", "b"], "score": 1.5}
-
-
-@dataclass
-class Small:
-    """The small value as a dataclass."""
-
-    id: int
-    name: str
-    tags: list[str]
-    score: float
 
 
 def echo(value: Any) -> Any:
@@ -106,7 +95,12 @@ class Pair:
     def _lane(self) -> Any:
         loop = asyncio.get_running_loop()
         share = self._twin.LoopShare(
-            loop.create_future, self._pending.append, time.monotonic, asyncio.get_running_loop, loop
+            loop.create_future,
+            self._pending.append,
+            time.monotonic,
+            loop.is_running,
+            threading.get_ident(),
+            loop,
         )
         lane = self._twin.Lane(Owner(), share, BODY_MAX)
         lane.encoders = _places(lambda codec: codec.encode, "msgpack", "raw")
@@ -115,9 +109,7 @@ class Pair:
         lane.raw = lane.opened = lane.ready = True
         return lane
 
-    def _pipe(
-        self, lane: Any
-    ) -> tuple[Callable[[bytes], None], Callable[[Sequence[bytes]], None]]:
+    def _pipe(self, lane: Any) -> tuple[Callable[[bytes], None], Callable[[Sequence[bytes]], None]]:
         """Return the `write` and `writelines` of a transport that leads to *lane*."""
 
         def write(data: bytes) -> None:

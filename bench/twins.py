@@ -22,6 +22,7 @@ def open_twin(name: str) -> SimpleNamespace:
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
-            raise RuntimeError(f"{error.name} is not built for this Python: make install") from error
+            message = f"{error.name} is not built for this Python: make install"
+            raise RuntimeError(message) from error
         names |= {public: getattr(module, public) for public in module.__all__}
     return SimpleNamespace(**names)

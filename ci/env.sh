@@ -9,6 +9,8 @@ case "$FASTRPC_EXT" in
         exit 2
         ;;
 esac
+# pytest-xdist wants every process to find the same tests in the same order.
+export PYTHONHASHSEED="${PYTHONHASHSEED:-0}"
 BIN="$PWD/.venv/bin"
 PY="$BIN/python"
 

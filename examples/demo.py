@@ -38,22 +38,20 @@ MAX_CHARACTERS = 100_000
 def service() -> Iterator[str]:
     """Serve the Unicode database on a free port until the block ends; give the target."""
     command = [sys.executable, "-m", "fastrpc", "serve", str(HERE / "unicode_service.py:Unicode")]
-    process = subprocess.Popen(
-        [*command, "--bind", "tcp://127.0.0.1:0", "--json"], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise SystemExit(f"the service did not start (exit code {process.wait()})")
-        yield json.loads(line)["targets"][0]
-    finally:
-        process.terminate()
+    command += ["--bind", "tcp://127.0.0.1:0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                raise SystemExit(f"the service did not start (exit code {process.wait()})")
+            yield json.loads(line)["targets"][0]
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def read(names: list[str], console: Console) -> str:
@@ -78,10 +76,9 @@ async def look_up(unicode: Unicode, text: str) -> list[Character]:
 
 
 def show_characters(console: Console, characters: list[Character]) -> None:
-    """Print the characters worth looking at: the rarest categories first."""
+    """Print the characters worth looking at: beyond ASCII first, then the rarest."""
     counts = Counter(characters)
-    frequent = Counter(character.category for character in characters)
-    special = sorted(counts, key=lambda c: (frequent[c.category], -ord(c.char)))[:8]
+    special = sorted(counts, key=lambda c: (c.char.isascii(), counts[c], -ord(c.char)))[:8]
     table = Table(box=None, padding=(0, 2), header_style="dim")
     for head in ("", "code", "name", "category", "bytes", "times"):
         table.add_column(head, justify="right" if head == "times" else "left")
@@ -124,7 +121,7 @@ async def tour(console: Console, target: str, text: str, measured: float) -> Non
         seconds = time.perf_counter() - started
         console.print(
             f"looked up {len(characters):,} characters, one call each, in {seconds:.2f} s; "
-            f"{len(set(characters))} different ones, the rarest:\n"
+            f"{len(set(characters))} different ones, some of the rarer:\n"
         )
         show_characters(console, characters)
 

@@ -69,6 +69,11 @@ class Code(IntEnum):
     NO_WORDS = 5
 
 
+def refusal(code: Code, text: str) -> fastrpc.RpcError:
+    """Return the error that tells a caller what was wrong."""
+    return fastrpc.RpcError(code.value, text)
+
+
 @dataclass(frozen=True, slots=True)
 class Character:
     """One character and its properties.
@@ -170,11 +175,11 @@ class Unicode:
     def character(self, char: str) -> Character:
         """Return the properties of one character."""
         if len(char) != 1:
-            raise fastrpc.RpcError(
+            raise refusal(
                 Code.NOT_ONE_CHARACTER, f"expected one character, got {len(char)}: {char[:20]!r}"
             )
         if not is_served(char):
-            raise fastrpc.RpcError(Code.NOT_ASSIGNED, f"U+{ord(char):04X} is not assigned")
+            raise refusal(Code.NOT_ASSIGNED, f"U+{ord(char):04X} is not assigned")
         return describe(ord(char))
 
     def named(self, name: str) -> Character:
@@ -184,13 +189,13 @@ class Unicode:
         except KeyError:
             found = ""
         if len(found) != 1:  # some names stand for sequences
-            raise fastrpc.RpcError(Code.UNKNOWN_NAME, f"no character is called {name[:80]!r}")
+            raise refusal(Code.UNKNOWN_NAME, f"no character is called {name[:80]!r}")
         return describe(ord(found))
 
     def text(self, text: str) -> list[Character]:
         """Return the characters of a short text, each once, in order of appearance."""
         if len(text) > MAX_TEXT:
-            raise fastrpc.RpcError(
+            raise refusal(
                 Code.OUT_OF_RANGE, f"at most {MAX_TEXT} characters at once, got {len(text)}"
             )
         return [describe(ord(char)) for char in dict.fromkeys(text) if is_served(char)]
@@ -201,12 +206,10 @@ class Unicode:
         A word that ends with * stands for all that begin with it: "chess kn*".
         """
         if not 1 <= limit <= MAX_RESULTS:
-            raise fastrpc.RpcError(
-                Code.OUT_OF_RANGE, f"limit must be 1 to {MAX_RESULTS}, got {limit}"
-            )
+            raise refusal(Code.OUT_OF_RANGE, f"limit must be 1 to {MAX_RESULTS}, got {limit}")
         wanted = words.upper().replace("-", " ").split()
         if not wanted:
-            raise fastrpc.RpcError(Code.NO_WORDS, "give at least one word")
+            raise refusal(Code.NO_WORDS, "give at least one word")
         matches = sorted((self._having(word) for word in wanted), key=len)
         codes = sorted(set.intersection(*matches))
         return Found(total=len(codes), characters=[describe(code) for code in codes[:limit]])
@@ -216,7 +219,7 @@ class Unicode:
             return set(self._index.get(word, ()))
         start = word.rstrip("*")
         if len(start) < MIN_PREFIX:
-            raise fastrpc.RpcError(
+            raise refusal(
                 Code.OUT_OF_RANGE, f"at least {MIN_PREFIX} letters before the *, got {word!r}"
             )
         at = bisect.bisect_left(self._words, start)
@@ -229,13 +232,9 @@ class Unicode:
     async def block(self, first: int, count: int = 128) -> list[Character]:
         """Return the assigned characters among *count* numbers from *first* on."""
         if not 0 <= first <= sys.maxunicode:
-            raise fastrpc.RpcError(
-                Code.OUT_OF_RANGE, f"first must be 0 to {sys.maxunicode}, got {first}"
-            )
+            raise refusal(Code.OUT_OF_RANGE, f"first must be 0 to {sys.maxunicode}, got {first}")
         if not 1 <= count <= MAX_RESULTS:
-            raise fastrpc.RpcError(
-                Code.OUT_OF_RANGE, f"count must be 1 to {MAX_RESULTS}, got {count}"
-            )
+            raise refusal(Code.OUT_OF_RANGE, f"count must be 1 to {MAX_RESULTS}, got {count}")
         end = min(first + count, sys.maxunicode + 1)
         return [describe(code) for code in range(first, end) if is_served(chr(code))]
 

@@ -36,7 +36,7 @@ cdef class Splitter:
     cdef int _setup(self, object max_body, object magic) except -1
     cdef int _split(self, const uint8_t* data, Py_ssize_t size) except -1
     cdef int _filled(self, Py_ssize_t nbytes) except -1
-    cdef Py_ssize_t _run(self, const uint8_t* data, Py_ssize_t end) except -1
+    cdef int _run(self, const uint8_t* data, Py_ssize_t end) except -1
     cdef int _check(self, const uint8_t* p, Py_ssize_t left, uint16_t head, uint32_t size) except -1
     cdef int _deliver(self, Header* head, const uint8_t* body, bytes owner, uint32_t oversize) except -1
     cdef int _on_frame(self, Header* head, const uint8_t* body, bytes owner, uint32_t oversize) except -1
@@ -58,11 +58,12 @@ cdef class CallTable:
     cdef readonly uint64_t next_id
     cdef readonly double soonest
     cdef int _grow(self) except -1
+    cdef int _place(self, Entry entry, object waiter, object decode, object name) except -1
     cdef uint64_t _enter(
         self, object waiter, object decode, object name, double started, double deadline
     ) except 0
     cdef Py_ssize_t _find(self, uint64_t id) noexcept
-    cdef tuple _slot(self, Py_ssize_t i)
+    cdef tuple _pull(self, uint64_t id)
     cdef int _drop(self, Py_ssize_t i) except -1
     cdef list _remove(self, list ids)
 
@@ -72,4 +73,4 @@ cdef void pack_head(uint8_t* p, uint16_t size, uint8_t flags, uint8_t status, ui
                     uint64_t id, uint32_t body) noexcept nogil
 cdef void put32(uint8_t* p, uint32_t value) noexcept nogil
 cdef void put16(uint8_t* p, uint16_t value) noexcept nogil
-cpdef str check_msgpack(bytes data, Py_ssize_t max_depth, Py_ssize_t max_items)
+cpdef str check_msgpack(object data, Py_ssize_t max_depth, Py_ssize_t max_items)

@@ -22,7 +22,7 @@ from libc.string cimport memcpy, memset
 
 from fastrpc.errors import ConfigError, FrameError, ProtocolError
 
-__all__ = ["CallTable", "Frame", "FrameDecoder", "Splitter", "check_msgpack", "encode_frame"]
+__all__ = ["CallTable", "Frame", "FrameDecoder", "check_msgpack", "encode_frame"]
 
 # C copies of wire.py; a test compares them with it through `constants()`.
 cdef enum:
@@ -49,6 +49,7 @@ cdef enum:
 cdef uint64_t ID_MAX = 9223372036854775807
 
 cdef enum:
+    SEGMENTS_MAX = 1024  # wire.LIMIT_CEILINGS["max_segments"]
     DEPTH_ROOM = 513  # wire.LIMIT_CEILINGS["max_depth"] and one for the outermost value
 
 
@@ -245,6 +246,7 @@ def encode_frame(
     flags |= FLAG_HEARTBEAT if heartbeat else 0
     _fits("status", status, 0xFF)
     _fits("bits", bits, 0xFF)
+    _fits("kind beside the bits", bits & MASK_KIND, 0)
     _fits("id", id, 0xFFFFFFFFFFFFFFFF)
     _fits("arg", arg, 0xFFFFFFFF)
     _fits("time", time, 0xFFFFFFFF)
@@ -265,15 +267,20 @@ cdef int _fits(str field, value, limit) except -1:
     return 0
 
 
+cdef inline Py_ssize_t _aligned(Py_ssize_t pos) noexcept nogil:
+    return (pos + SEGMENT_ALIGN - 1) // SEGMENT_ALIGN * SEGMENT_ALIGN
+
+
 cdef bytes _pack_segments(list segments, Py_ssize_t at):
     cdef uint8_t word[4]
     cdef bytearray out = bytearray()
+    if len(segments) > SEGMENTS_MAX:
+        raise ConfigError(f"{len(segments)} segments are over {SEGMENTS_MAX}")
     for number in [len(segments)] + [len(segment) for segment in segments]:
-        _fits("segment size", number, 0xFFFFFFFF)
         put32(word, number)
         out += word[:4]
     for segment in segments:
-        out += bytes(-(at + len(out)) % SEGMENT_ALIGN)
+        out += bytes(_aligned(at + len(out)) - at - len(out))
         out += segment
     return bytes(out)
 
@@ -286,8 +293,8 @@ cdef list _split_segments(const uint8_t* body, Py_ssize_t end, Py_ssize_t at):
     if end - at < 4:
         raise FrameError("segment table is cut off", "segment table")
     count = get32(body + at)
-    if not 1 <= count <= 1024:
-        raise FrameError(f"segment count {count} is not 1 to 1024", "segment table")
+    if not 1 <= count <= SEGMENTS_MAX:
+        raise FrameError(f"segment count {count} is not 1 to {SEGMENTS_MAX}", "segment table")
     pos = at + 4 + 4 * <Py_ssize_t>count
     if pos > end:
         raise FrameError("segment table is cut off", "segment table")
@@ -295,8 +302,7 @@ cdef list _split_segments(const uint8_t* body, Py_ssize_t end, Py_ssize_t at):
     out = []
     for i in range(count):
         size = get32(table + 4 * i)
-        start = pos + (-pos) % SEGMENT_ALIGN if pos % SEGMENT_ALIGN == 0 else (
-            pos + SEGMENT_ALIGN - pos % SEGMENT_ALIGN)
+        start = _aligned(pos)
         if start > end or size > end - start:
             raise FrameError(f"segment of {size} bytes runs past the body", "segment table")
         while pos < start:
@@ -310,11 +316,13 @@ cdef list _split_segments(const uint8_t* body, Py_ssize_t end, Py_ssize_t at):
     return out
 
 
-cpdef str check_msgpack(bytes data, Py_ssize_t max_depth, Py_ssize_t max_items):
-    """Say which limit a msgpack payload breaks; "" if none.
+cpdef str check_msgpack(object data, Py_ssize_t max_depth, Py_ssize_t max_items):
+    """Say what a msgpack payload has that none may have; "" if nothing.
 
     Looks at container headers only, and takes no memory for what they claim.
-    Malformed input passes: the decoder will say what is wrong with it.
+    Malformed input passes: the decoder will say what is wrong with it. A map's
+    keys may not be containers: Python hashes those in a way that a peer can
+    foresee, and so could make a map of them slow without end.
 
     Args:
         data: One encoded value.
@@ -323,18 +331,20 @@ cpdef str check_msgpack(bytes data, Py_ssize_t max_depth, Py_ssize_t max_items):
             values count one each.
     """
     cdef uint64_t left[DEPTH_ROOM]
+    cdef bint maps[DEPTH_ROOM]
     cdef const uint8_t* p
-    cdef Py_ssize_t size, pos = 0, depth = 1, i
+    cdef Py_ssize_t size, pos = 0, depth = 1
     cdef uint64_t items = 0, count = 0
     cdef uint8_t byte
     cdef int broken = 0
-    if data is None:
-        raise TypeError("check_msgpack() takes bytes, not NoneType")
+    if not isinstance(data, bytes):
+        raise TypeError(f"check_msgpack() takes bytes, not {type(data).__name__}")
     if not 0 < max_depth < DEPTH_ROOM:
         raise ConfigError(f"max_depth must be 1 to {DEPTH_ROOM - 1}, got {max_depth}")
     p = <const uint8_t*>PyBytes_AS_STRING(data)
     size = PyBytes_GET_SIZE(data)
     left[0] = 1
+    maps[0] = False
     while depth:
         if left[depth - 1] == 0:
             depth -= 1
@@ -370,19 +380,26 @@ cpdef str check_msgpack(bytes data, Py_ssize_t max_depth, Py_ssize_t max_items):
         else:
             pos += _leaf(p, pos, size, byte)
             continue
-        items += count
-        if items > <uint64_t>max_items:
+        if count <= <uint64_t>(size - pos):
+            items += count
+        if <Py_ssize_t>items > max_items:
             broken = 1
             break
         if depth > max_depth:
             broken = 2
             break
+        if maps[depth - 1] and left[depth - 1] & 1:
+            broken = 3
+            break
         left[depth] = count
+        maps[depth] = byte < 0x90 or byte >= 0xDE
         depth += 1
     if broken == 1:
-        return f"more than {max_items} items"
+        return f"has more than {max_items} items (max_items)"
     if broken == 2:
-        return f"nested deeper than {max_depth}"
+        return f"is nested deeper than {max_depth} (max_depth)"
+    if broken == 3:
+        return "has a container as a map's key"
     return ""
 
 
@@ -424,32 +441,30 @@ cdef class Splitter:
         return 0
 
     cdef int _split(self, const uint8_t* data, Py_ssize_t size) except -1:
-        # The memory behind *data* is the caller's to hold.
-        cdef Py_ssize_t pos = 0, take
+        # The memory behind *data* is the caller's to hold, or that of *whole*.
+        cdef Py_ssize_t take
         cdef bytes whole
-        if self._big is not None:
-            take = min(size, PyBytes_GET_SIZE(self._big) - self._big_at)
-            memcpy(PyBytes_AS_STRING(self._big) + self._big_at, data, take)
-            pos = take
-            self._filled(take)
+        while True:
+            if self._halted or PyByteArray_GET_SIZE(self._rest):
+                self._rest += data[:size]
+                if self._halted or PyByteArray_GET_SIZE(self._rest) < self._need:
+                    return 0
+                whole = bytes(self._rest)
+                self._rest.clear()
+                data = <const uint8_t*>PyBytes_AS_STRING(whole)
+                size = PyBytes_GET_SIZE(whole)
+            self._need = 0
             if self._big is not None:
+                take = min(size, PyBytes_GET_SIZE(self._big) - self._big_at)
+                memcpy(PyBytes_AS_STRING(self._big) + self._big_at, data, take)
+                self._filled(take)
+                data += take
+                size -= take
+            self._run(data, size)
+            # More is there only if a handler has fed it meanwhile.
+            if self._halted or PyByteArray_GET_SIZE(self._rest) < max(self._need, 1):
                 return 0
-        if self._halted or PyByteArray_GET_SIZE(self._rest):
-            if pos < size:
-                self._rest += data[pos:size]
-            if self._halted or PyByteArray_GET_SIZE(self._rest) < self._need:
-                return 0
-            whole = bytes(self._rest)
-            self._rest.clear()
-            size = PyBytes_GET_SIZE(whole)
-            pos = self._run(<const uint8_t*>PyBytes_AS_STRING(whole), size)
-            if pos < size:
-                self._rest += whole[pos:]
-            return 0
-        pos += self._run(data + pos, size - pos)
-        if pos < size:
-            self._rest += data[pos:size]
-        return 0
+            size = 0
 
     cdef int _filled(self, Py_ssize_t nbytes) except -1:
         """Count bytes received straight into the large body."""
@@ -460,65 +475,71 @@ cdef class Splitter:
             return 0
         self._big = None
         self._head = None
-        _unpack(<const uint8_t*>PyBytes_AS_STRING(head), &fields)
-        self._deliver(&fields, <const uint8_t*>PyBytes_AS_STRING(big), big, 0)
+        if not self._halted:
+            _unpack(<const uint8_t*>PyBytes_AS_STRING(head), &fields)
+            self._deliver(&fields, <const uint8_t*>PyBytes_AS_STRING(big), big, 0)
         return 0
 
-    cdef Py_ssize_t _run(self, const uint8_t* data, Py_ssize_t end) except -1:
-        """Deliver the whole frames of *data*; return how many bytes they took."""
-        cdef Py_ssize_t pos = 0, step, start, stop, at
+    cdef int _run(self, const uint8_t* data, Py_ssize_t end) except -1:
+        """Deliver the whole frames of *data* and keep the rest."""
+        cdef Py_ssize_t pos = 0, step, start
         cdef const uint8_t* p
         cdef uint32_t size
         cdef uint16_t head
         cdef Header fields
-        while not self._halted:
-            if self._skip:
-                step = min(<Py_ssize_t>self._skip, end - pos)
-                pos += step
-                self._skip -= <uint32_t>step
+        try:
+            while not self._halted:
                 if self._skip:
+                    step = min(<Py_ssize_t>self._skip, end - pos)
+                    pos += step
+                    self._skip -= <uint32_t>step
+                    if self._skip:
+                        break
+                if end - pos < HEADER_BASE:
+                    if end - pos >= 2 and get16(data + pos) != self.magic:
+                        self._check(data + pos, end - pos, 0, 0)
+                    self._need = HEADER_BASE if end - pos >= 2 else 2
                     break
-            if end - pos < HEADER_BASE:
-                if end - pos >= 2 and get16(data + pos) != self.magic:
-                    self._check(data + pos, end - pos, 0, 0)
-                self._need = HEADER_BASE if end - pos >= 2 else 2
-                break
-            p = data + pos
-            head = get16(p + 2)
-            size = get32(p + 16)
-            if (
-                get16(p) != self.magic
-                or p[4] != VERSION
-                or size > self.max_body
-                or head < HEADER_BASE
-                or head > HEADER_MAX
-                or head & 3
-            ):
-                self._check(p, end - pos, head, size)
-            if head > end - pos:
-                self._need = head
-                break
-            start = pos + head
-            if size > self.max_body:
-                self._skip = size
-                _unpack(p, &fields)
-                pos = start
-                self._deliver(&fields, p, None, size)
-                continue
-            if size > end - start:
-                if size >= BIG_BODY:
-                    self._head = PyBytes_FromStringAndSize(<const char*>p, head)
-                    self._big = PyBytes_FromStringAndSize(NULL, size)
-                    self._big_at = end - start
-                    memcpy(PyBytes_AS_STRING(self._big), data + start, end - start)
-                    pos = end
+                p = data + pos
+                head = get16(p + 2)
+                size = get32(p + 16)
+                if (
+                    get16(p) != self.magic
+                    or p[4] != VERSION
+                    or size > self.max_body
+                    or head < HEADER_BASE
+                    or head > HEADER_MAX
+                    or head & 3
+                ):
+                    self._check(p, end - pos, head, size)
+                if head > end - pos:
+                    self._need = head
+                    break
+                start = pos + head
+                if size > self.max_body:
+                    _unpack(p, &fields)
+                    pos = start
+                    self._skip = size
+                    self._deliver(&fields, p, None, size)
+                elif size <= end - start:
+                    _unpack(p, &fields)
+                    pos = start + size
+                    self._deliver(&fields, data + start, None, 0)
                 else:
-                    self._need = head + size
-                break
-            _unpack(p, &fields)
-            pos = start + size
-            self._deliver(&fields, data + start, None, 0)
-        return pos
+                    if size >= BIG_BODY:
+                        # Whole at once: the system gives pages only to what is written.
+                        self._head = PyBytes_FromStringAndSize(<const char*>p, head)
+                        self._big = PyBytes_FromStringAndSize(NULL, size)
+                        self._big_at = end - start
+                        memcpy(PyBytes_AS_STRING(self._big), data + start, end - start)
+                        pos = end
+                    else:
+                        self._need = head + size
+                    break
+        finally:
+            if pos < end:
+                self._rest[:0] = data[pos:end]
+        return 0
 
     cdef int _check(self, const uint8_t* p, Py_ssize_t left, uint16_t head, uint32_t size) except -1:
         """Raise what is wrong with a header; a body that can be skipped is fine."""
@@ -665,12 +686,11 @@ cdef class CallTable:
     """
 
     # Open addressing, at most half full, ids hash to themselves: they come in
-    # order, so a call nearly always sits in its home slot.
+    # order, so a call nearly always sits in its home slot. Collisions as in
+    # Celis, "Robin Hood hashing" (1986), so that removing looks at one slot.
     def __init__(self, first=1):
         if not 1 <= first <= ID_MAX:
             raise ConfigError(f"first id must be 1 to {ID_MAX}, got {first}")
-        if self._used:
-            raise ConfigError("a call table in use can't start again")
         self.next_id = first
         self.soonest = 0.0
 
@@ -683,52 +703,70 @@ cdef class CallTable:
 
     cdef int _grow(self) except -1:
         cdef Py_ssize_t size = (self._mask + 1) * 2 if self._entries != NULL else 8
-        cdef Entry* fresh = <Entry*>PyMem_Malloc(size * sizeof(Entry))
-        cdef Entry* old = self._entries
-        cdef Py_ssize_t i, j, mask = size - 1
-        if fresh == NULL:
-            raise MemoryError
-        memset(fresh, 0, size * sizeof(Entry))
+        # Lists first: making one may run the collector, and that anybody's code,
+        # which may make calls of its own and find the table full before we do.
         cdef list waiters = [None] * size
         cdef list decoders = [None] * size
         cdef list names = [None] * size
-        if old != NULL:
-            for i in range(self._mask + 1):
-                if old[i].id:
-                    j = <Py_ssize_t>(old[i].id & <uint64_t>mask)
-                    while fresh[j].id:
-                        j = (j + 1) & mask
-                    fresh[j] = old[i]
-                    waiters[j] = self._waiters[i]
-                    decoders[j] = self._decoders[i]
-                    names[j] = self._names[i]
+        if self._entries != NULL and self._mask + 1 >= size:
+            return 0
+        cdef Entry* fresh = <Entry*>PyMem_Malloc(size * sizeof(Entry))
+        cdef Entry* old = self._entries
+        cdef Py_ssize_t i, mask = size - 1
+        if fresh == NULL:
+            raise MemoryError
+        memset(fresh, 0, size * sizeof(Entry))
+        cdef list old_waiters = self._waiters, old_decoders = self._decoders, old_names = self._names
+        cdef Py_ssize_t old_mask = self._mask
         self._entries = fresh
         self._mask = mask
         self._waiters = waiters
         self._decoders = decoders
         self._names = names
+        if old != NULL:
+            for i in range(old_mask + 1):
+                if old[i].id:
+                    self._place(old[i], old_waiters[i], old_decoders[i], old_names[i])
         PyMem_Free(old)
+        return 0
+
+    cdef int _place(self, Entry entry, object waiter, object decode, object name) except -1:
+        """Put an entry where it belongs: whoever is farther from home goes first."""
+        cdef Py_ssize_t i = <Py_ssize_t>(entry.id & <uint64_t>self._mask), far = 0, other
+        cdef Entry resident
+        while self._entries[i].id:
+            other = (i - <Py_ssize_t>(self._entries[i].id & <uint64_t>self._mask)) & self._mask
+            if other < far:
+                resident = self._entries[i]
+                self._entries[i] = entry
+                entry = resident
+                waiter, self._waiters[i] = self._waiters[i], waiter
+                decode, self._decoders[i] = self._decoders[i], decode
+                name, self._names[i] = self._names[i], name
+                far = other
+            i = (i + 1) & self._mask
+            far += 1
+        self._entries[i] = entry
+        self._waiters[i] = waiter
+        self._decoders[i] = decode
+        self._names[i] = name
         return 0
 
     cdef uint64_t _enter(
         self, object waiter, object decode, object name, double started, double deadline
     ) except 0:
-        cdef uint64_t id = self.next_id
-        cdef Py_ssize_t i
+        cdef uint64_t id
+        cdef Entry entry
+        while self._entries == NULL or self._used * 2 > self._mask:
+            self._grow()
+        id = self.next_id
         if id >= ID_MAX:
             raise ProtocolError("the ids of this connection are used up")
-        if self._entries == NULL or self._used * 2 > self._mask:
-            self._grow()
         self.next_id = id + 1
-        i = <Py_ssize_t>(id & <uint64_t>self._mask)
-        while self._entries[i].id:
-            i = (i + 1) & self._mask
-        self._entries[i].id = id
-        self._entries[i].started = started
-        self._entries[i].deadline = deadline
-        self._waiters[i] = waiter
-        self._decoders[i] = decode
-        self._names[i] = name
+        entry.id = id
+        entry.started = started
+        entry.deadline = deadline
+        self._place(entry, waiter, decode, name)
         self._used += 1
         if deadline != 0.0 and (self.soonest == 0.0 or deadline < self.soonest):
             self.soonest = deadline
@@ -745,23 +783,31 @@ cdef class CallTable:
             i = (i + 1) & self._mask
         return -1
 
-    cdef tuple _slot(self, Py_ssize_t i):
-        return (
+    cdef tuple _pull(self, uint64_t id):
+        """Take the call *id* out; None if it is not open."""
+        cdef Py_ssize_t i = self._find(id)
+        if i < 0:
+            return None
+        slot = (
             self._waiters[i], self._decoders[i], self._names[i],
             self._entries[i].started, self._entries[i].deadline,
         )
+        i = self._find(id)  # again: making the tuple may have run the collector
+        if i < 0:
+            return None
+        self._drop(i)
+        return slot
 
     cdef int _drop(self, Py_ssize_t i) except -1:
-        """Free slot *i*; entries that had to move on past it move back."""
-        cdef Py_ssize_t j = i, home
+        """Free slot *i*; entries behind it that are not at home move up."""
+        cdef Py_ssize_t j
         self._used -= 1
         while True:
-            j = (j + 1) & self._mask
-            if self._entries[j].id == 0:
+            j = (i + 1) & self._mask
+            if self._entries[j].id == 0 or <Py_ssize_t>(
+                self._entries[j].id & <uint64_t>self._mask
+            ) == j:
                 break
-            home = <Py_ssize_t>(self._entries[j].id & <uint64_t>self._mask)
-            if (i < home <= j) if i <= j else (home > i or home <= j):
-                continue
             self._entries[i] = self._entries[j]
             self._waiters[i] = self._waiters[j]
             self._decoders[i] = self._decoders[j]
@@ -791,24 +837,15 @@ cdef class CallTable:
         Returns None when no such call is open. That is ordinary, not an error:
         the caller may have given up before the reply came.
         """
-        cdef Py_ssize_t i
-        if not 0 < id <= ID_MAX:
-            return None
-        i = self._find(id)
-        if i < 0:
-            return None
-        slot = self._slot(i)
-        self._drop(i)
-        return slot
+        return self._pull(id) if 0 < id <= ID_MAX else None
 
     cdef list _remove(self, list ids):
         cdef list out = []
-        cdef Py_ssize_t i
         ids.sort()
         for id in ids:
-            i = self._find(id)
-            out.append((id, self._slot(i)))
-            self._drop(i)
+            slot = self._pull(id)
+            if slot is not None:  # else anybody's code took it while we looked for others
+                out.append((id, slot))
         return out
 
     def expire(self, now):
@@ -839,8 +876,7 @@ cdef class CallTable:
         for i in range(self._mask + 1):
             if self._entries[i].id and self._waiters[i].done():
                 ids.append(self._entries[i].id)
-        self._remove(ids)
-        return ids
+        return [id for id, _ in self._remove(ids)]
 
     def drain(self, above=0):
         """Remove and return the calls with an id over *above*, oldest first."""

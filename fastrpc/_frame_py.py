@@ -40,11 +40,14 @@ from fastrpc.wire import (
     VERSION,
 )
 
-__all__ = ["CallTable", "Frame", "FrameDecoder", "Splitter", "check_msgpack", "encode_frame"]
+__all__ = ["CallTable", "Frame", "FrameDecoder", "check_msgpack", "encode_frame"]
 
 HEAD: Final = struct.Struct(">HHBBBBQL")
 HEAD_FULL: Final = struct.Struct(">HHBBBBQLLLHH")
 _U32: Final = struct.Struct(">L")
+
+SEGMENTS_MAX: Final = 1024  # wire.LIMIT_CEILINGS["max_segments"]
+DEPTH_ROOM: Final = 513  # wire.LIMIT_CEILINGS["max_depth"] and one for the outermost value
 
 Slot = tuple[Any, Callable[[bytes], Any] | None, str, float, float]
 
@@ -205,17 +208,29 @@ def encode_frame(
     flags = serializer
     flags |= (FLAG_REPLY if reply else 0) | (FLAG_ONEWAY if oneway else 0)
     flags |= FLAG_HEARTBEAT if heartbeat else 0
-    try:
-        full = HEAD_FULL.pack(
-            MAGIC, head, VERSION, flags, status, bits | kind, id, size, arg, time,
-            len(name), len(metadata),
-        )  # fmt: skip
-    except struct.error as exc:
-        raise ConfigError(f"a field does not fit the header: {exc}") from None
+    _fits("status", status, 0xFF)
+    _fits("bits", bits, 0xFF)
+    _fits("kind beside the bits", bits & MASK_KIND, 0)
+    _fits("id", id, 0xFFFFFFFFFFFFFFFF)
+    _fits("arg", arg, 0xFFFFFFFF)
+    _fits("time", time, 0xFFFFFFFF)
+    _fits("name size", len(name), 0xFFFF)
+    _fits("metadata size", len(metadata), 0xFFFF)
+    full = HEAD_FULL.pack(
+        MAGIC, head, VERSION, flags, status, bits | kind, id, size, arg, time,
+        len(name), len(metadata),
+    )  # fmt: skip
     return b"".join((full[:head].ljust(head, b"\0"), name, metadata, payload))
 
 
+def _fits(field: str, value: int, limit: int) -> None:
+    if not 0 <= value <= limit:
+        raise ConfigError(f"{field} {value} does not fit the header")
+
+
 def _pack_segments(segments: Sequence[bytes], at: int) -> bytes:
+    if len(segments) > SEGMENTS_MAX:
+        raise ConfigError(f"{len(segments)} segments are over {SEGMENTS_MAX}")
     sizes = [len(segment) for segment in segments]
     out = bytearray(struct.pack(f">{len(sizes) + 1}L", len(sizes), *sizes))
     for segment in segments:
@@ -230,8 +245,8 @@ def _split_segments(body: bytes, at: int) -> list[bytes]:
     if end - at < 4:
         raise FrameError("segment table is cut off", "segment table")
     (count,) = _U32.unpack_from(body, at)
-    if not 1 <= count <= 1024:
-        raise FrameError(f"segment count {count} is not 1 to 1024", "segment table")
+    if not 1 <= count <= SEGMENTS_MAX:
+        raise FrameError(f"segment count {count} is not 1 to {SEGMENTS_MAX}", "segment table")
     pos = at + 4 + 4 * count
     if pos > end:
         raise FrameError("segment table is cut off", "segment table")
@@ -250,10 +265,12 @@ def _split_segments(body: bytes, at: int) -> list[bytes]:
 
 
 def check_msgpack(data: bytes, max_depth: int, max_items: int) -> str:
-    """Say which limit a msgpack payload breaks; "" if none.
+    """Say what a msgpack payload has that none may have; "" if nothing.
 
     Looks at container headers only, and takes no memory for what they claim.
-    Malformed input passes: the decoder will say what is wrong with it.
+    Malformed input passes: the decoder will say what is wrong with it. A map's
+    keys may not be containers: Python hashes those in a way that a peer can
+    foresee, and so could make a map of them slow without end.
 
     Args:
         data: One encoded value.
@@ -261,14 +278,20 @@ def check_msgpack(data: bytes, max_depth: int, max_items: int) -> str:
         max_items: Most elements in all containers together; a map's keys and
             values count one each.
     """
+    if not isinstance(data, bytes):
+        raise TypeError(f"check_msgpack() takes bytes, not {type(data).__name__}")
+    if not 0 < max_depth < DEPTH_ROOM:
+        raise ConfigError(f"max_depth must be 1 to {DEPTH_ROOM - 1}, got {max_depth}")
     size = len(data)
-    if size <= max_items and len(data.translate(None, _NO_CONTAINER)) <= max_depth:
+    if size <= max_items and len(data.translate(None, _NO_CONTAINER)) <= 1:
         return ""
     left = [1]  # how many values each open container still waits for
+    maps = [False]  # whether it is a map: then every other value is a key
     pos = items = 0
     while left:
         if left[-1] == 0:
             left.pop()
+            maps.pop()
             continue
         left[-1] -= 1
         if pos >= size:
@@ -281,6 +304,8 @@ def check_msgpack(data: bytes, max_depth: int, max_items: int) -> str:
             width = 4 if byte & 1 else 2
             count = int.from_bytes(data[pos : pos + width], "big") * (2 if byte >= 0xDE else 1)
             pos += width
+            if pos > size:
+                return ""
         else:
             if byte in _VARIABLE:
                 width, extra = _VARIABLE[byte]
@@ -290,12 +315,16 @@ def check_msgpack(data: bytes, max_depth: int, max_items: int) -> str:
             else:
                 pos += _FIXED.get(byte, 0)
             continue
-        items += count
+        if count <= size - pos:  # else it is cut off, which the decoder will say
+            items += count
         if items > max_items:
-            return f"more than {max_items} items"
+            return f"has more than {max_items} items (max_items)"
         if len(left) > max_depth:
-            return f"nested deeper than {max_depth}"
+            return f"is nested deeper than {max_depth} (max_depth)"
+        if maps[-1] and left[-1] & 1:
+            return "has a container as a map's key"
         left.append(count)
+        maps.append(byte < 0x90 or byte >= 0xDE)
     return ""
 
 
@@ -316,6 +345,7 @@ class Splitter:
     __slots__ = (
         "_big",
         "_big_at",
+        "_big_size",
         "_halted",
         "_head",
         "_need",
@@ -336,80 +366,97 @@ class Splitter:
         self._need = 0  # how long _rest must be before looking again is worth it
         self._head = b""  # header of the frame whose body goes into _big
         self._big: bytearray | None = None
-        self._big_at = 0
+        self._big_at = self._big_size = 0
         self._skip = 0  # bytes of a too large body still to be dropped
         self._halted = False  # keep what comes, deliver nothing
 
     def _split(self, data: bytes) -> None:
-        if self._big is not None:
-            take = min(len(data), len(self._big) - self._big_at)
-            self._big[self._big_at : self._big_at + take] = data[:take]
-            data = data[take:]
-            self._filled(take)
-            if self._big is not None:
+        while True:
+            if self._rest or self._halted:
+                self._rest += data
+                if self._halted or len(self._rest) < self._need:
+                    return
+                data = bytes(self._rest)
+                self._rest.clear()
+            self._need = 0
+            while data and self._big is not None:
+                room = self._room()
+                take = min(len(data), len(room))
+                room[:take] = data[:take]
+                data = data[take:]
+                self._filled(take)
+            self._run(data)
+            # More is there only if a handler has fed it meanwhile, or it was halted.
+            if self._halted or not self._rest or len(self._rest) < self._need:  # type: ignore[redundant-expr]
                 return
-        if self._rest or self._halted:
-            self._rest += data
-            if self._halted or len(self._rest) < self._need:
-                return
-            data = bytes(self._rest)
-            self._rest.clear()
-        pos = self._run(data)
-        if pos < len(data):
-            self._rest += data[pos:]
+            data = b""
+
+    def _room(self) -> memoryview:
+        """Return memory for what comes next of the large body; it grows with what came."""
+        assert self._big is not None
+        more = min(max(self._big_at, BIG_BODY), self._big_size - self._big_at)
+        if self._big_at == len(self._big):
+            self._big = self._big + bytes(more)  # a new one: the old may be in use
+        return memoryview(self._big)[self._big_at :]
 
     def _filled(self, nbytes: int) -> None:
         """Count bytes received straight into the large body."""
         big = self._big
         self._big_at += nbytes
-        if big is None or self._big_at < len(big):
+        if big is None or self._big_at < self._big_size:
             return
         self._big = None
-        self._deliver(self._head, 0, bytes(big), 0, len(big))
+        if not self._halted:  # else the lane was cut off while the body came
+            self._deliver(self._head, 0, bytes(big), 0, len(big))
 
-    def _run(self, data: bytes) -> int:
-        """Deliver the whole frames of *data*; return how many bytes they took."""
+    def _run(self, data: bytes) -> None:
+        """Deliver the whole frames of *data* and keep the rest."""
         pos, end = 0, len(data)
-        while not self._halted:
-            if self._skip:
-                step = min(self._skip, end - pos)
-                pos += step
-                self._skip -= step
+        try:
+            while not self._halted:
                 if self._skip:
+                    step = min(self._skip, end - pos)
+                    pos += step
+                    self._skip -= step
+                    if self._skip:
+                        break
+                if end - pos < HEADER_BASE:
+                    if end - pos >= 2 and data[pos] << 8 | data[pos + 1] != self.magic:
+                        self._check(data, pos, 0, 0, 0)  # no need to wait for strangers
+                    self._need = HEADER_BASE if end - pos >= 2 else 2
                     break
-            if end - pos < HEADER_BASE:
-                if end - pos >= 2 and data[pos] << 8 | data[pos + 1] != self.magic:
-                    self._check(data, pos, 0, 0, 0)  # no need to wait for strangers
-                self._need = HEADER_BASE if end - pos >= 2 else 2
-                break
-            magic, head, version, _, _, _, _, size = HEAD.unpack_from(data, pos)
-            if magic != self.magic or version != VERSION or size > self.max_body:
-                self._check(data, pos, version, head, size)
-            elif not HEADER_BASE <= head <= HEADER_MAX or head & 3:
-                self._check(data, pos, version, head, size)
-            start = pos + head
-            if start > end:
-                self._need = head
-                break
-            if size > self.max_body:
-                self._skip = size
-                self._deliver(data, pos, b"", 0, 0, size)
-                pos = start
-                continue
-            stop = start + size
-            if stop > end:
-                if size >= BIG_BODY:
-                    self._head = data[pos:start]
-                    self._big = bytearray(size)
-                    self._big_at = end - start
-                    self._big[: end - start] = data[start:end]
-                    pos = end
+                magic, head, version, _, _, _, _, size = HEAD.unpack_from(data, pos)
+                if (
+                    magic != self.magic
+                    or version != VERSION
+                    or size > self.max_body
+                    or not HEADER_BASE <= head <= HEADER_MAX
+                    or head & 3
+                ):
+                    self._check(data, pos, version, head, size)
+                start = pos + head
+                stop = start + size
+                if start > end:
+                    self._need = head
+                    break
+                if size > self.max_body:
+                    at, pos = pos, start
+                    self._skip = size
+                    self._deliver(data, at, b"", 0, 0, size)
+                elif stop <= end:
+                    at, pos = pos, stop
+                    self._deliver(data, at, data, start, stop)
                 else:
-                    self._need = head + size
-                break
-            at, pos = pos, stop
-            self._deliver(data, at, data, start, stop)
-        return pos
+                    if size >= BIG_BODY:
+                        self._head = data[pos:start]
+                        self._big = bytearray(data[start:])
+                        self._big_at, self._big_size = end - start, size
+                        pos = end
+                    else:
+                        self._need = head + size
+                    break
+        finally:
+            self._rest[:0] = data[pos:]  # in front: a handler may have fed us what follows
 
     def _check(self, data: bytes, pos: int, version: int, head: int, size: int) -> None:
         """Raise what is wrong with a header; a body that can be skipped is fine."""
@@ -560,11 +607,12 @@ class CallTable:
             started: When the caller began, on the caller's clock.
             deadline: When `expire` gives the call back, 0 for never.
         """
+        slot = (waiter, decode, name, started, deadline)
         id = self.next_id
         if id >= ID_MAX:
             raise ProtocolError("the ids of this connection are used up")
         self.next_id = id + 1
-        self._open[id] = (waiter, decode, name, started, deadline)
+        self._open[id] = slot
         if deadline and (deadline < self.soonest or not self.soonest):
             self.soonest = deadline
         return id
@@ -581,7 +629,7 @@ class CallTable:
         """Remove and return the calls whose deadline is not after *now*."""
         if not self.soonest or now < self.soonest:
             return []
-        late = [(id, slot) for id, slot in self._open.items() if 0.0 < slot[4] <= now]
+        late = [(id, slot) for id, slot in self._open.items() if slot[4] and slot[4] <= now]
         for id, _ in late:
             del self._open[id]
         self.soonest = min((slot[4] for slot in self._open.values() if slot[4]), default=0.0)
@@ -590,10 +638,9 @@ class CallTable:
 
     def abandoned(self) -> list[int]:
         """Remove the calls whose waiter is done already, and return their ids."""
-        gone = sorted(id for id, slot in self._open.items() if slot[0].done())
-        for id in gone:
-            del self._open[id]
-        return gone
+        # `done` may be anybody's code, and close or open calls itself.
+        gone = sorted(id for id, slot in list(self._open.items()) if slot[0].done())
+        return [id for id in gone if self._open.pop(id, None) is not None]
 
     def drain(self, above: int = 0) -> list[tuple[int, Slot]]:
         """Remove and return the calls with an id over *above*, oldest first."""

@@ -9,20 +9,32 @@ Rules of the room:
   * what the garbage collector has to see (waiters, handlers) is in Python lists;
   * header fields are copied out before Python code may run;
   * a change here without the same change in `_lane_py.py` does not merge.
+
+Size: up to 960 lines, for the twins carry the same docstrings word for word, and
+the contract with the owner is one of them.
 """
 
 cimport cython
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.ref cimport Py_DECREF, PyObject
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.buffer cimport PyBUF_WRITE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
+
+cdef extern from "Python.h":
+    int PYGEN_RETURN
+    int PyIter_Send(object iter, object arg, PyObject** result) except? -1
+
+cdef extern from "pythread.h":
+    unsigned long PyThread_get_thread_ident() noexcept
 
 from fastrpc._frame cimport (
-    CallTable, Header, Splitter, check_msgpack, make_frame, pack_head, put16, put32,
+    CallTable, Entry, Header, Splitter, check_msgpack, make_frame, pack_head, put16, put32,
 )
-from fastrpc.errors import CodecError, ConfigError, ProtocolError, TooLarge
+from fastrpc.errors import CodecError, ConfigError, MethodNotFound, ProtocolError, TooLarge
 
 from fastrpc._frame import encode_frame
 
@@ -45,7 +57,10 @@ cdef enum:
     MAGIC = 0xFA57
     SCRATCH_SIZE = 262144
     OUT_HIGH = 65536
-    OUT_KEPT = 512  # an idle connection keeps no larger out buffer than this
+    OUT_LEAST = 512
+    OUT_KEPT = 131072  # no larger buffer is kept between two uses
+    NAME_MAX = 255  # wire.LIMIT_CEILINGS["max_name"]
+    METADATA_MAX = 65535  # wire.LIMIT_CEILINGS["max_metadata"]
     DEPTH_FREE = 64
     MODE_SYNC = 0
     MODE_INLINE = 1
@@ -77,29 +92,31 @@ cdef class LoopShare:
         create_future: Makes a waiter.
         call_soon: Runs a callable in the loop's next turn.
         clock: Returns seconds, monotonic.
-        running_loop: Returns the loop that runs in this thread.
+        is_running: Says whether the loop runs.
+        thread: Number of the thread that the lanes belong to, 0 for any.
         loop: The loop that the lanes belong to.
     """
 
-    cdef readonly object call_soon, clock, create_future, loop, running_loop, view
-    cdef uint8_t* _scratch
+    cdef readonly object call_soon, clock, create_future, is_running, loop, view
+    cdef readonly unsigned long thread
+    cdef const uint8_t* _scratch  # what *view* shows; it can't move while it is shown
+    cdef uint8_t* _spare  # an out buffer between two uses, so that idle lanes hold none
+    cdef Py_ssize_t _spare_cap
     cdef bint _busy  # a lane reads from the scratch: nobody may write there
 
-    def __cinit__(self):
-        self._scratch = <uint8_t*>PyMem_Malloc(SCRATCH_SIZE)
-        if self._scratch == NULL:
-            raise MemoryError
-
-    def __init__(self, create_future, call_soon, clock, running_loop, loop):
+    def __init__(self, create_future, call_soon, clock, is_running, thread, loop):
         self.create_future = create_future
         self.call_soon = call_soon
         self.clock = clock
-        self.running_loop = running_loop
+        self.is_running = is_running
+        self.thread = thread
         self.loop = loop
-        self.view = PyMemoryView_FromMemory(<char*>self._scratch, SCRATCH_SIZE, PyBUF_WRITE)
+        scratch = bytearray(SCRATCH_SIZE)
+        self.view = memoryview(scratch)
+        self._scratch = <const uint8_t*>PyByteArray_AS_STRING(scratch)
 
     def __dealloc__(self):
-        PyMem_Free(self._scratch)
+        PyMem_Free(self._spare)
 
 
 @cython.final
@@ -137,7 +154,7 @@ cdef class Method:
 cdef class Lane(Splitter):
     """Bytes in, calls answered and matched, bytes out: one connection's lane.
 
-    The owner wires it (`attach`, `serve`, `open`), hands it what arrives
+    The owner wires it (`attach`, and the attributes), hands it what arrives
     (`get_buffer` and `buffer_updated`, or `feed`), and gets called for what is
     not plain. It must have these methods:
 
@@ -189,8 +206,8 @@ cdef class Lane(Splitter):
         self.table = CallTable(first_id)
         self._bound = []
         self.router = None
-        self.encoders = []
-        self.decoders = []
+        self.encoders = [None] * SERIALIZERS
+        self.decoders = [None] * SERIALIZERS
         self.serializer = MSGPACK
         self.max_depth = DEPTH_FREE
         self.max_items = 100_000
@@ -199,7 +216,6 @@ cdef class Lane(Splitter):
         self.peer_calls = BASELINE_CALLS
         self.peer_methods = 4096
         self._numbers = {}
-        self._extras = []
         self._parts = []
 
     def __dealloc__(self):
@@ -215,12 +231,12 @@ cdef class Lane(Splitter):
     def detach(self):
         """Cut the lane off for good and return the calls that were open."""
         self._halted = True
-        self.ready = self.opened = False
+        self.ready = self.opened = self.stalled = False
         self._write = self._writelines = None
         self._parts.clear()
         self._out_len = self._out_size = 0
         self._rest.clear()
-        self._extras.clear()
+        self._extras = None
         return self.table.drain()
 
     def bound_method(self, number):
@@ -252,6 +268,7 @@ cdef class Lane(Splitter):
         if self.share._busy:  # a handler runs the loop while the scratch is read
             self._private = bytearray(OUT_HIGH)
             return self._private
+        self._private = None  # one that was never read into
         return self.share.view
 
     def buffer_updated(self, Py_ssize_t nbytes):
@@ -293,14 +310,17 @@ cdef class Lane(Splitter):
         try:
             if data == NULL:
                 self._filled(size)
+                self._split(<const uint8_t*>b"", 0)
             else:
                 self._split(data, size)
-            if self._extras:
+            while self._extras:
                 self._hand_up()
+                self._split(<const uint8_t*>b"", 0)
             if self.crowded:
                 self.owner.room()
         except Exception as exc:
             self._halted = True
+            self.stalled = False
             self.owner.broken(exc)
         finally:
             self._splitting = False
@@ -308,8 +328,14 @@ cdef class Lane(Splitter):
                 self.flush()
         return 0
 
+    cdef int _later(self, object frame) except -1:
+        if self._extras is None:  # most connections never have any
+            self._extras = []
+        self._extras.append(frame)
+        return 0
+
     cdef int _hand_up(self) except -1:
-        frames, self._extras = self._extras, []
+        frames, self._extras = self._extras, None
         self.owner.frames(frames)
         return 0
 
@@ -327,7 +353,7 @@ cdef class Lane(Splitter):
                 self._rise(head.id)
                 if head.name and not oversize:
                     self._bind(head.arg, PyBytes_FromStringAndSize(<const char*>body, head.name))
-            self._extras.append(make_frame(head, body, owner, oversize))
+            self._later(make_frame(head, body, owner, oversize))
             if not self.opened:
                 self._hand_up()
             return 0
@@ -351,44 +377,55 @@ cdef class Lane(Splitter):
             return owner
         return PyBytes_FromStringAndSize(<const char*>body + start, head.body - start)
 
+    @cython.boundscheck(True)
     cdef int _match(self, Header* head, const uint8_t* body, bytes owner) except -1:
-        cdef Py_ssize_t i = self.table._find(head.id)
+        cdef CallTable table = self.table
+        cdef Py_ssize_t i = table._find(head.id)
         cdef int serializer = head.flags & MASK_SERIALIZER
+        cdef Entry entry
         cdef bytes payload
         if i < 0:
-            if head.id >= self.table.next_id or head.id == 0:
+            if head.id >= table.next_id or head.id == 0:
                 self.unknown += 1
             else:
                 self.late += 1
             return 0
         self.replies_in += 1
-        waiter = self.table._waiters[i]
-        decode = self.table._decoders[i]
-        if waiter.done():
-            self.table._drop(i)
-            self.given_up += 1
-            self.late += 1
-            return 0
+        entry = table._entries[i]
+        waiter, own, name = table._waiters[i], table._decoders[i], table._names[i]
+        table._drop(i)  # at once: *i* means nothing any more once Python code has run
+        decode = own
         if decode is None or serializer != self.serializer:
             decode = self.decoders[serializer]
         if head.status or head.meta or decode is None:
-            slot = self.table._slot(i)
-            self.table._drop(i)
+            slot = (waiter, own, name, entry.started, entry.deadline)
             self.owner.answered(slot, make_frame(head, body, owner, 0))
             return 0
         payload = self._payload(head, body, owner)
         try:
-            if serializer == MSGPACK and PyBytes_GET_SIZE(payload) > DEPTH_FREE:
+            if serializer == MSGPACK and PyBytes_GET_SIZE(payload) > self._free():
                 self._measure(payload)
             value = decode(payload)
         except Exception as exc:
-            slot = self.table._slot(i)
-            self.table._drop(i)
+            slot = (waiter, own, name, entry.started, entry.deadline)
             self.owner.undecodable(slot, make_frame(head, body, owner, 0), exc)
         else:
-            self.table._drop(i)
-            waiter.set_result(value)
+            self._settle(waiter, value)
         return 0
+
+    cdef int _settle(self, object waiter, object value) except -1:
+        try:
+            waiter.set_result(value)
+        except Exception:
+            if not waiter.done():
+                raise
+            self.given_up += 1
+            self.late += 1
+        return 0
+
+    cdef inline Py_ssize_t _free(self) noexcept:
+        """Return how long a payload may be without being measured."""
+        return min(DEPTH_FREE, min(self.max_depth, self.max_items))
 
     cdef int _measure(self, bytes payload) except -1:
         broken = check_msgpack(payload, self.max_depth, self.max_items)
@@ -412,9 +449,7 @@ cdef class Lane(Splitter):
             known = self._bound[number]
             if known is not None:
                 if known.name != name:
-                    raise ProtocolError(
-                        f"method number {number} is bound to {known.name!r} already"
-                    )
+                    raise ProtocolError(f"method number {number} is bound to {known.name!r} already")
                 return known
         known = self.router.get(name) if self.router is not None else None
         if known is not None and 0 < number <= self.max_methods:
@@ -436,7 +471,7 @@ cdef class Lane(Splitter):
             method = self._bound[head.arg]
         if method is None or head.meta or self.draining:
             head.status = 0
-            self._extras.append(make_frame(&head, body, owner, 0))
+            self._later(make_frame(&head, body, owner, 0))
             return 0
         head.status = 0
         if head.time:
@@ -452,7 +487,7 @@ cdef class Lane(Splitter):
         args = ()
         if decode is not None:
             try:
-                if serializer == MSGPACK and PyBytes_GET_SIZE(payload) > DEPTH_FREE:
+                if serializer == MSGPACK and PyBytes_GET_SIZE(payload) > self._free():
                     self._measure(payload)
                 args = decode(payload)
             except Exception as exc:
@@ -460,10 +495,10 @@ cdef class Lane(Splitter):
         # *body* may point into the scratch, which a handler's own loop could
         # overwrite: from here on only *payload* is used.
         if decode is None or failure is not None:
-            self.owner.bind(method, self._recall(&head, payload), failure)
+            self.owner.bind(method, self._recall(&head, method, payload), failure)
             return 0
         if method.mode > MODE_INLINE:
-            self.owner.start(method, self._recall(&head, payload), args)
+            self.owner.start(method, self._recall(&head, method, payload), args)
             return 0
         method.calls += 1
         try:
@@ -472,7 +507,7 @@ cdef class Lane(Splitter):
                 result = drive(result)
         except BaseException as exc:
             method.errors += 1
-            self.owner.raised(method, self._recall(&head, payload), exc)
+            self.owner.raised(method, self._recall(&head, method, payload), exc)
             return 0
         if head.flags & FLAG_ONEWAY:
             return 0
@@ -486,25 +521,26 @@ cdef class Lane(Splitter):
                 serializer = RAW
                 out = <bytes>result
             else:
-                encode = self.encoders[serializer]
-                if encode is None:
-                    raise CodecError(f"no codec for serializer {serializer}")
-                out = encode(result)
+                if serializer == RAW and not isinstance(result, (bytes, bytearray, memoryview)):
+                    serializer = MSGPACK
+                out = self._encode(serializer, result)
         except Exception as exc:
             failure = exc
             out = b""
         if failure is not None or PyBytes_GET_SIZE(out) > self.peer_body:
             method.errors += 1
-            self.owner.unsendable(method, self._recall(&head, payload), failure)
+            self.owner.unsendable(method, self._recall(&head, method, payload), failure)
             return 0
         self._reply(head.id, FLAG_REPLY | serializer, out, 0, 0, 0)
         return 0
 
-    cdef object _recall(self, Header* head, bytes payload):
+    cdef object _recall(self, Header* head, Method method, bytes payload):
         """Make the frame of a plain call whose payload was copied already."""
         frame = make_frame(head, NULL, None, 1)
         frame.oversize = 0
         frame.payload = payload
+        if head.name:
+            frame.name = method.name
         return frame
 
     # Out
@@ -513,17 +549,26 @@ cdef class Lane(Splitter):
         """Return serializer and bytes of a handler's result.
 
         Large plain bytes go raw if the peer takes that: no copy is made of them.
+        Arguments may have gone so, too, and say nothing about the result: what
+        is no bytes is msgpack then.
         """
         if type(value) is bytes and len(value) >= BIG_BODY and self.raw and serializer == MSGPACK:
             return RAW, value
+        if serializer == RAW and not isinstance(value, (bytes, bytearray, memoryview)):
+            serializer = MSGPACK
+        return serializer, self._encode(serializer, value)
+
+    @cython.boundscheck(True)
+    cdef bytes _encode(self, int serializer, object value):
         encode = self.encoders[serializer]
         if encode is None:
             raise CodecError(f"no codec for serializer {serializer}")
-        return serializer, encode(value)
+        body = encode(value)
+        if type(body) is not bytes:
+            raise CodecError(f"serializer {serializer} gave {type(body).__name__}, not bytes")
+        return <bytes>body
 
-    def reply(
-        self, id, serializer, bytes body not None, status=0, arg=0, time=0
-    ):
+    def reply(self, id, serializer, bytes body not None, status=0, arg=0, time=0):
         """Queue the terminal reply of the peer's call *id*.
 
         Args:
@@ -570,7 +615,7 @@ cdef class Lane(Splitter):
         Raises:
             CodecError: The arguments can't be encoded; nothing was sent.
             TooLarge: They are larger than the peer accepts; nothing was sent.
-            ConfigError: Another event loop runs than the lane's.
+            ConfigError: Another thread or event loop than the lane's calls.
         """
         return self._call(name, args, kwargs, timeout, metadata, decode)
 
@@ -584,17 +629,20 @@ cdef class Lane(Splitter):
         cdef bytes body
         cdef bint quiet
         cdef uint64_t id
-        if share.running_loop() is not share.loop:
-            raise ConfigError("this client is connected on another event loop; make one per loop")
+        self._check_loop()
         body = self._encode_arguments(name, args, kwargs, metadata, &serializer)
         waiter = share.create_future()
         if timeout > 0.0:
             started = share.clock()
             deadline = started + timeout
-            millis = U32_MAX if timeout >= 4294967.0 else <uint32_t>(timeout * 1000.0) + 1
+            millis = <uint32_t>min(timeout * 1000.0, U32_MAX - 1.0) + 1
         quiet = self.table._used == 0 and self._out_size == 0
         id = self.table._enter(waiter, decode, name, started, deadline)
-        self._request(name, id, serializer, millis, metadata, body)
+        try:
+            self._request(name, id, serializer, millis, metadata, body)
+        except BaseException:
+            self.table._pull(id)
+            raise
         if not self.ticking:
             self.ticking = True
             self.owner.tick()
@@ -606,6 +654,7 @@ cdef class Lane(Splitter):
 
     def notify(self, str name not None, tuple args not None, kwargs, bytes metadata not None):
         """Send a oneway call; errors as `call` has them."""
+        self._check_loop()
         cdef int serializer = self.serializer
         cdef bytes body = self._encode_arguments(name, args, kwargs, metadata, &serializer)
         cdef uint64_t id = self.table.next_id
@@ -614,6 +663,14 @@ cdef class Lane(Splitter):
         self.table.next_id = id + 1
         self._request(name, id, FLAG_ONEWAY | serializer, 0, metadata, body)
         self._schedule()
+
+    cdef int _check_loop(self) except -1:
+        cdef LoopShare share = self.share
+        if share.thread and share.thread != PyThread_get_thread_ident():
+            raise ConfigError("this client belongs to the event loop of another thread")
+        if not share.is_running():
+            raise ConfigError("this client is connected on another event loop; make one per loop")
+        return 0
 
     cdef bytes _encode_arguments(
         self, str name, tuple args, object kwargs, bytes metadata, int* serializer
@@ -633,14 +690,13 @@ cdef class Lane(Splitter):
                 raise CodecError(f"{name}: the raw codec carries one bytes argument, no names")
             value = args[0] if args else b""
         if body is None:
-            encode = self.encoders[serializer[0]]
             try:
-                if encode is None:
-                    raise CodecError(f"no codec for serializer {serializer[0]}")
-                body = encode(value)
+                body = self._encode(serializer[0], value)
             except Exception as exc:
                 raise CodecError(f"{name}: arguments can't be encoded: {exc}") from exc
         size = PyBytes_GET_SIZE(body) + PyBytes_GET_SIZE(metadata)
+        if size > self.peer_body - NAME_MAX and name not in self._numbers:
+            size += PyBytes_GET_SIZE(_encode_name(name))
         if size > self.peer_body:
             raise TooLarge(
                 f"{name}: arguments of {size} bytes are over the server's max_body of"
@@ -657,9 +713,12 @@ cdef class Lane(Splitter):
         cdef Py_ssize_t count = PyBytes_GET_SIZE(body), named_size = 0, meta_size
         cdef uint8_t* p
         known = self._numbers.get(name)
-        self.calls_out += 1
+        meta_size = PyBytes_GET_SIZE(metadata)
+        if meta_size > METADATA_MAX:
+            text = f"{name}: metadata of {meta_size} bytes is over {METADATA_MAX}"
+            raise TooLarge(text, method=name)
         if known is None:
-            named = name.encode()
+            named = _encode_name(name)
             named_size = PyBytes_GET_SIZE(named)
             number = <uint32_t>len(self._numbers) + 1
             if number <= self.peer_methods:
@@ -668,7 +727,7 @@ cdef class Lane(Splitter):
                 number = 0
         else:
             number = known
-        meta_size = PyBytes_GET_SIZE(metadata)
+        self.calls_out += 1
         if named_size or meta_size:
             p = self._reserve(HEADER_FULL + named_size + meta_size)
             pack_head(p, HEADER_FULL, flags, 0, 0, id, <uint32_t>(named_size + meta_size + count))
@@ -712,8 +771,12 @@ cdef class Lane(Splitter):
         """Return room for *size* bytes at the end of the out buffer."""
         cdef Py_ssize_t cap = self._out_cap
         cdef uint8_t* grown
+        if cap == 0 and self.share._spare != NULL:
+            self._out = self.share._spare
+            self._out_cap = cap = self.share._spare_cap
+            self.share._spare = NULL
         if cap - self._out_len < size:
-            cap = max(cap * 2, OUT_KEPT)
+            cap = max(cap * 2, OUT_LEAST)
             while cap - self._out_len < size:
                 cap *= 2
             grown = <uint8_t*>PyMem_Realloc(self._out, cap)
@@ -729,13 +792,24 @@ cdef class Lane(Splitter):
         self._out_len += head
         self._out_size += head + size
         if size >= BIG_BODY:
-            self._parts.append(PyBytes_FromStringAndSize(<char*>self._out, self._out_len))
+            if self._out_len:
+                self._parts.append(PyBytes_FromStringAndSize(<char*>self._out, self._out_len))
             self._parts.append(body)
             self._out_len = 0
         elif size:
             memcpy(self._reserve(size), PyBytes_AS_STRING(body), size)
             self._out_len += size
         return 0
+
+    cdef void _put_away(self) noexcept:
+        """Leave the empty out buffer to the next lane that needs one."""
+        if self.share._spare == NULL and self._out_cap <= OUT_KEPT:
+            self.share._spare = self._out
+            self.share._spare_cap = self._out_cap
+        else:
+            PyMem_Free(self._out)
+        self._out = NULL
+        self._out_cap = 0
 
     cdef int _schedule(self) except -1:
         if not self._scheduled:
@@ -746,18 +820,16 @@ cdef class Lane(Splitter):
     cpdef flush(self):
         """Write what is queued, in one go."""
         cdef bytes small
+        cdef list fresh = []  # first: making it may run the collector, and that a call
         self._scheduled = False
         if self._out_size == 0 or self._write is None:
             return
         small = PyBytes_FromStringAndSize(<char*>self._out, self._out_len)
         self.bytes_out += self._out_size
         self._out_len = self._out_size = 0
-        if self._out_cap > OUT_KEPT:
-            PyMem_Free(self._out)
-            self._out = NULL
-            self._out_cap = 0
+        self._put_away()
         if self._parts:
-            parts, self._parts = self._parts, []
+            parts, self._parts = self._parts, fresh
             if small:
                 parts.append(small)
             self._writelines(parts)
@@ -765,12 +837,29 @@ cdef class Lane(Splitter):
             self._write(small)
 
 
+cdef bytes _encode_name(object name):
+    """Return a method's name as bytes; raise if no server can have it."""
+    if not isinstance(name, str):
+        raise TypeError(f"Expected str, got {type(name).__name__}")
+    try:
+        named = (<str>name).encode()
+    except UnicodeEncodeError:
+        named = b""
+    if not 0 < len(named) <= NAME_MAX:
+        text = f"{name[:64]!a} can't be a method: its name has 1 to {NAME_MAX} bytes of UTF-8"
+        raise MethodNotFound(text, method=name)
+    return named
+
+
 cpdef object drive(object coroutine):
     """Run a coroutine that never suspends to its end."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        return stop.value
+    # The C way: a result that is no exception costs no exception.
+    cdef PyObject* result = NULL
+    cdef int how = PyIter_Send(coroutine, None, &result)
+    value = <object>result
+    Py_DECREF(value)
+    if how == PYGEN_RETURN:
+        return value
     coroutine.close()
     raise RuntimeError("the handler waits although its code has no await")
 
@@ -795,9 +884,7 @@ cdef class Caller:
     cdef readonly bytes metadata
     cdef Py_ssize_t _turn
 
-    def __init__(
-        self, list lanes not None, slow, timeout=0.0, bytes metadata not None=b""
-    ):
+    def __init__(self, list lanes not None, slow, timeout=0.0, bytes metadata not None=b""):
         self.lanes = lanes
         self.slow = slow
         self.timeout = timeout

@@ -16,6 +16,7 @@ Size: may grow to the budget of its twin (900), for it mirrors that file.
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from threading import get_ident
 from typing import Any, Final, final
 
 from fastrpc._frame_py import (
@@ -29,7 +30,7 @@ from fastrpc._frame_py import (
     encode_frame,
     make_frame,
 )
-from fastrpc.errors import CodecError, ConfigError, ProtocolError, TooLarge
+from fastrpc.errors import CodecError, ConfigError, MethodNotFound, ProtocolError, TooLarge
 from fastrpc.wire import (
     BASELINE_BODY,
     BASELINE_CALLS,
@@ -58,6 +59,10 @@ SCRATCH_SIZE: Final = 256 * 1024  # one read of one loop; larger ones outgrow th
 OUT_HIGH: Final = 64 * 1024  # flush in mid-batch from here on, so that a slow peer is noticed
 DEPTH_FREE: Final = 64  # a payload this short can't nest deeper, nor hold more items
 
+NAME_MAX: Final = 255  # wire.LIMIT_CEILINGS["max_name"]
+METADATA_MAX: Final = 65_535  # wire.LIMIT_CEILINGS["max_metadata"]
+_U32_MAX: Final = 0xFFFFFFFF
+
 # What a Method does with its handler; call.Mode has the same numbers.
 MODE_SYNC: Final = 0
 MODE_INLINE: Final = 1
@@ -75,24 +80,27 @@ class LoopShare:
         create_future: Makes a waiter.
         call_soon: Runs a callable in the loop's next turn.
         clock: Returns seconds, monotonic.
-        running_loop: Returns the loop that runs in this thread.
+        is_running: Says whether the loop runs.
+        thread: Number of the thread that the lanes belong to, 0 for any.
         loop: The loop that the lanes belong to.
     """
 
-    __slots__ = ("call_soon", "clock", "create_future", "loop", "running_loop", "view")
+    __slots__ = ("call_soon", "clock", "create_future", "is_running", "loop", "thread", "view")
 
     def __init__(
         self,
         create_future: Callable[[], Any],
         call_soon: Callable[..., Any],
         clock: Callable[[], float],
-        running_loop: Callable[[], Any],
+        is_running: Callable[[], bool],
+        thread: int,
         loop: Any,
     ) -> None:
         self.create_future = create_future
         self.call_soon = call_soon
         self.clock = clock
-        self.running_loop = running_loop
+        self.is_running = is_running
+        self.thread = thread
         self.loop = loop
         # One read buffer for all connections, so that idle ones cost little.
         self.view = memoryview(bytearray(SCRATCH_SIZE))
@@ -135,7 +143,7 @@ class Method:
 class Lane(Splitter):
     """Bytes in, calls answered and matched, bytes out: one connection's lane.
 
-    The owner wires it (`attach`, `serve`, `open`), hands it what arrives
+    The owner wires it (`attach`, and the attributes), hands it what arrives
     (`get_buffer` and `buffer_updated`, or `feed`), and gets called for what is
     not plain. It must have these methods:
 
@@ -160,13 +168,47 @@ class Lane(Splitter):
     """
 
     __slots__ = (
-        "_arrived", "_extras", "_numbers", "_out", "_out_size", "_scattered", "_scheduled",
-        "_bound", "_splitting", "_write", "_writelines", "bytes_in", "bytes_out", "calls_in",
-        "calls_out", "crowded", "decoders",
-        "draining", "encoders", "given_up", "last_id", "late", "max_depth", "max_items",
-        "max_methods", "opened", "owner", "paused", "peer_body", "peer_calls", "peer_methods",
-        "raw", "ready", "replies_in", "router", "serializer", "share", "stalled", "table",
-        "ticking", "unknown",
+        "_arrived",
+        "_bound",
+        "_extras",
+        "_numbers",
+        "_out",
+        "_out_size",
+        "_scattered",
+        "_scheduled",
+        "_splitting",
+        "_write",
+        "_writelines",
+        "bytes_in",
+        "bytes_out",
+        "calls_in",
+        "calls_out",
+        "crowded",
+        "decoders",
+        "draining",
+        "encoders",
+        "given_up",
+        "last_id",
+        "late",
+        "max_depth",
+        "max_items",
+        "max_methods",
+        "opened",
+        "owner",
+        "paused",
+        "peer_body",
+        "peer_calls",
+        "peer_methods",
+        "raw",
+        "ready",
+        "replies_in",
+        "router",
+        "serializer",
+        "share",
+        "stalled",
+        "table",
+        "ticking",
+        "unknown",
     )  # fmt: skip
 
     def __init__(self, owner: Any, share: LoopShare, max_body: int, first_id: int = 1) -> None:
@@ -176,8 +218,8 @@ class Lane(Splitter):
         self.table = CallTable(first_id)
         self._bound: dict[int, Method] = {}  # the peer's method numbers
         self.router: Mapping[bytes, Method] | None = None
-        self.encoders: Sequence[Callable[[Any], bytes] | None] = ()
-        self.decoders: Sequence[Callable[[bytes], Any] | None] = ()
+        self.encoders: list[Callable[[Any], bytes] | None] = [None] * SERIALIZERS
+        self.decoders: list[Callable[[bytes], Any] | None] = [None] * SERIALIZERS
         self.serializer = _MSGPACK
         self.max_depth = DEPTH_FREE
         self.max_items = 100_000
@@ -220,7 +262,7 @@ class Lane(Splitter):
     def detach(self) -> list[tuple[int, Slot]]:
         """Cut the lane off for good and return the calls that were open."""
         self._halted = True
-        self.ready = self.opened = False
+        self.ready = self.opened = self.stalled = False
         self._write = self._writelines = None
         self._out.clear()
         self._out_size = 0
@@ -247,14 +289,14 @@ class Lane(Splitter):
     def get_buffer(self, hint: int) -> memoryview:
         """Return the memory that the next bytes should go to."""
         if self._big is not None:
-            return memoryview(self._big)[self._big_at :]
+            return self._room()
         return self.share.view
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take the *nbytes* bytes that were put into the last buffer."""
         if self._big is not None:
             self.bytes_in += nbytes
-            self._guarded(self._filled, nbytes)
+            self._guarded(self._fill, nbytes)
         else:
             self.feed(bytes(self.share.view[:nbytes]))
 
@@ -277,17 +319,23 @@ class Lane(Splitter):
         self._arrived = 0.0
         try:
             step(arg)
-            if self._extras:
+            while self._extras:
                 self._hand_up()
+                self._split(b"")  # what the owner has fed us meanwhile
             if self.crowded:
                 self.owner.room()
         except Exception as exc:
             self._halted = True
+            self.stalled = False
             self.owner.broken(exc)
         finally:
             self._splitting = False
-            if self._out:
+            if self._out_size:
                 self.flush()
+
+    def _fill(self, nbytes: int) -> None:
+        self._filled(nbytes)
+        self._split(b"")  # what a handler has fed us meanwhile
 
     def _hand_up(self) -> None:
         frames, self._extras = self._extras, []
@@ -336,13 +384,10 @@ class Lane(Splitter):
                 self.late += 1
             return
         self.replies_in += 1
-        waiter = slot[0]
-        if waiter.done():
-            self.given_up += 1
-            self.late += 1
-            return
         serializer = flags & MASK_SERIALIZER
-        decode = slot[1] if serializer == self.serializer and slot[1] else self.decoders[serializer]
+        decode = slot[1]
+        if decode is None or serializer != self.serializer:
+            decode = self.decoders[serializer]
         if status or meta or decode is None:
             self.owner.answered(
                 slot, make_frame(flags, status, 0, id, arg, time, name, meta, data, start, stop, 0)
@@ -350,14 +395,27 @@ class Lane(Splitter):
             return
         payload = data[start + name : stop]
         try:
-            if serializer == _MSGPACK and len(payload) > DEPTH_FREE:
+            if serializer == _MSGPACK and len(payload) > self._free():
                 self._measure(payload)
             value = decode(payload)
         except Exception as exc:
             frame = make_frame(flags, status, 0, id, arg, time, name, meta, data, start, stop, 0)
             self.owner.undecodable(slot, frame, exc)
         else:
+            self._settle(slot[0], value)
+
+    def _settle(self, waiter: Any, value: Any) -> None:
+        try:
             waiter.set_result(value)
+        except Exception:  # asking first would cost every call for the sake of few
+            if not waiter.done():
+                raise
+            self.given_up += 1
+            self.late += 1
+
+    def _free(self) -> int:
+        """Return how long a payload may be without being measured."""
+        return min(DEPTH_FREE, self.max_depth, self.max_items)
 
     def _measure(self, payload: bytes) -> None:
         broken = check_msgpack(payload, self.max_depth, self.max_items)
@@ -389,10 +447,7 @@ class Lane(Splitter):
         name: int, meta: int, data: bytes, start: int, stop: int,
     ) -> None:  # fmt: skip
         self._rise(id)
-        if name:
-            method = self._bind(arg, data[start : start + name])
-        else:
-            method = self._bound.get(arg)
+        method = self._bind(arg, data[start : start + name]) if name else self._bound.get(arg)
         if method is None or meta or self.draining:
             frame = make_frame(flags, 0, 0, id, arg, time, name, meta, data, start, stop, 0)
             self._extras.append(frame)
@@ -412,7 +467,7 @@ class Lane(Splitter):
         args: Sequence[Any] = ()
         if decode is not None:
             try:
-                if serializer == _MSGPACK and len(payload) > DEPTH_FREE:
+                if serializer == _MSGPACK and len(payload) > self._free():
                     self._measure(payload)
                 args = decode(payload)
             except Exception as exc:
@@ -437,6 +492,7 @@ class Lane(Splitter):
             return
         if flags & FLAG_ONEWAY:
             return
+        body = b""
         try:
             serializer, body = self.encode_result(serializer, result)
         except Exception as exc:
@@ -454,13 +510,23 @@ class Lane(Splitter):
         """Return serializer and bytes of a handler's result.
 
         Large plain bytes go raw if the peer takes that: no copy is made of them.
+        Arguments may have gone so, too, and say nothing about the result: what
+        is no bytes is msgpack then.
         """
         if type(value) is bytes and len(value) >= BIG_BODY and self.raw and serializer == _MSGPACK:
             return _RAW, value
+        if serializer == _RAW and not isinstance(value, (bytes, bytearray, memoryview)):
+            serializer = _MSGPACK
+        return serializer, self._encode(serializer, value)
+
+    def _encode(self, serializer: int, value: Any) -> bytes:
         encode = self.encoders[serializer]
         if encode is None:
             raise CodecError(f"no codec for serializer {serializer}")
-        return serializer, encode(value)
+        body = encode(value)
+        if type(body) is not bytes:
+            raise CodecError(f"serializer {serializer} gave {type(body).__name__}, not bytes")
+        return body
 
     def reply(
         self, id: int, serializer: int, body: bytes, status: int = 0, arg: int = 0, time: int = 0
@@ -518,11 +584,10 @@ class Lane(Splitter):
         Raises:
             CodecError: The arguments can't be encoded; nothing was sent.
             TooLarge: They are larger than the peer accepts; nothing was sent.
-            ConfigError: Another event loop runs than the lane's.
+            ConfigError: Another thread or event loop than the lane's calls.
         """
         share = self.share
-        if share.running_loop() is not share.loop:
-            raise ConfigError("this client is connected on another event loop; make one per loop")
+        self._check_loop()
         serializer, body = self._encode_arguments(name, args, kwargs, metadata)
         waiter = share.create_future()
         started = deadline = 0.0
@@ -530,10 +595,14 @@ class Lane(Splitter):
         if timeout > 0.0:
             started = share.clock()
             deadline = started + timeout
-            millis = min(int(timeout * 1000.0) + 1, 0xFFFFFFFF)
-        quiet = not self.table and not self._out
+            millis = int(min(timeout * 1000.0, _U32_MAX - 1.0)) + 1
+        quiet = not self.table and not self._out_size
         id = self.table.open(waiter, decode, name, started, deadline)
-        self._request(name, id, serializer, millis, metadata, body)
+        try:
+            self._request(name, id, serializer, millis, metadata, body)
+        except BaseException:
+            self.table.take(id)
+            raise
         if not self.ticking:
             self.ticking = True
             self.owner.tick()
@@ -553,6 +622,7 @@ class Lane(Splitter):
         metadata: bytes,
     ) -> None:
         """Send a oneway call; errors as `call` has them."""
+        self._check_loop()
         serializer, body = self._encode_arguments(name, args, kwargs, metadata)
         id = self.table.next_id
         if id >= ID_MAX:
@@ -560,6 +630,13 @@ class Lane(Splitter):
         self.table.next_id = id + 1
         self._request(name, id, FLAG_ONEWAY | serializer, 0, metadata, body)
         self._schedule()
+
+    def _check_loop(self) -> None:
+        share = self.share
+        if share.thread and share.thread != get_ident():
+            raise ConfigError("this client belongs to the event loop of another thread")
+        if not share.is_running():
+            raise ConfigError("this client is connected on another event loop; make one per loop")
 
     def _encode_arguments(
         self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, metadata: bytes
@@ -572,6 +649,7 @@ class Lane(Splitter):
             if kwargs or len(args) > 1:
                 raise CodecError(f"{name}: the raw codec carries one bytes argument, no names")
             value = args[0] if args else b""
+        body: bytes
         if (
             len(args) == 1
             and not kwargs
@@ -582,14 +660,13 @@ class Lane(Splitter):
         ):
             serializer, body = _RAW, args[0]
         else:
-            encode = self.encoders[serializer]
             try:
-                if encode is None:
-                    raise CodecError(f"no codec for serializer {serializer}")
-                body = encode(value)
+                body = self._encode(serializer, value)
             except Exception as exc:
                 raise CodecError(f"{name}: arguments can't be encoded: {exc}") from exc
         size = len(body) + len(metadata)
+        if size > self.peer_body - NAME_MAX and name not in self._numbers:
+            size += len(_encode_name(name))  # the first call carries it
         if size > self.peer_body:
             raise TooLarge(
                 f"{name}: arguments of {size} bytes are over the server's max_body of"
@@ -602,11 +679,13 @@ class Lane(Splitter):
         self, name: str, id: int, flags: int, millis: int, metadata: bytes, body: bytes
     ) -> None:
         number = self._numbers.get(name)
-        self.calls_out += 1
         if number is None or metadata:
+            if len(metadata) > METADATA_MAX:
+                text = f"{name}: metadata of {len(metadata)} bytes is over {METADATA_MAX}"
+                raise TooLarge(text, method=name)
             named = b""
             if number is None:
-                named = name.encode()
+                named = _encode_name(name)
                 number = len(self._numbers) + 1
                 if number <= self.peer_methods:
                     self._numbers[name] = number
@@ -623,6 +702,7 @@ class Lane(Splitter):
             )
         else:
             head = _HEAD_ARG.pack(MAGIC, HEADER_ARG, VERSION, flags, 0, 0, id, len(body), number)
+        self.calls_out += 1
         self._put(head, body)
 
     def forget(self, name: str) -> None:
@@ -663,10 +743,11 @@ class Lane(Splitter):
 
     def flush(self) -> None:
         """Write what is queued, in one go."""
+        fresh: list[bytes] = []  # first: making it may run the collector, and that a call
         self._scheduled = False
-        if not self._out or self._write is None or self._writelines is None:
+        if not self._out_size or self._write is None or self._writelines is None:
             return
-        out, self._out = self._out, []
+        out, self._out = self._out, fresh
         self.bytes_out += self._out_size
         self._out_size = 0
         if self._scattered:
@@ -674,6 +755,20 @@ class Lane(Splitter):
             self._writelines(out)
         else:
             self._write(b"".join(out))
+
+
+def _encode_name(name: str) -> bytes:
+    """Return a method's name as bytes; raise if no server can have it."""
+    if not isinstance(name, str):
+        raise TypeError(f"Expected str, got {type(name).__name__}")
+    try:
+        named = name.encode()
+    except UnicodeEncodeError:
+        named = b""
+    if not 0 < len(named) <= NAME_MAX:
+        text = f"{name[:64]!a} can't be a method: its name has 1 to {NAME_MAX} bytes of UTF-8"
+        raise MethodNotFound(text, method=name)
+    return named
 
 
 def drive(coroutine: Any) -> Any:

@@ -309,7 +309,7 @@ class RpcError(RemoteError):
     def __init__(self, code: int, message: str = "", data: Any = None) -> None:
         if not 0 <= code <= 0xFFFFFFFF:
             raise ConfigError(f"RpcError code must be 0 to 2**32 - 1, got {code}")
-        super().__init__(message, type="RpcError", code=code, data=data)
+        super().__init__(message, type="RpcError", code=int(code), data=data)  # an IntEnum, too
 
     def __str__(self) -> str:
         """Tell the code and the text."""

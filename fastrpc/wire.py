@@ -170,6 +170,10 @@ class Limits:
         for field in fields(self):
             value = getattr(self, field.name)
             ceiling = LIMIT_CEILINGS.get(field.name, 2**53)
+            whole = isinstance(field.default, int)
+            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+                kind = "a whole number" if whole else "a number"
+                raise ConfigError(f"{field.name} must be {kind}, got {value!r}")
             if not 0 < value <= ceiling:
                 raise ConfigError(
                     f"{field.name} must be above 0 and at most {ceiling}, got {value!r}"

@@ -46,12 +46,13 @@ def key() -> str:
 
 def surroundings() -> dict[str, str]:
     """Return what else the counts depend on."""
-    packages = {name: importlib.metadata.version(name) for name in ("msgspec", "Cython")}
-    return {
-        "python": platform.python_version(),
-        "compiler": platform.python_compiler(),
-        **packages,
-    }
+    found = {"python": platform.python_version(), "compiler": platform.python_compiler()}
+    for name in ("msgspec", "Cython"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "none"
+    return found
 
 
 def command(twin: str, scenario: str, repeats: int) -> list[str]:
@@ -61,8 +62,12 @@ def command(twin: str, scenario: str, repeats: int) -> list[str]:
 
 def run(words: Sequence[str]) -> str:
     """Run a command in an environment that is always the same; return what it said."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "VIRTUAL_ENV") if name in os.environ}
-    environment = {**kept, "PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "PYTHONHASHSEED": "0",
+        "PYTHONPATH": str(ROOT),
+        "LC_ALL": "C.UTF-8",
+    }
     done = subprocess.run(
         words, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -154,7 +159,8 @@ def judge(path: Path, now: Mapping[str, int]) -> int:
         return 0
     was, here = entry["surroundings"], surroundings()
     print(f"More than {ALLOWED:.0%} over the recorded counts.")
-    others = [f"{name} {was.get(name)} -> {here[name]}" for name in here if was.get(name) != here[name]]
+    changed = [name for name in here if was.get(name) != here[name]]
+    others = [f"{name} {was.get(name)} -> {here[name]}" for name in changed]
     if others:
         print(f"Not all of it need be fastrpc's doing; other than then: {'; '.join(others)}.")
     print("If the work is worth it, record the new counts with --update and say why in the commit.")

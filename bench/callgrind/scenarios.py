@@ -13,8 +13,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Final
 
-from bench.pair import SMALL, Pair, Small
+from bench.pair import Pair
 from bench.twins import open_twin
+from bench.values import SMALL, Small
 from fastrpc.codec import default_codecs
 from fastrpc.wire import Kind, Serializer
 

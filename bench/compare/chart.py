@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.compare.results import ONE_CORE, TWO_CORES, Key, Results
+from bench.compare.results import ONE_CORE, Key, Results
 
 try:
     from matplotlib import rcParams

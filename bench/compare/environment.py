@@ -39,6 +39,8 @@ def prepare() -> dict[str, str]:
             return missing
     print(f"installing the peers into {HOME.name}", flush=True)
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(HOME)], check=True)
+    # Neither git nor the linters have any business in there.
+    (HOME / ".gitignore").write_text("*\n")
     missing = {}
     if _install("--requirement", str(REQUIREMENTS)):
         for requirement in pinned():

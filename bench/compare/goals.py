@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from bench.compare.load import BLOB
 from bench.compare.results import Key, Results, Spread
+from bench.values import BLOB
 
 FAST: Final = Key("fastrpc", 256)
 LONE: Final = Key("fastrpc", 1)

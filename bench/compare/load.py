@@ -17,11 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-SMALL: dict[str, Any] = {"id": 12345, "name": "alice", "tags": ["a", "b"], "score": 1.5}
-BLOB = b"x" * 2**20
-
-ONE = "one at a time"
-MANY = "many in flight"
+from bench.values import BLOB, SMALL
 
 WARM_UP = 0.25  # share of the counted time
 TIMED = 0.25
@@ -120,7 +116,11 @@ def as_row(load: Load, figures: Figures) -> dict[str, Any]:
 
 
 async def load_async(
-    call: Callable[[Any], Awaitable[Any]], payload: Any, in_flight: int, seconds: float, clock: Clock
+    call: Callable[[Any], Awaitable[Any]],
+    payload: Any,
+    in_flight: int,
+    seconds: float,
+    clock: Clock,
 ) -> Figures:
     """Keep *in_flight* calls open in as many tasks and count them."""
     now = time.perf_counter

@@ -96,9 +96,7 @@ class BlockingPeer:
         """Serve at *place* until the process is ended."""
         raise NotImplementedError
 
-    def connect(
-        self, place: Place, load: Load
-    ) -> AbstractContextManager[Callable[[Any], Any]]:
+    def connect(self, place: Place, load: Load) -> AbstractContextManager[Callable[[Any], Any]]:
         """Return a context that gives one worker's call."""
         raise NotImplementedError
 

@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,10 +123,8 @@ def serving(name: str, port: int, folder: Path, core: int) -> Iterator[int]:
         yield server.pid
     finally:
         # A session of its own: whatever the server started ends with it.
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         server.wait()
 
 

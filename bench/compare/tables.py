@@ -29,7 +29,12 @@ def write_report(results: Results, verdicts: Sequence[Verdict]) -> str:
     for placement in (ONE_CORE, TWO_CORES):
         for big in (False, True):
             lines += _table(results, placement, big=big)
-    for title, notes in (("Not run", results.not_run), ("Failed", results.failed)):
+    not_installed = results.about.get("not_installed", {})
+    for title, notes in (
+        ("Not run", results.not_run),
+        ("Not installed", not_installed),
+        ("Failed", results.failed),
+    ):
         if notes:
             lines += [f"## {title}", "", *(f"* {name}: {why}" for name, why in notes.items()), ""]
     return "\n".join(lines)

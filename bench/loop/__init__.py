@@ -1,0 +1,1 @@
+"""Time whole calls over the loopback device, through the public API."""

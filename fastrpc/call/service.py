@@ -10,8 +10,9 @@ Rules of the room:
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
-from types import ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from fastrpc.call.hints import is_stream, resolve_hints
@@ -68,11 +69,21 @@ def describe_service(obj: Any, name: str | None = None) -> ServiceInfo:
     return _service(obj, name or type(obj).__name__, members)
 
 
+_METHODS = (
+    FunctionType,
+    BuiltinFunctionType,
+    staticmethod,
+    classmethod,
+    functools.partial,
+    functools.partialmethod,
+)
+
+
 def _instantiate(cls: type) -> Any:
     try:
         signature = inspect.signature(cls)
     except ValueError:  # written in C and not telling
-        signature = inspect.Signature()
+        raise ConfigError(f"{cls.__name__} can't be made here; register an instance") from None
     needed = [
         parameter.name
         for parameter in signature.parameters.values()
@@ -119,7 +130,8 @@ def _public_methods(obj: Any) -> dict[str, Any]:
     """Return what the classes of *obj* hold under public names, in written order."""
     found: dict[str, Any] = {}
     for cls in reversed(type(obj).__mro__):
-        if cls.__module__ == "builtins":  # a dict's or list's own methods are no service
+        # What a dict, a Thread or an Enum brings along is nothing to call from outside.
+        if cls.__module__.partition(".")[0] in sys.stdlib_module_names:
             continue
         for key, value in vars(cls).items():
             if key.startswith("_"):
@@ -132,13 +144,13 @@ def _public_methods(obj: Any) -> dict[str, Any]:
 
 
 def _is_method(value: Any) -> bool:
-    kinds = (staticmethod, classmethod, functools.partial, functools.partialmethod)
-    if isinstance(value, kinds):
-        return True
-    if inspect.isclass(value) or isinstance(value, property | functools.cached_property):
+    if inspect.isclass(value):
         return False
-    # The last one is for decorators that leave an object, such as lru_cache.
-    return inspect.isroutine(value) or (callable(value) and hasattr(value, "__wrapped__"))
+    if isinstance(value, _METHODS):
+        return True
+    # Compiled functions have code, and decorators that leave an object, such as
+    # lru_cache, say what they wrap. Other objects with a call are data.
+    return callable(value) and (hasattr(value, "__code__") or hasattr(value, "__wrapped__"))
 
 
 def _service(obj: Any, name: str, members: dict[str, Any]) -> ServiceInfo:
@@ -242,10 +254,13 @@ def _mode(
     called: Any = handler
     if not (_is_function(handler) or inspect.isclass(handler)):
         called = getattr(handler, "__call__", handler)  # noqa: B004  its kind counts, not the object's
-    generator = inspect.isasyncgenfunction(called) or inspect.isgeneratorfunction(called)
+    inner = inspect.unwrap(called)
+    generator = any(
+        inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn) for fn in (called, inner)
+    )
     streams = is_stream(returns) or any(is_stream(item.annotation) for item in parameters)
     coroutine = inspect.iscoroutinefunction(called)
-    hidden = inspect.iscoroutinefunction(inspect.unwrap(called))
+    hidden = inspect.iscoroutinefunction(inner)
     if traits.blocking and (generator or streams or coroutine or hidden):
         raise ConfigError(f"{name}: blocking=True is for plain functions, not for async ones")
     if generator or streams:

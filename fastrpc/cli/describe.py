@@ -27,6 +27,9 @@ HELP = paragraphs(
     "With METHOD only what matches it: a service (Arith) or a method (Arith.add).",
     TARGET_HELP,
 )
+# What every server has, for tools like this one; people look for their own.
+_OWN = "fastrpc."
+
 EPILOG = epilog(
     "fastrpc describe 127.0.0.1:7000",
     "fastrpc describe 127.0.0.1:7000 Arith.add",
@@ -85,11 +88,11 @@ def select(told: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def show(console: Console, target: str, told: Mapping[str, Any]) -> None:
     """Print the tree of services and methods."""
-    head = Text(target, style="bold")
-    if agent := told.get("agent"):
-        head.append(screen.visible(f"  {agent}"), style="dim")
+    agent = screen.visible(f"  {told.get('agent', '')}")
+    head = Text.assemble((target, "bold"), (agent, "dim"))
     tree = Tree(head, guide_style="dim")
-    for service in told["services"]:
+    services = [s for s in told["services"] if not s["name"].startswith(_OWN)]
+    for service in services:
         methods = service["methods"]
         if [method["name"] for method in methods] == [service["name"]]:
             tree.add(_method_text(methods[0]))  # a function: a service of its own
@@ -97,7 +100,7 @@ def show(console: Console, target: str, told: Mapping[str, Any]) -> None:
         branch = tree.add(_titled(service["name"], service.get("doc")))
         for method in methods:
             branch.add(_method_text(method))
-    if not told["services"]:
+    if not services:
         tree.add(Text("no services", style="dim"))
     console.print(tree)
 

@@ -34,7 +34,7 @@ HELP = paragraphs(
 EPILOG = epilog(
     "tcpflow -o capture 'port 7000' && fastrpc dump capture/127.000.000.001.*-*.07000",
     "fastrpc dump client.bin --json | jq 'select(.status != 0)'",
-    exits=False,
+    exits="Exit codes: 0 all well; 2 wrong usage; 5 the bytes are no frames, or cut off.",
 )
 
 _CHUNK = 2**16

@@ -33,7 +33,7 @@ _SHOW = 0.5
 # A failed call costs nothing, so a dead server would be asked a million times a second.
 _AFTER_ERROR = 0.01
 # Timers of the loops are coarse; the rest of the way to a due moment is polled.
-_COARSE = 0.002
+_COARSE = 0.001
 # Calls sent late in a row before the replies get their turn.
 _BURST = 64
 
@@ -115,6 +115,7 @@ class Meter:
         self.first_error = ""
         self.start = 0.0
         self.end = 0.0
+        self.last_due = 0.0
         self.in_window = 0
         self.stopped = asyncio.Event()
 
@@ -132,7 +133,9 @@ class Meter:
 
     def close(self) -> None:
         """Close the window now."""
-        self.end = _clock()
+        now = _clock()
+        self.last_due = min(self.end, now)
+        self.end = now
         self.in_window = len(self.recorder)
 
     def fail(self, error: BaseException) -> None:
@@ -260,7 +263,7 @@ class _OpenLoop:
         self._rate = rate
         self._most = meter.options.concurrency
         self._open: set[asyncio.Future[object]] = set()
-        self._room: asyncio.Event | None = None
+        self._room = asyncio.Event()
         self._begun = 0.0
         self._sent = 0
         self._coarse = _COARSE if _cores() > 1 else 0.0
@@ -272,7 +275,7 @@ class _OpenLoop:
         try:
             await meter.keep_time(watch)
             await _end_all([pacer])
-            due = int((meter.end - self._begun) * self._rate)
+            due = int((meter.last_due - self._begun) * self._rate)
             if self._open:
                 await asyncio.wait(self._open, timeout=meter.options.grace)
             unsent = max(0, due - self._sent)
@@ -283,10 +286,8 @@ class _OpenLoop:
                 future.cancel()
 
     async def _send_when_due(self) -> None:
-        self._room = asyncio.Event()
         self._begun = _clock()
-        while True:
-            due = self._begun + self._sent / self._rate
+        while (due := self._begun + self._sent / self._rate) < self._meter.end:
             await self._wait_until(due)
             while len(self._open) >= self._most:
                 self._room.clear()
@@ -311,8 +312,7 @@ class _OpenLoop:
 
     def _ended(self, future: "asyncio.Future[object]", due: float) -> None:
         self._open.discard(future)
-        if self._room is not None:
-            self._room.set()
+        self._room.set()
         if future.cancelled():
             return
         error = future.exception()

@@ -25,12 +25,10 @@ name=JSON is a keyword argument, @file stands for the bytes of a file (@- for
 standard input)."""
 
 
-def epilog(*lines: str, exits: bool = True) -> str:
+def epilog(*lines: str, exits: str = EXIT_HELP) -> str:
     """Return the end of a help text: examples, and the exit codes."""
-    parts = ["\b\nExamples:\n" + "\n".join("  " + line for line in lines)]
-    if exits:
-        parts.append("\b\n" + EXIT_HELP)
-    return "\n\n".join(parts)
+    examples = "\b\nExamples:\n" + "\n".join("  " + line for line in lines)
+    return f"{examples}\n\n\b\n{exits}"
 
 
 def paragraphs(*parts: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 from rich.live import Live
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -22,7 +23,7 @@ from fastrpc.cli.screen import has_blocks
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
-_E24 = (1.0, 1.1, 1.2, 1.3, 1.5, 1.6, 1.8, 2.0, 2.2, 2.4, 2.7, 3.0)
+_E24: tuple[float, ...] = (1.0, 1.1, 1.2, 1.3, 1.5, 1.6, 1.8, 2.0, 2.2, 2.4, 2.7, 3.0)
 _E24 += (3.3, 3.6, 3.9, 4.3, 4.7, 5.1, 5.6, 6.2, 6.8, 7.5, 8.2, 9.1)
 # Steps per decade, evenly spaced by ratio, from fine to coarse; the first that needs
 # few enough rows is used.
@@ -36,6 +37,7 @@ _STEPS = (
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _MAX_ROWS = 14
 _BAR = 40
+_INDENT = (0, 0, 0, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,15 +177,9 @@ def show_result(console: Console, result: LoadResult) -> None:
         console.print(Text(text, style="yellow"))
     if result.latency.count:
         console.print()
-        console.print(_indented(percentile_table(result.latency)))
+        console.print(Padding(percentile_table(result.latency), _INDENT, expand=False))
         console.print()
-        console.print(_indented(histogram_table(result.latency, console)))
-
-
-def _indented(table: Table) -> Table:
-    outer = Table.grid(padding=(0, 0, 0, 2))
-    outer.add_row(table)
-    return outer
+        console.print(Padding(histogram_table(result.latency, console), _INDENT, expand=False))
 
 
 def live_text(progress: Progress, duration_s: float) -> Text:

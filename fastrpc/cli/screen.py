@@ -102,9 +102,8 @@ def describe_error(error: FastRPCError) -> dict[str, object]:
 def write_error(error: FastRPCError) -> None:
     """Write *error* to standard error, in the words it brings."""
     console = notes()
-    head = Text("error: ", style="bold red")
-    head.append(type(error).__name__, style="bold")
-    head.append(visible(f": {error}"))
+    name = type(error).__name__
+    head = Text.assemble(("error: ", "bold red"), (name, "bold"), visible(f": {error}"))
     console.print(head, soft_wrap=True)
     if isinstance(error, RemoteError):
         if error.data is not None:

@@ -1,8 +1,8 @@
 """`fastrpc serve`: serve a module, a class, a function or a ready server."""
 
+import logging
 import os
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Sequence
 
 import click
 from rich.text import Text
@@ -13,6 +13,7 @@ from fastrpc.cli.loading import build_server
 from fastrpc.cli.options import epilog, json_option, paragraphs
 
 DEFAULT_TARGET = "tcp://127.0.0.1:7000"
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 HELP = paragraphs(
     "Serve what MODULE:NAME names, until SIGTERM or Ctrl-C.",
@@ -28,28 +29,10 @@ EPILOG = epilog(
     "fastrpc serve shop.orders:Orders --bind tcp://0.0.0.0:7000 --bind unix:///run/shop.sock",
     "fastrpc serve examples/arith.py:Arith",
     "fastrpc serve math:sqrt",
-    "fastrpc serve shop.orders:make_server --factory --workers 4",
+    "fastrpc serve shop.orders:make_server --factory",
     "fastrpc serve shop.orders --bind tcp://127.0.0.1:0 --json | jq -r '.targets[]'",
-    exits=False,
+    exits="Exit codes: 0 drained and stopped; 2 wrong usage; 5 an address can't be had.",
 )
-
-
-class _Announced:
-    """Stands for a server while it is run, and tells when it listens.
-
-    The real targets are known only then: port 0 becomes a number.
-    """
-
-    def __init__(self, server: fastrpc.Server, ready: Callable[[Sequence[str]], None]) -> None:
-        self._server = server
-        self._ready = ready
-
-    async def start(self, *targets: str) -> None:
-        await self._server.start(*targets)
-        self._ready(self._server.targets)
-
-    async def aclose(self, grace: float) -> None:
-        await self._server.aclose(grace)
 
 
 @click.command(help=HELP, epilog=EPILOG)
@@ -70,7 +53,7 @@ class _Announced:
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Processes that share the port.",
+    help="Processes that share the port; this version runs one.",
 )
 @click.option(
     "--grace",
@@ -80,10 +63,23 @@ class _Announced:
     metavar="SECONDS",
     help="How long open calls may take to finish at the end.",
 )
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="warning",
+    show_default=True,
+    help="What is logged to standard error.",
+)
 @click.option("--factory", is_flag=True, help="Call NAME and serve what it returns.")
 @json_option('Print one line when serving: {"event": "serving", "targets": [...], "pid": ...}.')
 def serve(
-    spec: str, targets: Sequence[str], workers: int, grace: float, factory: bool, as_json: bool
+    spec: str,
+    targets: Sequence[str],
+    workers: int,
+    grace: float,
+    log_level: str,
+    factory: bool,
+    as_json: bool,
 ) -> None:
     """Serve until told to stop."""
 
@@ -98,7 +94,8 @@ def serve(
 
     with screen.failures_told(as_json=as_json):
         server = build_server(spec, factory=factory)
-        announced = cast("fastrpc.Server", _Announced(server, ready))
-        fastrpc.run(announced, *targets, workers=workers, grace=grace)
+        # Does nothing where the module has set up logging itself.
+        logging.basicConfig(level=log_level.upper(), format=_LOG_FORMAT)
+        fastrpc.run(server, *targets, workers=workers, grace=grace, ready=ready)
     if not as_json:
         screen.notes().print("stopped")

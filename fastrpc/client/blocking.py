@@ -3,26 +3,45 @@
 Rules of the room:
   * one connection, made at first use and again when it is gone;
   * threads may share a client, a child of a fork dials anew;
-  * no thread and no loop is ever started here.
+  * a call waits for the dialling of another thread no longer than its deadline.
 """
 
+import copy
+import functools
+import logging
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, TypeVar, cast, final
+from typing import Any, Final, TypeVar, Unpack, cast, final
 
-from fastrpc.call import encode_metadata
 from fastrpc.call.metadata import Pairs
-from fastrpc.client.options import ClientOptions, blocking_side, check_timeout, read_options
+from fastrpc.client.options import (
+    KEEP,
+    ClientOptions,
+    ConnectOptions,
+    Keep,
+    check_timeout,
+    read_options,
+)
+from fastrpc.client.pace import PingPace
 from fastrpc.client.stub import make_stub
-from fastrpc.errors import ConfigError, ConnectionLost, FastRPCError
+from fastrpc.errors import (
+    ConfigError,
+    ConnectionDraining,
+    ConnectionLost,
+    DeadlineExceeded,
+    FastRPCError,
+)
 from fastrpc.policy import Backoff
-from fastrpc.session import BlockingSession, fork, outcome
+from fastrpc.session import BlockingSession, Side, Turns, Waiter, blocking_share, fork, outcome
 from fastrpc.transport import dial_blocking, parse_target
 
 T = TypeVar("T")
-_KEEP = "keep"
+
+#: As for the asyncio client, see `link`.
+RETRY_CAP: Final = 4.0
 
 
 class BlockingView:
@@ -36,6 +55,11 @@ class BlockingView:
     def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call *method* and return its result.
 
+        Args:
+            method: Full name, such as "Arith.add".
+            *args: Positional arguments.
+            **kwargs: Arguments by name.
+
         Raises:
             CodecError: The arguments can't be encoded.
             CallError: Any of its kinds.
@@ -44,8 +68,15 @@ class BlockingView:
         return self._client._call(method, args, kwargs, None, self._timeout, self._metadata)
 
     def notify(self, method: str, /, *args: Any, **kwargs: Any) -> None:
-        """Send a oneway call: no reply, not even an error."""
-        self._client._notify(method, args, kwargs, self._metadata)
+        """Send a oneway call: no reply, not even an error.
+
+        Raises:
+            CodecError: The arguments can't be encoded.
+            TooLarge: They are larger than the server accepts.
+            TransportError: There is no connection.
+        """
+        session = self._client._usable(method, time.monotonic(), 0.0)
+        session.notify(method, args, kwargs, self._metadata)
 
     def stub(self, service: type[T], name: str | None = None) -> T:
         """Return an object with the methods of *service*, each calling the server.
@@ -53,33 +84,48 @@ class BlockingView:
         Args:
             service: The class that the server registered, or one like it.
             name: Service name if it is not the class's own.
+
+        Raises:
+            ConfigError: The class can't be a service; the message says why.
         """
-
-        def bind(method: str, decode: Any) -> Any:
-            def call(*args: Any, **kwargs: Any) -> Any:
-                client = self._client
-                return client._call(method, args, kwargs, decode, self._timeout, self._metadata)
-
-            return call
-
+        bind = functools.partial(_Bound, self)
         return cast("T", make_stub(service, name, bind, self._client._codec))
 
     def options(
-        self, *, timeout: float | str | None = _KEEP, metadata: Pairs | str | None = _KEEP
+        self, *, timeout: float | Keep | None = KEEP, metadata: Pairs | Keep | None = KEEP
     ) -> "BlockingView":
         """Return a view with other options; this one stays as it is.
 
         Args:
             timeout: Seconds each call may take, None for no deadline.
             metadata: Sent with each call, None for nothing.
+
+        Raises:
+            ConfigError: The timeout is not above 0.
+            InvalidArgument: The metadata can't be sent.
         """
-        seconds = self._timeout
-        if timeout != _KEEP:
-            seconds = check_timeout(cast("float | None", timeout))
-        packed = self._metadata
-        if not isinstance(metadata, str):
-            packed = encode_metadata(metadata, self._client._options.limits) if metadata else b""
+        seconds = self._timeout if isinstance(timeout, Keep) else check_timeout(timeout)
+        options = self._client._options
+        packed = self._metadata if isinstance(metadata, Keep) else options.pack(metadata)
         return BlockingView(self._client, seconds, packed)
+
+
+@final
+class _Bound:
+    """A method of a stub."""
+
+    __slots__ = ("_decode", "_method", "_view")
+
+    def __init__(self, view: BlockingView, method: str, decode: Any) -> None:
+        self._view = view
+        self._method = method
+        self._decode = decode
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        view = self._view
+        return view._client._call(
+            self._method, args, kwargs, self._decode, view._timeout, view._metadata
+        )
 
 
 @final
@@ -93,23 +139,37 @@ class BlockingClient(BlockingView):
     def __init__(self, target: str, options: ClientOptions) -> None:
         self._target = parse_target(target)
         if options.connections != 1:
-            raise ConfigError("a blocking client has one connection")
+            raise ConfigError("a blocking client has one connection; make several clients")
         self._options = options
         self._codecs = options.registry()
         self._codec = self._codecs.get(options.codec)
-        self._side = blocking_side(options, self._codecs)
-        self._session: BlockingSession | None = None
-        self._dialling = threading.Lock()
-        self._backoff = Backoff()
-        self._retry_at = 0.0
-        self._failure: FastRPCError | None = None
-        self._closed = False
+        self._is_closed = False
+        self._start_over()
         super().__init__(self, check_timeout(options.timeout), options.packed_metadata())
         fork.register(self)
 
+    def _start_over(self) -> None:
+        """Begin without a connection, and without the locks of another process."""
+        self._side = Side(
+            share=blocking_share(),
+            limits=self._options.limits,
+            option=self._options.option(self._codecs),
+            codecs=self._codecs,
+            log=logging.getLogger("fastrpc.client"),
+        )
+        self._session: BlockingSession | None = None
+        self._draining: list[BlockingSession] = []  # those that still have calls open
+        self._lock = threading.Lock()
+        self._dialling = Turns()
+        self._closing = threading.Event()
+        self._pace = PingPace()
+        self._backoff = Backoff(cap=RETRY_CAP)
+        self._retry_at = self._failed_at = 0.0
+        self._failure: FastRPCError | None = None
+
     def __repr__(self) -> str:
         """Tell target and state."""
-        state = "closed" if self._closed else "up" if self._session is not None else "down"
+        state = "closed" if self._is_closed else "idle" if self._session is None else "open"
         return f"<BlockingClient {self._target} {state}>"
 
     @property
@@ -123,7 +183,7 @@ class BlockingClient(BlockingView):
         Raises:
             ConnectFailed: Nobody could be reached, or nobody who speaks fastrpc.
         """
-        self._usable(0.0)
+        self._usable("connect", time.monotonic(), 0.0)
         return self
 
     def __exit__(
@@ -137,27 +197,41 @@ class BlockingClient(BlockingView):
 
     def close(self) -> None:
         """Close the connection; calls of other threads fail. Twice is fine."""
-        self._closed = True
-        session, self._session = self._session, None
-        if session is not None:
-            session.close()
+        self._is_closed = True
+        self._closing.set()
+        for session in [self._session, *self._draining]:
+            if session is not None:
+                session.close()
 
     def describe(self) -> dict[str, Any]:
         """Return what the server serves: services, methods, signatures, limits."""
         return cast("dict[str, Any]", self.call("fastrpc.describe"))
 
     def ping(self) -> float:
-        """Return the seconds that a ping of the connection takes to come back."""
+        """Return the seconds that a ping of the connection takes to come back.
+
+        It is answered below the handlers: a busy server answers, too. Pings that
+        come faster than the server allows wait for their turn.
+
+        Raises:
+            DeadlineExceeded: No answer within the client's timeout, or, if it has
+                none, within `connect_timeout`.
+            TransportError: There is no connection, or it broke.
+        """
         timeout = self._timeout or self._options.connect_timeout
-        return self._usable(timeout).ping(timeout)
+        deadline = (started := time.monotonic()) + timeout
+        session = self._usable("ping", started, deadline)
+        pause = self._pace.wait(time.monotonic(), session.ping_interval)
+        if pause:
+            self._closing.wait(min(pause, timeout))
+        return session.ping(max(deadline - time.monotonic(), 0.001))
 
     def after_fork(self) -> None:
-        """Let go of the parent's connection; the child dials its own."""
-        if self._session is not None:
-            self._session.sever()
-        self._session = None
-        self._dialling = threading.Lock()  # another thread of the parent may have held it
-        self._side = blocking_side(self._options, self._codecs)
+        """Let go of the parent's connections; the child dials its own."""
+        for session in [self._session, *self._draining]:
+            if session is not None:
+                session.drop()
+        self._start_over()
 
     # Calls
 
@@ -172,59 +246,115 @@ class BlockingClient(BlockingView):
     ) -> Any:
         session = self._session
         if session is not None and session.is_usable and time.monotonic() < session.fresh_until:
-            return session.call(name, args, kwargs, timeout, metadata, decode)
+            try:
+                return session.call(name, args, kwargs, timeout, metadata, decode)
+            except ConnectionDraining:
+                pass  # it was surely not run: another connection may do it
         started = time.monotonic()
-        session = self._usable(timeout, name)
-        spent = time.monotonic() - started
-        left = timeout - spent if timeout else 0.0
-        if timeout and left <= 0:
-            raise outcome.late(
-                name, started, started + timeout, time.monotonic(), self.target,
-                connecting=spent, sent=False,
-            )  # fmt: skip
-        return session.call(name, args, kwargs, left, metadata, decode)
+        deadline = started + timeout if timeout else 0.0
+        tries = 0
+        while True:
+            tries += 1
+            session = self._usable(name, started, deadline)
+            connecting = time.monotonic() - started
+            left = max(timeout - connecting, 1e-6) if timeout else 0.0
+            try:
+                return session.call(name, args, kwargs, left, metadata, decode)
+            except ConnectionDraining:
+                if tries == 2:
+                    raise
+            except DeadlineExceeded as exc:
+                now = time.monotonic()
+                if not deadline or now < deadline:  # the server's own limit
+                    raise
+                raise outcome.late(
+                    name, started, deadline, now, self.target, handler=exc.stages.handler,
+                    connecting=connecting, queued=exc.stages.queued, sent=exc.ran != "no",
+                ) from None  # fmt: skip
 
-    def _notify(
-        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, metadata: bytes
-    ) -> None:
-        self._usable(0.0, name).notify(name, args, kwargs, metadata)
-
-    def _usable(self, timeout: float, name: str = "connect") -> BlockingSession:
-        """Return a connection that is open, a new one if need be."""
+    def _usable(self, name: str, started: float, deadline: float) -> BlockingSession:
+        """Return a connection that is open; *deadline* is 0 for none."""
         session = self._session
         if session is not None and session.is_usable:
             session.look()  # it may have ended while nobody used it
             if session.is_usable:
                 return session
-        with self._dialling:
-            if self._closed:
-                raise ConnectionLost(f"this client of {self.target} is closed", "no")
-            if self._session is not None and self._session.is_usable:
-                return self._session
-            if self._failure is not None and time.monotonic() < self._retry_at:
-                raise type(self._failure)(str(self._failure))
-            patience = self._options.connect_timeout
-            started = time.monotonic()
-            try:
-                self._session = self._dial(min(patience, timeout) if timeout else patience)
-            except FastRPCError as exc:
-                now = time.monotonic()
-                if timeout and now - started >= timeout:
-                    raise outcome.late(
-                        name, started, started + timeout, now, self.target,
-                        connecting=now - started, sent=False,
-                    ) from exc  # fmt: skip
-                self._failure = exc
-                self._retry_at = now + self._backoff.next()
+        me, failure = Waiter(), None
+        try:
+            while not deadline or time.monotonic() < deadline:
+                with self._lock:
+                    dials = self._dialling.lead(me)
+                    if not dials:
+                        self._dialling.follow(me)
+                if dials:
+                    session = self._connect(started, deadline)
+                    if not deadline or time.monotonic() < deadline:
+                        return session
+                else:
+                    me.sleep(deadline - time.monotonic() if deadline else None)
+        except FastRPCError as exc:
+            if not deadline or time.monotonic() < deadline:
                 raise
-            self._failure = None
-            self._backoff.reset()
+            failure = exc
+        finally:
+            me.has_left = True
+            with self._lock:
+                self._dialling.leave(me)
+        now = time.monotonic()
+        raise outcome.late(
+            name, started, deadline, now, self.target, connecting=now - started, sent=False
+        ) from failure
+
+    def _connect(self, started: float, deadline: float) -> BlockingSession:
+        """Return the connection, a new one if need be. Only for who leads."""
+        self._check_closed()
+        if self._session is not None and self._session.is_usable:
             return self._session
+        if self._failure is not None and self._failed_at > started:
+            raise copy.copy(self._failure)  # another thread's attempt, while we waited
+        self._wait_for_turn(deadline)
+        known = (*self._draining, self._session)
+        self._draining = [old for old in known if old is not None and not old.is_over]
+        self._session = None
+        patience = self._options.connect_timeout
+        if deadline:
+            patience = min(patience, max(deadline - time.monotonic(), 0.001))
+        try:
+            self._session = session = self._dial(patience)
+        except FastRPCError as exc:
+            now = time.monotonic()
+            if not deadline or now < deadline:  # else it was too short to mean anything
+                self._failure, self._failed_at = exc, now
+                self._retry_at = now + self._backoff.next()
+            raise
+        self._failure = None
+        self._backoff.reset()
+        if self._is_closed:  # meanwhile, by another thread
+            session.close()
+            self._check_closed()
+        return session
+
+    def _check_closed(self) -> None:
+        if self._is_closed:
+            raise ConnectionLost(f"this client of {self.target} is closed", "no")
+
+    def _wait_for_turn(self, deadline: float) -> None:
+        """Wait for the next attempt; raise why the last failed if that is too far off."""
+        pause = self._retry_at - time.monotonic()
+        if self._failure is None or pause <= 0:
+            return
+        if pause > self._options.connect_timeout:
+            raise copy.copy(self._failure)
+        if deadline:
+            pause = min(pause, max(deadline - time.monotonic(), 0.0))
+        self._closing.wait(pause)
+        self._check_closed()
 
     def _dial(self, timeout: float) -> BlockingSession:
         started = time.monotonic()
         sock = dial_blocking(self._target, timeout)
-        session = BlockingSession(sock, self._side, self.target, self._codec.serializer)
+        side = replace(self._side, share=blocking_share())
+        session = BlockingSession(sock, side, self.target, self._codec.serializer)
         try:
             session.greet(max(timeout - (time.monotonic() - started), 0.001))
         except BaseException:
@@ -233,7 +363,7 @@ class BlockingClient(BlockingView):
         return session
 
 
-def connect_sync(target: str, **options: Any) -> BlockingClient:
+def connect_sync(target: str, **options: Unpack[ConnectOptions]) -> BlockingClient:
     """Return a blocking client of *target*; nothing is connected yet.
 
     Args:

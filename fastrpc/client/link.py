@@ -1,24 +1,37 @@
 """Keep one connection to a target: dial, notice its end, dial again.
 
 One link belongs to one client; a client with several connections has several.
+It dials in a task of its own, so that no caller who gives up takes the attempt
+along.
 
 Rules of the room:
   * one attempt at a time, with growing, jittered waits between failed ones;
-  * an outcome of every attempt reaches all who wait for it;
+  * whoever waits is told of the end of every attempt;
   * the lane is in the client's list exactly while calls may be sent on it.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
-from typing import final
+from typing import Any, Final, final
 
-from fastrpc.errors import ConnectFailed, FastRPCError
-from fastrpc.frame import Lane
+from fastrpc.errors import ConnectFailed, ConnectionLost, FastRPCError
+from fastrpc.frame import Lane, encode_frame
 from fastrpc.policy import Backoff
 from fastrpc.session import Session, Side
 from fastrpc.transport import Target, dial
+from fastrpc.wire import Kind, StatusCode
+
+#: Longest planned wait between attempts: one target has no other to go to, so it
+#: shall be found within seconds of its return, however long it was away.
+RETRY_CAP: Final = 4.0
+
+#: A connection that ends sooner than this counts as a failed attempt: else a
+#: server that takes connections only to end them would be dialled without pause.
+STEADY: Final = 1.0
+
 
 class LinkState(Enum):
     """Where a link stands."""
@@ -36,45 +49,60 @@ class Link:
 
     Args:
         side: The client's share of every session.
+        loop: Where to run.
         target: Where to.
         timeout: Seconds for an attempt, HELLO included.
         serializer: Number of the codec that calls are sent with.
         lanes: The client's list of usable lanes.
-        changed: Told when that list has changed.
+        changed: Told when that list has changed, and when an attempt has ended.
+
+    Attributes:
+        attempts: How many were begun.
+        ended: How many have ended.
+        failure: Why the last one failed; None if it did not.
+        session: The connection that takes calls, if there is one.
     """
 
     def __init__(
         self,
         side: Side,
+        loop: asyncio.AbstractEventLoop,
         target: Target,
         timeout: float,
         serializer: int,
         lanes: list[Lane],
         changed: Callable[[], None],
     ) -> None:
-        self._side = replace(side, on_open=self.opened, on_lost=self.lost, on_drain=self.draining)
+        self._side = replace(side, on_open=self._up, on_lost=self._lost, on_drain=self._leave)
+        self._loop = loop
         self._target = target
         self._timeout = timeout
         self._serializer = serializer
         self._lanes = lanes
         self._changed = changed
-        self._backoff = Backoff()
-        self._loop = side.ticker.loop
+        self._backoff = Backoff(cap=RETRY_CAP)
         self._task: asyncio.Task[None] | None = None
-        self._opened: asyncio.Future[None] | None = None
-        self._waiters: list[asyncio.Future[None]] = []
         self._retry_at = 0.0
+        self._up_at = 0.0
+        self._opening: tuple[Session, asyncio.Future[None]] | None = None
+        self._draining: set[Session] = set()
         self.state = LinkState.DOWN
-        self.attempts = 0
+        self.attempts = self.ended = 0
         self.failure: FastRPCError | None = None
         self.session: Session | None = None
-        self._draining: set[Session] = set()
 
-    def begin(self) -> None:
-        """Start to dial, unless a connection is there or on its way."""
+    def begin(self, pause: float = 0.0) -> None:
+        """Dial in *pause* seconds, unless a connection is there or on its way."""
         if self.state is LinkState.DOWN:
-            self.state = LinkState.DIALLING
-            self._task = self._loop.create_task(self._keep())
+            self._retry_at = self._loop.time() + pause
+            self.state = LinkState.WAITING if pause else LinkState.DIALLING
+            self._task = self._loop.create_task(self._keep(pause))
+            self._task.add_done_callback(self._stopped)
+
+    @property
+    def is_dialling(self) -> bool:
+        """Whether an attempt is under way."""
+        return self.state is LinkState.DIALLING
 
     def next_attempt(self) -> float:
         """Return in how many seconds an attempt begins; 0 if one is under way."""
@@ -82,130 +110,154 @@ class Link:
             return max(self._retry_at - self._loop.time(), 0.0)
         return 0.0
 
-    def outcome(self) -> "asyncio.Future[None]":
-        """Return a future that is done when the next attempt has ended."""
-        waiter = self._loop.create_future()
-        self._waiters.append(waiter)
-        return waiter
-
-    def sessions(self) -> list[Session]:
-        """Return the connections that are not closed."""
-        return [*self._draining, *([self.session] if self.session is not None else [])]
-
-    async def close(self) -> None:
-        """Stop for good and close the connection."""
+    def close(self) -> list[asyncio.Future[Any]]:
+        """Stop for good; return what is done once everything has ended."""
         self.state = LinkState.CLOSED
-        if self._task is not None:
+        endings: list[asyncio.Future[Any]] = []
+        if self._task is not None and not self._task.done():
             self._task.cancel()
-            await asyncio.wait((self._task,))
-        for session in self.sessions():
+            endings.append(self._task)
+        for session in self._sessions():
+            endings.append(session.gone())
+            self._give_up(session)
             session.close()
-        self._tell()
+        return endings
+
+    def _give_up(self, session: Session) -> None:
+        """Fail the calls that are open, and tell the server that nobody waits for them."""
+        for id, slot in session.lane.table.drain():
+            if not slot[0].done():
+                text = f"{slot[2]}: {self._target}: closed here"
+                slot[0].set_exception(ConnectionLost(text, "maybe"))
+            session.lane.send(encode_frame(Kind.CANCEL, id, status=StatusCode.CANCELLED))
+
+    def abort(self) -> None:
+        """End what `close` left, at once."""
+        for session in self._sessions():
+            session.abort(ConnectionLost(f"{self._target}: closed here", "maybe"))
+
+    def _sessions(self) -> list[Session]:
+        up = [self.session] if self.session is not None else []
+        opening = [self._opening[0]] if self._opening is not None else []
+        return [*self._draining, *up, *opening]
 
     # What sessions report
 
-    def opened(self, session: Session) -> None:
-        """Note that HELLO is done."""
+    def _up(self, session: Session) -> None:
+        """Take a connection whose HELLO is done: calls may be sent from here on."""
+        if self._opening is None or session is not self._opening[0]:
+            return
+        opened = self._opening[1]
+        if self.state is not LinkState.DIALLING or opened.done():
+            return
         session.lane.serializer = self._serializer
-        if self._opened is not None and not self._opened.done():
-            self._opened.set_result(None)
+        self.state = LinkState.UP
+        self.session = session
+        self.failure = None
+        self._up_at = self._loop.time()
+        self._lanes.append(session.lane)
+        opened.set_result(None)
+        self._end_attempt()
 
-    def draining(self, session: Session) -> None:
+    def _leave(self, session: Session) -> None:
         """Leave a connection whose peer takes no more calls, and make another."""
         if session is not self.session:
             return
-        self._remove(session)
         self._draining.add(session)
-        self.session = None
-        idle = session.drain()
-        idle.add_done_callback(lambda _: session.close())
-        self._again()
+        session.drain().add_done_callback(lambda _: session.close())
+        self._replace(session)
 
-    def lost(self, session: Session, cause: Exception) -> None:
+    def _lost(self, session: Session, cause: Exception) -> None:
         """Note that a connection has ended."""
         self._draining.discard(session)
-        if self._opened is not None and not self._opened.done():
-            self._opened.set_exception(_as_failure(cause, self._target))
+        if self._opening is not None and session is self._opening[0]:
+            opened = self._opening[1]
+            if not opened.done():
+                opened.set_exception(_as_failure(cause, self._target))
         if session is self.session:
-            self._remove(session)
-            self.session = None
-            self._again()
+            self._replace(session)
 
-    def _again(self) -> None:
-        if self.state is LinkState.UP:
-            self.state = LinkState.DOWN
-            self.begin()
-
-    def _remove(self, session: Session) -> None:
+    def _replace(self, session: Session) -> None:
+        self.session = None
         if session.lane in self._lanes:
             self._lanes.remove(session.lane)
-            self._changed()
+        if self.state is LinkState.UP:
+            self.state = LinkState.DOWN
+            steady = self._loop.time() - self._up_at >= STEADY
+            if steady:
+                self._backoff.reset()
+            self.begin(0.0 if steady else self._backoff.next())
+        self._changed()
 
     # Dialling
 
-    async def _keep(self) -> None:
+    async def _keep(self, pause: float) -> None:
         """Dial until a connection is open."""
         while True:
+            if pause:
+                await asyncio.sleep(pause)
             self.state = LinkState.DIALLING
             self.attempts += 1
             try:
                 await self._dial()
+                return
             except (FastRPCError, OSError) as exc:
                 self.failure = exc if isinstance(exc, FastRPCError) else ConnectFailed(str(exc))
-            else:
-                self.failure = None
-                self._backoff.reset()
-                self.state = LinkState.UP
-                self._tell()
-                return
-            self.state = LinkState.WAITING
             pause = self._backoff.next()
             self._retry_at = self._loop.time() + pause
-            self._tell()
-            await asyncio.sleep(pause)
+            self.state = LinkState.WAITING
+            self._end_attempt()
 
     async def _dial(self) -> None:
         """Make one connection and exchange HELLO."""
-        started = self._loop.time()
+        deadline = self._loop.time() + self._timeout
+        opened = self._loop.create_future()
         session: Session | None = None
-        self._opened = self._loop.create_future()
+
+        def make() -> Session:
+            made = Session(self._side, client=True, address=str(self._target))
+            self._opening = (made, opened)
+            return made
+
         try:
-            _, session = await dial(
-                self._target,
-                lambda: Session(self._side, client=True, address=str(self._target)),
-                timeout=self._timeout,
-            )
+            _, session = await dial(self._target, make, timeout=self._timeout)
             try:
-                async with asyncio.timeout_at(started + self._timeout):
-                    await self._opened
+                async with asyncio.timeout_at(deadline):
+                    await opened
             except TimeoutError:
-                raise ConnectFailed(
-                    f"{self._target}: connected, but no HELLO within {self._timeout:g} s;"
-                    " is it a fastrpc server?"
-                ) from None
+                if session is not self.session:  # else it opened just as the time was up
+                    raise ConnectFailed(
+                        f"{self._target}: connected, but no HELLO within {self._timeout:g} s;"
+                        " is it a fastrpc server?"
+                    ) from None
         except BaseException as exc:
             if session is not None:
                 session.abort(exc if isinstance(exc, Exception) else ConnectFailed("cancelled"))
             raise
         finally:
-            if self._opened.done() and not self._opened.cancelled():
-                self._opened.exception()
-            self._opened = None
-        self.session = session
-        self._lanes.append(session.lane)
-        self._changed()
+            self._opening = None
+            if opened.done() and not opened.cancelled():
+                opened.exception()  # so that nobody is told that it was never looked at
 
-    def _tell(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+    def _stopped(self, task: asyncio.Task[None]) -> None:
+        """Be ready to begin again after somebody cancelled the attempt, or a fault of ours."""
+        if task is not self._task or self.state not in (LinkState.DIALLING, LinkState.WAITING):
+            return
+        text = "the attempt to connect was cancelled"
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            text = f"{type(fault).__name__}: {fault}"
+            self._side.complain(logging.ERROR, str(self._target), "internal error", fault)
+        self.state = LinkState.DOWN
+        self.failure = ConnectFailed(f"{self._target}: {text}")
+        self._end_attempt()
+
+    def _end_attempt(self) -> None:
+        self.ended += 1
+        self._changed()
 
 
 def _as_failure(cause: Exception, target: Target) -> FastRPCError:
-    if isinstance(cause, FastRPCError) and not isinstance(cause, ConnectFailed):
-        # Refusals and strangers keep their class; a pipe that just ended does not.
-        if cause.status == 10:
-            return ConnectFailed(f"{target}: closed before HELLO was answered: {cause}")
-        return cause
-    return cause if isinstance(cause, ConnectFailed) else ConnectFailed(f"{target}: {cause}")
+    """Return what the end of a connection means for an attempt that waits for HELLO."""
+    if isinstance(cause, FastRPCError) and not isinstance(cause, ConnectionLost):
+        return cause  # refusals and strangers keep their class
+    return ConnectFailed(f"{target}: closed before HELLO was answered: {cause}")

@@ -3,24 +3,65 @@
 It is apart from the clients so that both read and refuse the same words.
 """
 
-import logging
-import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Final
+from enum import Enum
+from typing import Any, Final, TypedDict
 
 from fastrpc.call import encode_metadata
 from fastrpc.call.metadata import Pairs
 from fastrpc.codec import Codec, CodecRegistry, default_codecs
 from fastrpc.errors import ConfigError
-from fastrpc.frame import LoopShare
 from fastrpc.protocol import Option
-from fastrpc.session import Side, Waiter
 from fastrpc.version import __version__
 from fastrpc.wire import Limits
 
-_LIMIT_NAMES: Final = frozenset(field.name for field in fields(Limits))
 TIMEOUT_MAX: Final = 2**32 / 1000
+CONNECTIONS_MAX: Final = 1024
+
+
+class Keep(Enum):
+    """What a view's option is when it is not to change."""
+
+    KEEP = "keep"
+
+
+KEEP: Final = Keep.KEEP
+
+
+class ConnectOptions(TypedDict, total=False):
+    """The keyword arguments of `connect` and `connect_sync`, for type checkers.
+
+    What they mean stands at `ClientOptions`, and for limits at `wire.Limits`.
+    """
+
+    timeout: float | None
+    connect_timeout: float
+    codec: str
+    codecs: Sequence[Codec]
+    connections: int
+    metadata: Pairs | None
+    pickle: bool
+    max_body: int
+    max_calls: int
+    max_methods: int
+    max_name: int
+    max_metadata: int
+    max_metadata_pairs: int
+    max_segments: int
+    max_depth: int
+    max_items: int
+    max_hello: int
+    window: int
+    hello_timeout: float
+    frame_timeout: float
+    frame_rate: float
+    ping_interval: float
+    idle_ping: float
+    ping_timeout: float
+    write_stall: float
+    max_unsent: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +77,13 @@ class ClientOptions:
         metadata: Sent with every call.
         pickle: Allow the codec "pickle"; the server must allow it too. A server
             can then run any code here.
+        limits: What the server may do to this client.
     """
 
     timeout: float | None = None
     connect_timeout: float = 3.0
     codec: str = "msgpack"
-    codecs: tuple[Codec, ...] = ()
+    codecs: Sequence[Codec] = ()
     connections: int = 1
     metadata: Pairs | None = None
     pickle: bool = False
@@ -50,10 +92,13 @@ class ClientOptions:
     def __post_init__(self) -> None:
         """Refuse values that make no sense."""
         check_timeout(self.timeout)
-        if not 0 < self.connect_timeout < TIMEOUT_MAX:
-            raise ConfigError(f"connect_timeout must be above 0, got {self.connect_timeout!r}")
-        if not isinstance(self.connections, int) or not 1 <= self.connections <= 1024:
-            raise ConfigError(f"connections must be 1 to 1024, got {self.connections!r}")
+        check_timeout(self.connect_timeout, "connect_timeout", optional=False)
+        if type(self.connections) is not int or not 1 <= self.connections <= CONNECTIONS_MAX:
+            raise ConfigError(
+                f"connections must be 1 to {CONNECTIONS_MAX}, got {self.connections!r}"
+            )
+        if type(self.pickle) is not bool:
+            raise ConfigError(f"pickle must be True or False, got {self.pickle!r}")
 
     def registry(self) -> CodecRegistry:
         """Return the codecs, the one for calls among them."""
@@ -67,7 +112,16 @@ class ClientOptions:
 
     def packed_metadata(self) -> bytes:
         """Return the metadata as it is sent."""
-        return encode_metadata(self.metadata, self.limits) if self.metadata else b""
+        return self.pack(self.metadata)
+
+    def pack(self, metadata: Pairs | None) -> bytes:
+        """Return *metadata* as it is sent.
+
+        Raises:
+            InvalidArgument: A key or value is of the wrong kind.
+            TooLarge: It is over the limits.
+        """
+        return encode_metadata(metadata, self.limits) if metadata else b""
 
     def option(self, registry: CodecRegistry) -> Option:
         """Return what HELLO tells the server."""
@@ -84,53 +138,38 @@ class ClientOptions:
         )
 
 
-def read_options(options: dict[str, Any]) -> ClientOptions:
+_LIMITS: Final = frozenset(item.name for item in fields(Limits))
+_OPTIONS: Final = frozenset(item.name for item in fields(ClientOptions)) - {"limits"}
+
+
+def read_options(options: ConnectOptions) -> ClientOptions:
     """Return the options that the keyword arguments of `connect` give.
 
     Raises:
         ConfigError: One is unknown or wrong; the message names it.
     """
-    known = {item.name for item in fields(ClientOptions)} - {"limits"}
-    unknown = sorted(set(options) - known - _LIMIT_NAMES)
+    given: dict[str, Any] = {**options}
+    unknown = sorted(given.keys() - _OPTIONS - _LIMITS)
     if unknown:
         raise ConfigError(f"unknown client option: {', '.join(unknown)}")
-    limits = Limits(**{name: options[name] for name in options if name in _LIMIT_NAMES})
-    rest = {name: value for name, value in options.items() if name in known}
-    if "codecs" in rest:
-        rest["codecs"] = tuple(rest["codecs"])
+    for name in given.keys() & _LIMITS:
+        if isinstance(given[name], bool) or not isinstance(given[name], int | float):
+            raise ConfigError(f"{name} must be a number, got {given[name]!r}")
+    limits = Limits(**{name: given[name] for name in given if name in _LIMITS})
+    rest = {name: given[name] for name in given if name in _OPTIONS}
     return ClientOptions(limits=limits, **rest)
 
 
-def check_timeout(timeout: float | None) -> float:
-    """Return a call's timeout as the lane wants it: 0 for none.
+def check_timeout(timeout: object, name: str = "timeout", *, optional: bool = True) -> float:
+    """Return a timeout as the lane wants it: 0 for none.
 
     Raises:
         ConfigError: It is not above 0.
     """
-    if timeout is None:
+    if timeout is None and optional:
         return 0.0
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise ConfigError(f"timeout must be seconds or None, got {timeout!r}")
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise ConfigError(f"{name} must be seconds{' or None' * optional}, got {timeout!r}")
     if not 0 < timeout < TIMEOUT_MAX:
-        raise ConfigError(f"timeout must be above 0 and below {TIMEOUT_MAX:.0f}, got {timeout!r}")
+        raise ConfigError(f"{name} must be above 0 and below {TIMEOUT_MAX:.0f}, got {timeout!r}")
     return float(timeout)
-
-
-def blocking_side(options: ClientOptions, registry: CodecRegistry) -> Side:
-    """Return what a blocking client's connections share: no loop, waiters of our own."""
-    share = LoopShare(Waiter, _never, time.monotonic, _no_loop, None)
-    return Side(
-        share=share,
-        limits=options.limits,
-        option=options.option(registry),
-        codecs=registry,
-        log=logging.getLogger("fastrpc.client"),
-    )
-
-
-def _never(callback: Any) -> None:
-    """Schedule nothing: who calls flushes."""
-
-
-def _no_loop() -> None:
-    """Return the loop that runs: none does, and none has to."""

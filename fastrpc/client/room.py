@@ -1,4 +1,4 @@
-"""Let calls wait in line for room on the connections.
+"""Let calls wait: for a connection, and in line for room on one.
 
 A server says how many calls it takes at once, and a peer that reads slowly
 takes none for a while. Whoever comes later queues behind: while somebody waits,
@@ -11,19 +11,45 @@ Rules of the room:
 
 import asyncio
 import time
-from collections import deque
-from typing import Any, final
+from collections import OrderedDict
+from typing import final
 
 from fastrpc.frame import Lane
+
+Waiter = asyncio.Future[bool]  # True: look again; False: the time is up
+
+
+@final
+class News:
+    """Wakes those who wait for something to change."""
+
+    def __init__(self) -> None:
+        self._waiters: dict[Waiter, None] = {}
+
+    def tell(self) -> None:
+        """Wake all who wait."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(True)
+
+    async def wait(self, deadline: float) -> bool:
+        """Wait until the next `tell`; False if *deadline* came first."""
+        loop = asyncio.get_running_loop()
+        waiter: Waiter = loop.create_future()
+        self._waiters[waiter] = None
+        try:
+            return await _wait_until(loop, waiter, deadline)
+        finally:
+            del self._waiters[waiter]
 
 
 @final
 class RoomQueue:
-    """Calls that wait for a place in one of *lanes*."""
+    """Calls that wait for a place in one of *lanes*, a list that the client keeps."""
 
     def __init__(self, lanes: list[Lane]) -> None:
         self._lanes = lanes
-        self._queue: deque[asyncio.Future[bool]] = deque()
+        self._queue: OrderedDict[Waiter, None] = OrderedDict()
         self._woken = 0  # have been told of a place and not yet looked
 
     def __len__(self) -> int:
@@ -31,26 +57,28 @@ class RoomQueue:
         return len(self._queue) + self._woken
 
     async def take(self, deadline: float) -> tuple[Lane | None, bool]:
-        """Wait for a lane with room.
+        """Wait for a lane with room, and send a call on it before the next await.
 
         Returns the lane, or None if there is no connection any more, and False
-        if the deadline came first.
+        if the deadline came first. Whoever does not use the lane calls
+        `on_room`, so that the next in line may.
         """
         lane = None if len(self) else self._free()
         if lane is not None:
             return lane, True
         loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[bool] = loop.create_future()
-        self._queue.append(waiter)
+        waiter: Waiter = loop.create_future()
+        self._queue[waiter] = None
         self._mark()
         try:
-            while await wait_until(loop, waiter, deadline):
+            while await _wait_until(loop, waiter, deadline):
                 self._woken -= 1
                 lane = self._free()
                 if lane is not None or not self._lanes:
                     return lane, True
                 waiter = loop.create_future()
-                self._queue.appendleft(waiter)
+                self._queue[waiter] = None
+                self._queue.move_to_end(waiter, last=False)
             return None, False
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.result():
@@ -58,8 +86,7 @@ class RoomQueue:
                 self.on_room()
             raise
         finally:
-            if waiter in self._queue:
-                self._queue.remove(waiter)
+            self._queue.pop(waiter, None)
             self._mark()
 
     def on_room(self) -> None:
@@ -74,7 +101,7 @@ class RoomQueue:
 
     def _wake_one(self) -> bool:
         while self._queue:
-            waiter = self._queue.popleft()
+            waiter, _ = self._queue.popitem(last=False)
             if not waiter.done():
                 self._woken += 1
                 waiter.set_result(True)
@@ -91,20 +118,18 @@ class RoomQueue:
             lane.crowded = crowded
 
 
-async def wait_until(
-    loop: asyncio.AbstractEventLoop, waiter: "asyncio.Future[Any]", deadline: float
-) -> bool:
-    """Wait for *waiter*; return False if *deadline* (monotonic, 0 for never) came first."""
+async def _wait_until(loop: asyncio.AbstractEventLoop, waiter: Waiter, deadline: float) -> bool:
+    """Return the result of *waiter*; False when *deadline* (monotonic, 0 for never) comes."""
     if not deadline:
-        await waiter
-        return True
-    timer = loop.call_later(max(deadline - time.monotonic(), 0.0), _expire, waiter)
+        return await waiter
+    # uvloop counts milliseconds: without the one more it could be early.
+    timer = loop.call_later(max(deadline - time.monotonic(), 0.0) + 0.001, _expire, waiter)
     try:
-        return await waiter is not False
+        return await waiter
     finally:
         timer.cancel()
 
 
-def _expire(waiter: "asyncio.Future[Any]") -> None:
+def _expire(waiter: Waiter) -> None:
     if not waiter.done():
         waiter.set_result(False)

@@ -7,9 +7,10 @@ result is read as the annotated type. Type checkers see the class itself.
 from collections.abc import Callable
 from typing import Any
 
-from fastrpc.call import MethodInfo, describe_service
+from fastrpc.call import MethodInfo, Mode, describe_service
+from fastrpc.call.method import MARK
 from fastrpc.codec import Codec
-from fastrpc.errors import ConfigError
+from fastrpc.errors import ConfigError, Unsupported
 
 Bind = Callable[[str, Callable[[bytes], Any] | None], Callable[..., Any]]
 
@@ -45,22 +46,41 @@ def make_stub(service: type, name: str | None, bind: Bind, codec: Codec) -> Stub
         raise ConfigError(f"stub() takes a class, got {service!r}")
     described = describe_service(_bare(service), name or service.__name__)
     stub = Stub(described.name)
-    for key, info in described.methods.items():
-        setattr(stub, key.rpartition(".")[2], bind(info.name, _decoder(info, codec)))
+    for info in described.methods.values():
+        call = (
+            _no_stream(info) if info.mode is Mode.STREAM else bind(info.name, _decoder(info, codec))
+        )
+        setattr(stub, _attribute(service, info), call)
     return stub
 
 
 def _bare(service: type) -> Any:
     """Return an instance that was never initialised: only its methods are looked at."""
-    complete: Any = type(service.__name__, (service,), {"__doc__": service.__doc__})
-    complete.__abstractmethods__ = frozenset()
+    complete: Any = service
+    if getattr(service, "__abstractmethods__", None):
+        complete = type(service.__name__, (service,), {"__doc__": service.__doc__})
+        complete.__abstractmethods__ = frozenset()
     try:
         return object.__new__(complete)
     except TypeError as exc:
         raise ConfigError(f"{service.__name__} can't be a stub: {exc}") from None
 
 
+def _attribute(service: type, info: MethodInfo) -> str:
+    """Return what the method is called in Python, whatever it is called on the wire."""
+    if info.traits.name is not None:
+        for key in dir(service):
+            if getattr(getattr(service, key, None), MARK, None) == info.traits:
+                return key
+    return info.name.rpartition(".")[2]
+
+
 def _decoder(info: MethodInfo, codec: Codec) -> Callable[[bytes], Any] | None:
-    if info.returns is Any:
-        return None
-    return codec.decoder(info.returns)
+    return None if info.returns is Any else codec.decoder(info.returns)
+
+
+def _no_stream(info: MethodInfo) -> Callable[..., Any]:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise Unsupported(f"{info.name}: streams are not supported by this version")
+
+    return refuse

@@ -1,6 +1,7 @@
 """Listen, route, limit, drain: everything about serving that is not one connection."""
 
+from fastrpc.server.options import ServerOptions
 from fastrpc.server.run import run
-from fastrpc.server.server import Server, ServerOptions
+from fastrpc.server.server import Server
 
 __all__ = ["Server", "ServerOptions", "run"]

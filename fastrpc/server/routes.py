@@ -3,16 +3,20 @@
 It is apart from the server because it is plain data: names in, table out.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final, final
 
 from fastrpc.call import MethodInfo, Mode, ServiceInfo, describe_service
-from fastrpc.codec import CodecRegistry
+from fastrpc.codec import Codec, CodecRegistry
 from fastrpc.errors import ConfigError
 from fastrpc.frame import Method
-from fastrpc.wire import SERIALIZERS, Limits
+from fastrpc.wire import SERIALIZERS, Limits, Serializer
+
+# Those that need no agreement. All others go by way of `Answerer.bind`, which
+# looks at what HELLO settled; the lane can't.
+_ALWAYS: Final = frozenset({Serializer.RAW, Serializer.MSGPACK, Serializer.JSON})
 
 
+@final
 class Routes:
     """The methods a server answers, by name.
 
@@ -22,26 +26,28 @@ class Routes:
     """
 
     def __init__(self, codecs: CodecRegistry, limits: Limits) -> None:
+        """Begin with none."""
         self._codecs = codecs
         self._limits = limits
         self.table: dict[bytes, Method] = {}
         self.services: list[ServiceInfo] = []
 
     def add(self, obj: Any, name: str | None) -> ServiceInfo:
-        """Describe *obj* and route its methods.
+        """Describe *obj* and route its methods: all of them or none.
 
         Raises:
             ConfigError: It can't be served, or a name is taken.
         """
         service = describe_service(obj, name)
-        fresh = {info.name.encode(): info for info in service.methods.values()}
-        for key in fresh:
+        fresh: dict[bytes, Method] = {}
+        for info in service.methods.values():
+            key = info.name.encode()
             if key in self.table:
-                raise ConfigError(f"method {key.decode()!r} is registered already")
+                raise ConfigError(f"method {info.name!r} is registered already")
             if len(key) > self._limits.max_name:
-                raise ConfigError(f"method name {key.decode()!r} is over max_name")
-        table = {key: self._method(key, info) for key, info in fresh.items()}
-        self.table.update(table)
+                raise ConfigError(f"method name {info.name!r} is over max_name")
+            fresh[key] = self._method(key, info)
+        self.table.update(fresh)
         self.services.append(service)
         return service
 
@@ -53,26 +59,20 @@ class Routes:
         decoders: list[Any] = [None] * SERIALIZERS
         if info.mode is not Mode.STREAM:
             for codec in self._codecs:
-                decoders[codec.serializer] = self._arguments(codec, info)
+                if codec.serializer in _ALWAYS:
+                    decoders[codec.serializer] = self._arguments(codec, info)
         return Method(key, int(info.mode), info.handler, decoders, info)
 
-    def _arguments(self, codec: Any, info: MethodInfo) -> Any:
+    def _arguments(self, codec: Codec, info: MethodInfo) -> Any:
         """Return the fast decoder of plain positional arguments, None if there can't be one."""
-        kinds = [parameter.kind for parameter in info.parameters]
-        if any(kind in ("keyword_only",) for kind in kinds) and any(
-            parameter.required for parameter in _of_kind(info, "keyword_only")
-        ):
+        if any(item.kind == "keyword_only" and item.required for item in info.parameters):
             return None
-        ordered = [p for p in info.parameters if p.kind in ("positional", "positional_only")]
-        required = sum(1 for p in ordered if p.required)
-        rest = next((p.annotation for p in _of_kind(info, "rest")), None)
+        ordered = [item for item in info.parameters if item.kind.startswith("positional")]
+        required = sum(item.required for item in ordered)
+        rest = next((item.annotation for item in info.parameters if item.kind == "rest"), None)
         try:
-            return codec.arguments([p.annotation for p in ordered], required, rest)
+            return codec.arguments([item.annotation for item in ordered], required, rest)
         except ConfigError as exc:
-            if codec.name in ("msgpack", "json"):
-                raise ConfigError(f"{info.name}: {exc}") from exc
-            return None  # such as two arguments over the raw codec
-
-
-def _of_kind(info: MethodInfo, kind: str) -> Iterable[Any]:
-    return (parameter for parameter in info.parameters if parameter.kind == kind)
+            if codec.serializer == Serializer.RAW:
+                return None  # two arguments, for example
+            raise ConfigError(f"{info.name}: {exc}") from exc

@@ -2,76 +2,33 @@
 
 Rules of the room:
   * constructors don't touch an event loop; the server binds to the loop of `start`;
-  * connections above the cap are turned away at once, those that said nothing first;
-  * after `aclose` nothing is left: no task, no socket, no file.
+  * connections above a cap are turned away at once, those that said nothing first;
+  * after `aclose` nothing is left, no task, no socket, no file: but for handlers
+    that will not end, and those are told of in the log.
 """
 
 import asyncio
 import logging
-import time
-import uuid
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
-from typing import Any, Final, final
+from typing import Any, Final, Unpack, final
 
 from fastrpc.codec import Codec, CodecRegistry, default_codecs
 from fastrpc.errors import ConfigError, ConnectionLost
-from fastrpc.frame import LoopShare
-from fastrpc.protocol import Option
+from fastrpc.server.admission import Admission
+from fastrpc.server.options import AGENT, LIMIT_NAMES, ServerKeywords, offer, read_options
 from fastrpc.server.routes import Routes
-from fastrpc.session import Answerer, Session, Side, Ticker
+from fastrpc.session import Answerer, Session, Side, Ticker, fork, share_of
 from fastrpc.transport import Listener, connection_cap, listen
-from fastrpc.version import __version__
-from fastrpc.wire import Limits
 
-AGENT: Final = f"fastrpc/{__version__}"
 DESCRIBE: Final = "fastrpc.describe"
 _PROPAGATION: Final = 0.05  # a GOAWAY's way to the peer, before calls are refused
-_LIMIT_NAMES: Final = frozenset(field.name for field in fields(Limits))
-_LOOPBACK: Final = ("tcp://127.", "tcp://[::1]", "tcp://[::ffff:127.", "unix", "mem")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerOptions:
-    """How a server behaves; all keyword arguments of `Server` but the limits.
-
-    Attributes:
-        handler_timeout: Seconds a handler may take, None for no limit.
-        max_running: Most handlers in flight, all connections together.
-        max_connections: Most connections; None for 80 % of the file
-            descriptors, at most 10,000.
-        max_per_host: Most connections from one remote host. Loopback, Unix
-            sockets and memory pipes are not counted.
-        max_pending: Most connections that have not said HELLO.
-        threads: Most blocking handlers at once.
-        backlog: Connections the kernel holds until they are accepted.
-        pickle: Let clients that ask for it send pickled values. Whoever can
-            connect can then run any code here.
-        tracebacks: Send remote tracebacks to callers.
-    """
-
-    handler_timeout: float | None = None
-    max_running: int = 4096
-    max_connections: int | None = None
-    max_per_host: int = 256
-    max_pending: int = 256
-    threads: int = 32
-    backlog: int = 1024
-    pickle: bool = False
-    tracebacks: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense."""
-        counted = ("max_running", "max_per_host", "max_pending", "threads", "backlog")
-        for name in counted:
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{name} must be a whole number above 0, got {value!r}")
-        if self.max_connections is not None and self.max_connections < 1:
-            raise ConfigError(f"max_connections must be above 0, got {self.max_connections!r}")
-        if self.handler_timeout is not None and not 0 < self.handler_timeout < 2**31:
-            raise ConfigError(f"handler_timeout must be above 0, got {self.handler_timeout!r}")
+_ENDING: Final = 1.0  # after the grace: for handlers to leave, and for peers to hang up
+_LEAVING: Final = 0.5  # the handlers' part of it
+_VANISHING: Final = 0.1  # for what was aborted
+_STOPPING: Final = "the server is shutting down"
 
 
 class ServerState(Enum):
@@ -90,9 +47,9 @@ class ServerStats:
     Attributes:
         state: Where it stands.
         connections: Open now.
-        accepted: Since the start.
-        turned_away: Connections refused by a limit.
-        calls: Calls taken, by connections that are open.
+        accepted: Connections made since the start.
+        turned_away: Those of them that a limit refused.
+        calls: Calls taken since the start.
         running: Handlers in flight.
         refused: Calls answered without running a handler.
         methods: Calls and errors per method, of those that were called.
@@ -124,39 +81,35 @@ class Server:
     def __init__(
         self,
         *,
-        codecs: list[Codec] | None = None,
+        codecs: Sequence[Codec] = (),
         log: logging.Logger | None = None,
-        **options: Any,
+        **options: Unpack[ServerKeywords],
     ) -> None:
-        limits, rest = split_limits(options)
-        try:
-            self.options = ServerOptions(**rest)
-        except TypeError:
-            known = {field.name for field in fields(ServerOptions)}
-            unknown = ", ".join(sorted(set(rest) - known))
-            raise ConfigError(f"unknown server option: {unknown}") from None
-        self.limits = limits
-        registry = default_codecs(limits)
-        for codec in codecs or ():
+        """Take the options; nothing is opened yet."""
+        self.limits, self.options = read_options(options)
+        registry = default_codecs(self.limits)
+        for codec in codecs:
             registry.register(codec)
         self._codecs: CodecRegistry = registry.with_pickle() if self.options.pickle else registry
-        self._routes = Routes(self._codecs, limits)
+        self._routes = Routes(self._codecs, self.limits)
         self._routes.add(self._describe, DESCRIBE)
         self._log = log or logging.getLogger("fastrpc.server")
         self._state = ServerState.IDLE
         self._side: Side | None = None
         self._answers: Answerer | None = None
         self._listeners: list[Listener] = []
-        self._sessions: dict[Session, str] = {}
-        self._pending: dict[Session, None] = {}
-        self._hosts: dict[str, int] = {}
-        self._cap = self.options.max_connections or connection_cap()
-        self._accepted = self._turned_away = 0
+        self._admission = Admission(
+            self.options.max_connections or connection_cap(),
+            self.options.max_per_host,
+            self.options.max_pending,
+        )
+        self._calls = 0  # of connections that are gone
         self._stopped: asyncio.Event | None = None
+        fork.register(self)
 
     def __repr__(self) -> str:
         """Tell state and targets."""
-        return f"<Server {self._state.value} {' '.join(self.targets)}>"
+        return f"<{' '.join(['Server', self._state.value, *self.targets])}>"
 
     def register(self, obj: Any, name: str | None = None) -> None:
         """Serve the public methods of *obj*, or *obj* itself if it is a function.
@@ -183,35 +136,37 @@ class Server:
             for key, method in self._routes.table.items()
             if method.calls
         }
+        sessions = self._admission.sessions
         return ServerStats(
             state=self._state,
-            connections=len(self._sessions),
-            accepted=self._accepted,
-            turned_away=self._turned_away,
-            calls=sum(session.lane.calls_in for session in self._sessions),
+            connections=len(sessions),
+            accepted=self._admission.accepted,
+            turned_away=self._admission.turned_away,
+            calls=self._calls + sum(session.lane.calls_in for session in sessions),
             running=self._answers.running if self._answers else 0,
             refused=self._answers.refused if self._answers else 0,
             methods=methods,
         )
 
     async def start(self, *targets: str) -> None:
-        """Listen at *targets*; may be called again for more.
+        """Listen at *targets*, all or none; may be called again for more.
 
         Raises:
             TransportError: An address can't be had.
-            ConfigError: A target is wrong, or the server is closed.
+            ConfigError: A target is wrong, or there is none, or the server is closed.
         """
-        if self._state in (ServerState.DRAINING, ServerState.CLOSED):
-            raise ConfigError("the server is closed; make a new one")
+        if not targets:
+            raise ConfigError("there is no target to listen at, such as tcp://127.0.0.1:7000")
+        self._check_open()
         side = self._bind()
         fresh: list[Listener] = []
         try:
             for target in targets:
-                fresh.append(
-                    await listen(
-                        target, lambda: Session(side, client=False), backlog=self.options.backlog
-                    )
+                listening = listen(
+                    target, lambda: Session(side, client=False), backlog=self.options.backlog
                 )
+                fresh.append(await listening)
+            self._check_open()
         except BaseException:
             for listener in fresh:
                 listener.close()
@@ -233,17 +188,19 @@ class Server:
         """
         if self._state is ServerState.CLOSED:
             return
-        again = self._state is ServerState.DRAINING
+        if self._state is ServerState.DRAINING:
+            await self.serve_forever()
+            return
         self._state = ServerState.DRAINING
         for listener in self._listeners:
             listener.close()
-        if again:
-            await self.serve_forever()
-            return
         try:
-            await self._drain(grace)
+            if self._side is not None:
+                await self._drain(self._side.ticker.loop.time() + grace)
         finally:
-            self._end()
+            gone = self._end()
+        if gone:
+            await asyncio.wait(gone, timeout=_VANISHING)
         for listener in self._listeners:
             await listener.wait_closed()
 
@@ -262,25 +219,33 @@ class Server:
 
     # Connections
 
+    def after_fork(self) -> None:
+        """Be closed in a child, once started: loop, sockets and clients are the parent's."""
+        if self._side is not None:
+            self._state = ServerState.CLOSED
+            self._listeners = []
+
+    def _check_open(self) -> None:
+        if self._state in (ServerState.DRAINING, ServerState.CLOSED):
+            raise ConfigError("the server is closed; make a new one")
+
     def _bind(self) -> Side:
         loop = asyncio.get_running_loop()
         if self._side is not None:
             if self._side.ticker.loop is not loop:
                 raise ConfigError("the server was started on another event loop")
             return self._side
-        share = LoopShare(
-            loop.create_future, loop.call_soon, time.monotonic, asyncio.get_running_loop, loop
-        )
+        share = share_of(loop)
         side = Side(
             share=share,
             ticker=Ticker(loop, share),
             limits=self.limits,
-            option=option_for(self.limits, self._codecs, self.options.handler_timeout),
+            option=offer(self.limits, self._codecs, self.options.handler_timeout),
             codecs=self._codecs,
             log=self._log,
             router=self._routes.table,
             on_accept=self._accept,
-            on_open=self._opened,
+            on_open=self._admission.greeted,
             on_lost=self._lost,
         )
         self._answers = Answerer(
@@ -296,108 +261,69 @@ class Server:
         return side
 
     def _accept(self, session: Session) -> None:
-        """Take a new connection in, or turn it away."""
-        self._accepted += 1
-        host = session.peer.rpartition(":")[0]
-        host = "" if session.peer.startswith(_LOOPBACK) else host
-        self._sessions[session] = host
-        self._pending[session] = None
-        if host:
-            self._hosts[host] = self._hosts.get(host, 0) + 1
-        if self._state is not ServerState.SERVING and self._listeners:
-            self._turn_away(session, "the server is shutting down")
-        elif host and self._hosts[host] > self.options.max_per_host:
-            self._turn_away(session, f"more than {self.options.max_per_host} connections (max_per_host)")
-        elif len(self._sessions) > self._cap:
-            silent = next(iter(self._pending))
-            self._turn_away(silent, f"more than {self._cap} connections (max_connections)")
-        elif len(self._pending) > self.options.max_pending:
-            silent = next(iter(self._pending))
-            self._turn_away(silent, f"more than {self.options.max_pending} silent ones (max_pending)")
-
-    def _turn_away(self, session: Session, why: str) -> None:
-        self._turned_away += 1
-        assert self._side is not None
-        self._side.complain(logging.WARNING, session.peer, f"turned away: {why}")
-        session.abort(ConnectionLost(f"{session.peer}: turned away: {why}", "no"))
-
-    def _opened(self, session: Session) -> None:
-        self._pending.pop(session, None)
-        if self._state is not ServerState.SERVING:
-            session.announce_drain()
+        """Take a new connection in, or turn one away."""
+        refused = self._admission.enter(session)
+        if refused is None and self._state in (ServerState.DRAINING, ServerState.CLOSED):
+            refused = session, _STOPPING
+        if refused is not None:
+            other, why = refused
+            self._admission.turn_away(other)
+            other.side.complain(logging.WARNING, other.peer, f"turned away: {why}")
+            other.abort(ConnectionLost(f"{other.peer}: turned away: {why}", "no"))
 
     def _lost(self, session: Session, cause: Exception) -> None:
-        self._pending.pop(session, None)
-        host = self._sessions.pop(session, "")
-        if host:
-            self._hosts[host] -= 1
-            if not self._hosts[host]:
-                del self._hosts[host]
+        self._calls += session.lane.calls_in
+        self._admission.leave(session)
 
-    async def _drain(self, grace: float) -> None:
+    async def _drain(self, end: float) -> None:
         """Tell every client, take what is on its way, wait for what runs."""
-        sessions = list(self._sessions)
-        if not sessions:
-            return
-        for session in sessions:
-            session.announce_drain()
-        await asyncio.sleep(min(_PROPAGATION, grace))
-        idle = [session.drain() for session in sessions if session in self._sessions]
-        if idle and grace > 0:
-            await asyncio.wait(idle, timeout=max(grace - _PROPAGATION, 0.0))
-        for session in list(self._sessions):
-            session.cancel_running("the server is shutting down")
-        # Handlers that were cancelled end in the next turns and leave their answers.
-        for _ in range(3):
-            await asyncio.sleep(0)
-        for session in list(self._sessions):
-            session.close()
-        await self._gone(1.0)
-
-    async def _gone(self, patience: float) -> None:
-        """Wait until the peers have read what was written to them."""
         assert self._side is not None
-        end = self._side.ticker.loop.time() + patience
-        while self._sessions and self._side.ticker.loop.time() < end:
-            await asyncio.sleep(0.005)
+        clock = self._side.ticker.loop.time
+        for session in self._admission.sessions:
+            session.announce_drain()
+        if len(self._admission):
+            await asyncio.sleep(min(_PROPAGATION, max(end - clock(), 0.0)))
+        idle = [session.drain() for session in self._admission.sessions]
+        if idle and clock() < end:
+            await asyncio.wait(idle, timeout=end - clock())
+        for session in self._admission.sessions:
+            session.cancel_running(_STOPPING)
+        last = max(end, clock() + _ENDING)
+        # Cancelled handlers leave in their own way, which may take a moment.
+        if running := self._tasks():
+            await asyncio.wait(running, timeout=_LEAVING)
+        gone = []
+        for session in self._admission.sessions:
+            session.close()
+            gone.append(session.gone())
+        if gone:  # when the peers have read what was written to them
+            await asyncio.wait(gone, timeout=max(last - clock(), 0.0))
 
-    def _end(self) -> None:
-        for session in list(self._sessions):
+    def _tasks(self) -> "set[asyncio.Task[None]]":
+        """Return the handlers in flight, but for one that closes the server itself."""
+        tasks = self._answers.tasks if self._answers is not None else set()
+        return tasks - {asyncio.current_task()}
+
+    def _end(self) -> "list[asyncio.Future[Any]]":
+        """Let go of everything; return what is done when all of it is gone."""
+        if left := len(self._tasks()):
+            self._log.warning("%d handlers do not end although they were cancelled", left)
+        gone: list[asyncio.Future[Any]] = []
+        for session in self._admission.sessions:
+            gone.append(session.gone())
             session.abort(ConnectionLost(f"{session.peer}: the server stopped", "maybe"))
-        if self._side is not None:
-            self._side.ticker.close()
         if self._answers is not None:
             self._answers.close()
+            gone += self._tasks()
+        if self._side is not None:
+            self._side.ticker.close()
         self._state = ServerState.CLOSED
         if self._stopped is not None:
             self._stopped.set()
+        return gone
 
     async def _describe(self) -> dict[str, Any]:
         """Tell what this server serves: services, methods, signatures, limits."""
-        limits = {name: getattr(self.limits, name) for name in sorted(_LIMIT_NAMES)}
-        services = [s for s in self._routes.describe() if s["name"] != DESCRIBE.partition(".")[0]]
+        limits = {name: getattr(self.limits, name) for name in sorted(LIMIT_NAMES)}
+        services = [told for told in self._routes.describe() if told["name"] != DESCRIBE]
         return {"agent": AGENT, "services": services, "limits": limits}
-
-
-def split_limits(options: dict[str, Any]) -> tuple[Limits, dict[str, Any]]:
-    """Return the limits among *options*, and the rest."""
-    mine = {name: options[name] for name in options if name in _LIMIT_NAMES}
-    rest = {name: value for name, value in options.items() if name not in _LIMIT_NAMES}
-    return Limits(**mine), rest
-
-
-def option_for(limits: Limits, codecs: CodecRegistry, handler_timeout: float | None) -> Option:
-    """Return what HELLO tells the peer."""
-    return Option(
-        codecs=codecs.names,
-        max_body=limits.max_body,
-        max_calls=limits.max_calls,
-        methods=limits.max_methods,
-        window=limits.window,
-        ping_ms=int(limits.ping_interval * 1000),
-        handle_ms=int((handler_timeout or 0.0) * 1000),
-        agent=AGENT,
-        instance=uuid.uuid4().hex,
-    )
-
-

@@ -7,9 +7,22 @@ what all connections of one server or client share.
 
 from fastrpc.session import fork, outcome
 from fastrpc.session.answer import Answerer
-from fastrpc.session.blocking import BlockingSession, Waiter
+from fastrpc.session.blocking import BlockingSession, blocking_share
 from fastrpc.session.session import Session
 from fastrpc.session.side import Side
-from fastrpc.session.ticker import Ticker
+from fastrpc.session.ticker import Ticker, share_of
+from fastrpc.session.turn import Turns, Waiter
 
-__all__ = ["Answerer", "BlockingSession", "Session", "Side", "Ticker", "Waiter", "fork", "outcome"]
+__all__ = [
+    "Answerer",
+    "BlockingSession",
+    "Session",
+    "Side",
+    "Ticker",
+    "Turns",
+    "Waiter",
+    "blocking_share",
+    "fork",
+    "outcome",
+    "share_of",
+]

@@ -1,21 +1,18 @@
 """Keep one connection without an event loop: one socket, one lane, any threads.
 
-Whoever waits first reads for all and hands the reading on when its own reply
-has come; there is no thread of ours.
+There is no thread of ours: who waits reads, for all who wait (`pipe`, `turn`).
 
 Rules of the room:
-  * the lane is touched only under the lock, the socket is read without it;
-  * the reader may always run: nobody holds the lock while sending, or a server
-    that waits for us to read would wait for ever;
-  * a call that ran out of time leaves the connection usable.
+  * the lane is touched only under the lock, which nobody holds while waiting;
+  * a call that ran out of time leaves the connection usable;
+  * when the connection ends, everything open ends with it, at once and with a reason.
 """
 
-import contextlib
 import logging
 import os
-import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, final
@@ -24,59 +21,40 @@ from fastrpc.errors import (
     ConnectFailed,
     ConnectionDraining,
     ConnectionLost,
+    DeadlineExceeded,
     FastRPCError,
     FrameError,
-    Overloaded,
     ProtocolError,
 )
-from fastrpc.frame import Frame, Lane, encode_frame
+from fastrpc.frame import Frame, Lane, LoopShare, encode_frame
 from fastrpc.protocol import Input, State, confirm, decode_option, encode_option, step
-from fastrpc.session import fork, outcome
+from fastrpc.session import outcome
+from fastrpc.session.pipe import SharedPipe
 from fastrpc.session.side import Side
+from fastrpc.session.turn import Turns, Waiter
 from fastrpc.wire import KIND_CRITICAL, PING_BODY_MAX, Kind, Serializer, StatusCode
 
 #: A HELLO that asks not to be pinged: between calls nobody here can answer.
 NEVER_MS: Final = 2**32 - 1
+
+#: So long after a reply a connection is taken for alive without looking at it.
 FRESH: Final = 0.05
-_DONT_WAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
 
 
-@final
-class Waiter:
-    """What a thread waits on; the lane sees it as a future."""
+def blocking_share() -> LoopShare:
+    """Return what the lane of a blocking connection needs in place of a loop's share.
 
-    __slots__ = ("_done", "_error", "_value", "turn")
+    Each connection needs its own: threads may read several at once.
+    """
+    return LoopShare(Waiter, _schedule_nothing, time.monotonic, _always, 0, None)
 
-    def __init__(self) -> None:
-        self._done = False
-        self._value: Any = None
-        self._error: BaseException | None = None
-        self.turn: threading.Event | None = None  # set: look again, or read for all
 
-    def done(self) -> bool:
-        """Return whether there is an outcome."""
-        return self._done
+def _schedule_nothing(callback: Any) -> None:
+    """Leave it to the caller: who calls flushes."""
 
-    def set_result(self, value: Any) -> None:
-        """End with a value."""
-        self._value = value
-        self._end()
 
-    def set_exception(self, error: BaseException) -> None:
-        """End with an error."""
-        self._error = error
-        self._end()
-
-    def result(self) -> Any:
-        """Return the value or raise the error."""
-        if self._error is not None:
-            raise self._error
-        return self._value
-
-    def _end(self) -> None:
-        self._done = True
-        if self.turn is not None:
-            self.turn.set()
+def _always() -> bool:
+    return True
 
 
 @final
@@ -85,29 +63,34 @@ class BlockingSession:
 
     Args:
         sock: Connected, blocking; it belongs to the session from now on.
-        side: The client's share.
+        side: The client's share, with a `blocking_share` for this connection alone.
         address: Target, for messages.
         serializer: Number of the codec that calls are sent with.
     """
 
     def __init__(self, sock: socket.socket, side: Side, address: str, serializer: int) -> None:
-        self._sock = sock
         self._side = side
+        self._clock = side.share.clock
         self._address = address
-        self._lane = Lane(self, side.share, side.limits.max_hello)
-        self._lane.attach(self._queue, self._queue_all)
-        self._lane.serializer = serializer
-        self._out: list[bytes] = []
         self._lock = threading.Lock()
-        self._sending = threading.Lock()
-        self._reading = threading.Lock()
-        self._followers: dict[Waiter, None] = {}
+        self._line = Turns()  # of threads that wait for room
+        self._lane = lane = Lane(self, side.share, side.limits.max_hello)
+        self._pipe = SharedPipe(
+            sock,
+            self._lock,
+            lane.get_buffer,
+            lane.buffer_updated,
+            lambda why: self._end(ConnectionLost(f"{address}: {why}", "maybe")),
+            side.limits.write_stall,
+        )
+        lane.attach(self._pipe.queue, self._pipe.queue_all)
+        lane.serializer = serializer
         self._pings: dict[int, Waiter] = {}
-        self._timeout: float | None = None
         self._nonce = os.urandom(16).hex()
         self.state = step(State.CONNECTING, Input.CONNECTED)
         self.cause: Exception | None = None
-        self.fresh_until = 0.0  # until then, nothing can have come that nobody read
+        self.ping_interval = 0.0
+        self.fresh_until = 0.0
 
     # What the client asks for
 
@@ -118,29 +101,34 @@ class BlockingSession:
             ConnectFailed: The peer closed, or said nothing in time.
             FastRPCError: It refused, or is no fastrpc server.
         """
-        clock = self._side.share.clock
+        deadline = self._clock() + timeout
         option = replace(self._side.option, nonce=self._nonce, ping_ms=NEVER_MS)
         payload = encode_option(option, False)
-        hello = encode_frame(Kind.HELLO, 0, serializer=Serializer.JSON, payload=payload)
-        deadline = clock() + timeout
-        self._send([hello], timeout)
-        while self.state is State.HELLO:
-            if not self._read(deadline) and self.state is State.HELLO and clock() >= deadline:
-                self.close()
-                raise ConnectFailed(
-                    f"{self._address}: connected, but no HELLO within {timeout:g} s;"
-                    " is it a fastrpc server?"
-                )
-        if self.state is not State.OPEN:
+        self._pipe.queue(encode_frame(Kind.HELLO, 0, serializer=Serializer.JSON, payload=payload))
+        self._pipe.send(deadline)
+        while self.state is State.HELLO and self._pipe.read(deadline):
+            pass
+        if self.state is State.HELLO:
+            self.close()
+            raise ConnectFailed(
+                f"{self._address}: connected, but no HELLO within {round(timeout, 1):g} s;"
+                " is it a fastrpc server?"
+            )
+        if self.state is not State.OPEN and self.cause is not None:
             cause = self.cause
-            if isinstance(cause, FastRPCError) and cause.status != StatusCode.NETWORK:
+            if isinstance(cause, FastRPCError) and not isinstance(cause, ConnectionLost):
                 raise cause
             raise ConnectFailed(f"{self._address}: closed before HELLO was answered: {cause}")
 
     @property
     def is_usable(self) -> bool:
         """Whether calls may be sent."""
-        return self.state is State.OPEN
+        return self.state is State.OPEN and not self._pipe.is_over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection has ended."""
+        return self._pipe.is_over
 
     def call(
         self,
@@ -151,231 +139,208 @@ class BlockingSession:
         metadata: bytes,
         decode: Callable[[bytes], Any] | None,
     ) -> Any:
-        """Send a call and wait for its result."""
-        lane, share = self._lane, self._side.share
-        with self._sending:
-            with self._lock:
-                if self.state is not State.OPEN:
-                    raise ConnectionDraining(f"{name}: {self._address} takes no more calls")
-                if len(lane.table) >= lane.peer_calls:
-                    text = f"{name}: {lane.peer_calls} calls are open, the server takes no more"
-                    raise Overloaded(text, ran="no", method=name)
-                waiter: Waiter = lane.call(name, args, kwargs, timeout, metadata, decode)
-                lane.flush()
-                out, self._out = self._out, []
-            self._send(out, timeout)
-        deadline = share.clock() + timeout if timeout else 0.0
+        """Send a call and wait for its result; *timeout* is 0 for none."""
+        waiter, deadline, queued = self._start(name, args, kwargs, timeout, metadata, decode)
         try:
-            self._wait(waiter, deadline)
-        except BaseException:
-            with self._lock:
-                waiter.set_exception(ConnectionLost("given up"))  # so that the sweep tells the server
-            self._sweep()
-            raise
-        if not waiter.done():  # the sweep's clock and ours may differ by a tick
-            raise outcome.late(name, deadline - timeout, deadline, share.clock(), self._address)
-        return waiter.result()
+            self._pipe.send(deadline)
+            self._pipe.wait(waiter, deadline)
+            if not waiter.done():
+                self._sweep()
+                self._settle(waiter, name, deadline - timeout, deadline)
+            self.fresh_until = self._clock() + FRESH
+            return waiter.result()
+        except DeadlineExceeded as exc:
+            if not deadline or not queued:
+                raise
+            now = self._clock()
+            raise outcome.late(
+                name, now - exc.stages.total - queued, deadline, now, self._address,
+                handler=exc.stages.handler, queued=queued,
+            ) from None  # fmt: skip
+        finally:
+            if len(self._line) or self.state is not State.OPEN or not waiter.done():
+                self._leave(waiter)
 
     def notify(
         self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, metadata: bytes
     ) -> None:
         """Send a oneway call."""
-        with self._sending:
-            with self._lock:
-                if self.state is not State.OPEN:
-                    raise ConnectionDraining(f"{name}: {self._address} takes no more calls")
-                self._lane.notify(name, args, kwargs, metadata)
-                self._lane.flush()
-                out, self._out = self._out, []
-            self._send(out, 0.0)
+        with self._lock:
+            self._check_open(name)
+            self._lane.notify(name, args, kwargs, metadata)
+            self._lane.flush()
+        self._pipe.send(0.0)
 
     def ping(self, timeout: float) -> float:
         """Return the seconds until the answer to a ping.
 
         Raises:
-            TimeoutError: None came within *timeout*.
+            DeadlineExceeded: None came within *timeout*.
         """
-        clock = self._side.share.clock
-        waiter, started = Waiter(), clock()
-        with self._sending:
+        waiter, started = Waiter(), self._clock()
+        deadline = started + timeout
+        with self._lock:
+            self._check_open("ping")
+            token = int(started * 1e9)
+            while token in self._pings:
+                token += 1
+            self._pings[token] = waiter
+            self._pipe.queue(encode_frame(Kind.CALL, token, heartbeat=True))
+        try:
+            self._pipe.send(deadline)
+            self._pipe.wait(waiter, deadline)
+        finally:
             with self._lock:
-                token = int(started * 1e9)
-                self._pings[token] = waiter
-            self._send([encode_frame(Kind.CALL, token, heartbeat=True)], timeout)
-        self._wait(waiter, started + timeout)
-        if not waiter.done():
-            raise TimeoutError(f"{self._address}: no answer to a ping within {timeout:g} s")
+                self._pings.pop(token, None)
+        now = self._clock()
+        self._settle(waiter, "ping", started, deadline)
         waiter.result()
-        return clock() - started
+        return now - started
 
     def look(self) -> None:
-        """Take what came while nobody read: pings, GOAWAY, the end."""
-        if not self._reading.acquire(blocking=False):
-            return
-        try:
-            while self.state is not State.CLOSED and self._read(0.0, peek=True):
-                pass
-        finally:
-            self._stop_reading()
-        self._flush()
+        """Take what came while nobody read: GOAWAY, or the end."""
+        self._pipe.look()
 
     def close(self) -> None:
-        """Close; calls that other threads wait for fail."""
-        self._lost(ConnectionLost(f"{self._address}: closed here", "maybe"))
-
-    def sever(self) -> None:
-        """Take this process's end off the socket, in the child of a fork."""
-        fork.bury(self._sock)
-
-    # Waiting and reading
-
-    def _wait(self, waiter: Waiter, deadline: float) -> None:
-        while not waiter.done():
-            if self._reading.acquire(blocking=False):
-                try:
-                    while not waiter.done() and self._read(deadline):
-                        pass
-                finally:
-                    self._stop_reading()
-            elif not self._follow(waiter, deadline):
-                continue
-            if self.state is State.CLOSED and not waiter.done():
-                waiter.set_exception(ConnectionLost(str(self.cause), "maybe"))
-            elif not waiter.done() and deadline:
-                self._sweep()
-                if self._side.share.clock() > deadline:
-                    break
-        self.fresh_until = self._side.share.clock() + FRESH
-
-    def _follow(self, waiter: Waiter, deadline: float) -> bool:
-        """Wait until the reader has something for us or hands the reading on."""
-        if waiter.turn is None:
-            waiter.turn = threading.Event()
-        self._followers[waiter] = None
-        try:
-            # The reader may have left before it could see us in the list.
-            if not self._reading.locked() or waiter.done():
-                return False
-            left = deadline - self._side.share.clock() if deadline else None
-            if left is None or left > 0:
-                waiter.turn.wait(left)
-            waiter.turn.clear()
-        finally:
-            self._followers.pop(waiter, None)
-        return True
-
-    def _stop_reading(self) -> None:
-        """Let another thread read; the last to read a dead socket closes it."""
-        if self.state is State.CLOSED:
-            self._sock.close()
-        self._reading.release()
-        for follower in list(self._followers):
-            if follower.turn is not None and not follower.done():
-                follower.turn.set()
-                return
-
-    def _read(self, deadline: float, peek: bool = False) -> bool:
-        """Take one piece from the socket; False if there was none in time."""
-        left: float | None = 0.0 if peek else None
-        if deadline and not peek:
-            left = deadline - self._side.share.clock()
-            if left <= 0:
-                return False
-        try:
-            if left != self._timeout:
-                self._sock.settimeout(left)
-                self._timeout = left
-            count = self._sock.recv_into(self._lane.get_buffer(-1))
-        except (TimeoutError, BlockingIOError):
-            return False
-        except OSError as exc:
-            self._lost(ConnectionLost(f"{self._address}: {exc}", "maybe"))
-            return False
-        if not count:
-            self._lost(ConnectionLost(f"{self._address}: the connection was closed by the peer", "maybe"))
-            return False
+        """Close; calls that other threads wait for fail, and the server is told so."""
+        cause = ConnectionLost(f"{self._address}: closed here", "maybe")
         with self._lock:
-            self._lane.buffer_updated(count)
-            owed = bool(self._out)
-        if owed:
-            self._flush()
-        return True
+            for id, slot in self._lane.table.drain():
+                slot[0].set_exception(outcome.lost(cause, slot[2]))
+                self._pipe.queue(encode_frame(Kind.CANCEL, id, status=StatusCode.CANCELLED))
+        self._pipe.flush()
+        with self._lock:
+            self._end(cause, Input.CLOSE)
 
-    def _flush(self) -> None:
-        """Send what the lane queued by itself; whoever sends already takes it along."""
-        if self._sending.acquire(blocking=False):
-            try:
+    def drop(self) -> None:
+        """Forget the connection, which is the parent's, in the child of a fork."""
+        self._pipe.drop()
+
+    # Inside
+
+    def _settle(self, waiter: Waiter, name: str, started: float, deadline: float) -> None:
+        """Give a wait that is over an outcome if it has none."""
+        with self._lock:
+            if self._pipe.is_over:
+                self._end(ConnectionLost(f"{self._address}: {self._pipe.why}", "maybe"))
+                waiter.set_exception(outcome.lost(self.cause or ConnectionLost("gone"), name))
+            now = self._clock()
+            waiter.set_exception(outcome.late(name, started, deadline, now, self._address))
+
+    def _check_open(self, name: str) -> None:
+        if self._pipe.is_over:
+            self._end(ConnectionLost(f"{self._address}: {self._pipe.why}", "maybe"))
+        if self.state is State.CLOSED:
+            raise ConnectionLost(f"{name}: not sent: {self.cause}", "no")
+        if self.state is not State.OPEN:
+            raise ConnectionDraining(f"{name}: {self._address} takes no more calls")
+
+    def _start(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None,
+        timeout: float,
+        metadata: bytes,
+        decode: Callable[[bytes], Any] | None,
+    ) -> tuple[Waiter, float, float]:
+        """Queue a call's bytes, once the server takes another call.
+
+        Returns the call's waiter, its deadline, and how long it stood in line.
+        """
+        lane, clock = self._lane, self._clock
+        place: Waiter | None = None
+        started = queued = 0.0
+        try:
+            while True:
                 with self._lock:
-                    out, self._out = self._out, []
-                if out:
-                    self._send(out, 1.0)
-            finally:
-                self._sending.release()
+                    self._check_open(name)
+                    if len(lane.table) < lane.peer_calls and (
+                        self._line.lead(place, in_order=True) if place else self._line.is_free
+                    ):
+                        # What is left is not 0: that would be no deadline at all.
+                        left = max(timeout - queued, 1e-6) if timeout else 0.0
+                        waiter = self._enter(name, args, kwargs, left, metadata, decode)
+                        return waiter, clock() + left if timeout else 0.0, queued
+                    if place is None:
+                        place, started = Waiter(), clock()
+                    self._line.follow(place)
+                queued = clock() - started
+                if timeout and queued >= timeout:
+                    raise outcome.late(
+                        name, started, started + timeout, started + queued, self._address,
+                        queued=queued, sent=False,
+                    )  # fmt: skip
+                place.sleep(timeout - queued if timeout else None)
+                queued = clock() - started
+        finally:
+            if place is not None:
+                place.has_left = True
+                with self._lock:
+                    self._line.leave(place)
+
+    def _enter(self, *call: Any) -> Waiter:
+        """Let the lane queue a call. Needs the lock."""
+        try:
+            waiter: Waiter = self._lane.call(*call)
+            self._lane.flush()
+        except Exception:
+            raise
+        except BaseException:  # out of a signal handler: the lane may be in the midst of it
+            self._end(ConnectionLost(f"{self._address}: interrupted while sending", "maybe"))
+            raise
+        return waiter
+
+    def _leave(self, waiter: Waiter) -> None:
+        """Make room for the next after a call, and end a connection that drains."""
+        if not waiter.done():  # an exception from outside: let the sweep tell the server
+            with self._lock:
+                waiter.set_exception(ConnectionLost("given up"))
+            self._sweep()
+        with self._lock:
+            self._line.leave(waiter)  # it never stood there: wakes the next
+            if self.state is State.DRAINING and not self._lane.table:
+                self._end(ConnectionLost(f"{self._address} is shutting down", "maybe"))
 
     def _sweep(self) -> None:
         """End calls whose time is up, and tell the server of those given up."""
-        now = self._side.share.clock()
+        now = self._clock()
         with self._lock:
             for waiter, _, name, started, deadline in self._lane.sweep(now):
                 waiter.set_exception(outcome.late(name, started, deadline, now, self._address))
             self._lane.flush()
-        self._flush()
+        self._pipe.flush()
 
-    def _send(self, out: list[bytes], timeout: float) -> None:
-        """Send all of *out*; the socket's timeout belongs to the reader, so poll by hand."""
-        if not out:
-            return
-        data = memoryview(out[0] if len(out) == 1 else b"".join(out))
-        try:
-            while data:
-                try:
-                    data = data[self._sock.send(data, _DONT_WAIT) :]
-                except (BlockingIOError, TimeoutError):
-                    _wait_writable(self._sock, timeout or self._side.limits.write_stall)
-        except OSError as exc:  # a frame half sent: nothing more may follow it
-            self._lost(ConnectionLost(f"{self._address}: {exc}", "maybe"))
-
-    def _lost(self, cause: Exception) -> None:
-        with self._lock:
-            self._end(cause)
-
-    def _end(self, cause: Exception) -> None:
+    def _end(self, cause: Exception, event: Input = Input.LOST) -> None:
+        """Fail everything that is open. Needs the lock."""
         if self.state is State.CLOSED:
             return
-        self.state = step(self.state, Input.LOST)
-        self.cause = self.cause or cause
+        self._pipe.end()
+        self.cause = cause
+        self.state = step(self.state, event)
         for _, slot in self._lane.detach():
-            slot[0].set_exception(ConnectionLost(f"{slot[2]}: {self.cause}", "maybe"))
+            slot[0].set_exception(outcome.lost(cause, slot[2]))
         for waiter in self._pings.values():
-            waiter.set_exception(ConnectionLost(str(self.cause)))
-        self._pings.clear()
-        # Wakes a thread that reads, and that one closes: a number closed under a
-        # reader could be another connection's by the time it reads.
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-        if self._reading.acquire(blocking=False):
-            self._sock.close()
-            self._reading.release()
-
-    def _queue(self, data: bytes) -> None:
-        self._out.append(data)
-
-    def _queue_all(self, parts: list[bytes]) -> None:
-        self._out += parts
+            waiter.set_exception(outcome.lost(cause, "ping"))
+        self._line.wake_all()
 
     # What the lane calls, under the lock
 
     def frames(self, frames: list[Frame]) -> None:
         """Take the frames that are no plain replies."""
         for frame in frames:
+            if self.state is State.CLOSED:
+                return
             if frame.kind == Kind.HELLO:
                 self._welcome(frame)
             elif frame.kind == Kind.GOAWAY:
                 self._goaway(frame)
-            elif frame.kind == Kind.CALL:
-                self._special(frame)
-            elif frame.kind in KIND_CRITICAL:
-                raise ProtocolError(f"kind {frame.kind} is not known to version 1")
+            else:
+                self.state = step(self.state, Input.FRAME)
+                if frame.kind == Kind.CALL:
+                    self._special(frame)
+                elif frame.kind in KIND_CRITICAL:
+                    raise ProtocolError(f"kind {frame.kind} is not known to version 1")
 
     def broken(self, exc: Exception) -> None:
         """End a connection whose input makes no sense."""
@@ -384,76 +349,61 @@ class BlockingSession:
             exc = ProtocolError(f"{self._address} is no fastrpc server; it says {shown!r}")
         elif not isinstance(exc, FastRPCError):
             self._side.complain(logging.ERROR, self._address, "closing: internal error", exc)
-        self.cause = self.cause or exc
-        self._end(exc)
+        self._end(exc, Input.FAILED)
 
     def answered(self, slot: outcome.Slot, frame: Frame) -> None:
         """End a call with a reply that is no plain value."""
-        if frame.status == StatusCode.OK:
-            slot[0].set_exception(outcome.unreadable(slot, frame, self._lane.max_body))
-            return
         if frame.status == StatusCode.NOT_FOUND:
             self._lane.forget(slot[2])
-        decode = self._side.decoders[Serializer.MSGPACK]
-        slot[0].set_exception(outcome.refusal(slot, frame, decode, self._address))
+        outcome.settle(slot, frame, self._lane, self._side.decoders, self._address)
 
     def undecodable(self, slot: outcome.Slot, frame: Frame, exc: Exception) -> None:
         """End a call whose reply can't be read."""
         slot[0].set_exception(outcome.undecodable(slot, exc))
 
     def tick(self) -> None:
-        """Nothing to start: who waits looks at the clock."""
+        """Start nothing: who waits looks at the clock."""
 
     def room(self) -> None:
-        """Nobody queues here."""
+        """Tell nobody: who leaves does."""
 
     def _special(self, frame: Frame) -> None:
         if frame.heartbeat and not frame.reply:
             body = frame.payload[:PING_BODY_MAX]
-            self._lane.send(
-                encode_frame(Kind.CALL, frame.id, heartbeat=True, reply=True, payload=body)
-            )
-            self._lane.flush()
+            pong = encode_frame(Kind.CALL, frame.id, heartbeat=True, reply=True, payload=body)
+            self._pipe.queue(pong)
         elif frame.heartbeat:
-            waiter = self._pings.pop(frame.id, None)
+            waiter = self._pings.get(frame.id)
             if waiter is not None:
                 waiter.set_result(None)
         elif frame.reply:
             slot = self._lane.table.take(frame.id)
-            if slot is not None and frame.status:
+            if slot is not None:
                 self.answered(slot, frame)
-            elif slot is not None:
-                slot[0].set_exception(outcome.unreadable(slot, frame, self._lane.max_body))
         elif not frame.oneway:
             self._lane.reply(frame.id, 0, b"", int(StatusCode.NOT_FOUND))
             self._lane.flush()
 
     def _welcome(self, frame: Frame) -> None:
         if self.state is not State.HELLO:
-            self.state = step(self.state, Input.HELLO)
+            step(self.state, Input.HELLO)  # raises: a second one
         if frame.status:
-            self.cause = outcome.turned_down(self._address, frame)
-            self.state = step(self.state, Input.REFUSED)
+            self._end(outcome.turned_down(self._address, frame), Input.REFUSED)
             return
         if frame.serializer != Serializer.JSON or frame.bits or frame.id or not frame.reply:
             raise ProtocolError("HELLO must be plain JSON with id 0")
         option = replace(self._side.option, nonce=self._nonce, ping_ms=NEVER_MS)
         answer = confirm(option, decode_option(frame.payload, True))
         self.state = step(self.state, Input.HELLO)
+        self.ping_interval = answer.ping_ms / 1000
         self._side.agree(self._lane, answer, answer)
         self._lane.ready = True
 
     def _goaway(self, frame: Frame) -> None:
-        self.state = step(self.state, Input.GOAWAY)
-        gone = outcome.going(self._address, frame, self._side.decoders[Serializer.MSGPACK])
+        decode = self._side.decoders[Serializer.MSGPACK]
         for _, slot in self._lane.table.drain(frame.id):
-            slot[0].set_exception(gone)
-        if not self._lane.table:
-            self._end(gone)
-
-
-def _wait_writable(sock: socket.socket, timeout: float) -> None:
-    poll = select.poll()
-    poll.register(sock, select.POLLOUT)
-    if not poll.poll(timeout * 1000):
-        raise TimeoutError(f"the peer has read nothing for {timeout:g} s")
+            slot[0].set_exception(outcome.going(self._address, frame, decode))  # one for each
+        if self.state is State.HELLO or not self._lane.table:
+            self._end(outcome.going(self._address, frame, decode))
+        else:
+            self.state = step(self.state, Input.GOAWAY)

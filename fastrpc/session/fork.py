@@ -1,17 +1,15 @@
-"""Keep a forked child off the parent's sockets.
+"""Tell clients and servers that they are in a forked child now.
 
-The kernel copies every descriptor into the child. Two processes that read one
-socket would each get half of the frames, and a connection that the parent
-closes would stay open as long as the child lives.
+Their sockets are dead there (`transport.fork`), and no event loop runs.
 
 Rules of the room:
-  * the child never reads, writes or shuts down what the parent opened;
-  * the set of objects to tell is the one state of a process here, because fork
-    hooks belong to the process; it holds nobody alive.
+  * whoever is told lets go of all that belongs to the parent, and waits for nobody:
+    a lock may be held by a thread that exists in the parent only;
+  * the set of those to tell is the one state of a process here, because fork hooks
+    belong to the process; it holds nobody alive.
 """
 
 import os
-import socket
 import weakref
 from typing import Any, Protocol
 
@@ -30,14 +28,6 @@ _alive: "weakref.WeakSet[Any]" = weakref.WeakSet()
 def register(owner: Forkable) -> None:
     """Call `after_fork` of *owner* in every child that this process forks."""
     _alive.add(owner)
-
-
-def bury(sock: Any) -> None:
-    """Put a dead socket in the place of *sock*'s descriptor."""
-    if sock is None or (number := sock.fileno()) < 0:
-        return
-    with socket.socket(socket.AF_UNIX) as dead:
-        os.dup2(dead.fileno(), number, inheritable=False)
 
 
 def _in_child() -> None:

@@ -8,7 +8,7 @@ Rules of the room:
   * a message names the method and what the caller can do about it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from fastrpc.errors import (
@@ -30,16 +30,74 @@ from fastrpc.errors import (
     Unsupported,
     class_of,
 )
-from fastrpc.frame import Frame, check_msgpack
+from fastrpc.frame import Frame, Lane, check_msgpack
 from fastrpc.protocol import decode_refusal
 from fastrpc.wire import NOT_RUN, Serializer, StatusCode
 
 _ERROR_DEPTH: Final = 64
 _ERROR_ITEMS: Final = 10_000
 
+#: A handler that the server stopped earlier than this before our deadline was stopped
+#: by a limit of the server's.
+_SKEW: Final = 0.02
+
 _REFUSALS: Final = {43: Unauthenticated, 45: PermissionDenied, 47: Unsupported}
 
 Slot = tuple[Any, Callable[[bytes], Any] | None, str, float, float]
+
+
+def fail(waiter: Any, exc: Exception) -> None:
+    """End a call with an error, unless it has ended already."""
+    if not waiter.done():
+        waiter.set_exception(exc)
+
+
+def settle(
+    slot: Slot,
+    frame: Frame,
+    lane: Lane,
+    decoders: Sequence[Callable[[bytes], Any] | None],
+    address: str,
+) -> None:
+    """End a call with a reply that is no plain value.
+
+    Args:
+        slot: What the call table had for the call.
+        frame: The reply.
+        lane: Where it came in.
+        decoders: Of this side, by serializer number.
+        address: Target of the connection, for messages.
+    """
+    decode = slot[1] if frame.serializer == lane.serializer else None
+    decode = decode or decoders[frame.serializer]
+    if frame.status:
+        told = decoders[Serializer.MSGPACK]
+        assert told is not None  # every registry has msgpack
+        fail(slot[0], refusal(slot, frame, told, address))
+    elif frame.oversize or frame.bits or decode is None:
+        fail(slot[0], unreadable(slot, frame, lane.max_body))
+    else:  # with trailers, which have no reader yet: the value counts
+        try:
+            if frame.serializer == Serializer.MSGPACK:
+                broken = check_msgpack(frame.payload, lane.max_depth, lane.max_items)
+                if broken:
+                    raise TooLarge(broken)
+            value = decode(frame.payload)
+        except Exception as exc:
+            fail(slot[0], undecodable(slot, exc))
+        else:
+            if not slot[0].done():
+                slot[0].set_result(value)
+
+
+def lost(cause: Exception, name: str) -> ConnectionLost:
+    """Return the error of a call whose connection ended; each gets one of its own.
+
+    Tracebacks grow with every raise, so callers must not share an exception.
+    """
+    if isinstance(cause, ConnectionLost):
+        return ConnectionLost(f"{name}: {cause}", "maybe")
+    return ConnectionLost(f"{name}: {type(cause).__name__}: {cause}", "maybe")
 
 
 def refusal(slot: Slot, frame: Frame, decode: Callable[[bytes], Any], address: str) -> Exception:
@@ -76,11 +134,16 @@ def refusal(slot: Slot, frame: Frame, decode: Callable[[bytes], Any], address: s
         )
     if cls is DeadlineExceeded:
         handler = frame.time / 1e6 if frame.time else None
-        return late(name, started, deadline, deadline or started, address, handler=handler)
+        if not deadline or (handler is not None and handler < deadline - started - _SKEW):
+            # The server's own limit, not ours.
+            stages = Stages(total=handler or 0.0, handler=handler)
+            return DeadlineExceeded(message, method=name, stages=stages, address=address)
+        return late(name, started, deadline, deadline, address, handler=handler)
     if cls is MethodNotFound and not frame.payload:
         message = f"{name}: the server knows no such method"
     error_ = cls(message, method=name, retry_after=retry_after)
     error_.ran = "no" if status in NOT_RUN else cls.ran
+    error_.status = status  # several share a class
     return error_
 
 
@@ -113,9 +176,7 @@ def late(
     """
     total = max(now - started, 0.0)
     wire = max(total - connecting - queued - (handler or 0.0), 0.0) if sent else None
-    stages = Stages(
-        total=total, connecting=connecting, queued=queued, wire=wire, handler=handler
-    )
+    stages = Stages(total=total, connecting=connecting, queued=queued, wire=wire, handler=handler)
     timeout = deadline - started
     tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
     return DeadlineExceeded(
@@ -129,11 +190,11 @@ def late(
     )
 
 
-def undecodable(slot: Slot, exc: Exception, max_name: str = "") -> CallError | CodecError:
+def undecodable(slot: Slot, exc: Exception) -> CallError | CodecError:
     """Return the error for a reply that came but can't be read."""
     name = slot[2]
     if isinstance(exc, TooLarge):
-        return TooLarge(f"{name}: the reply has {exc}{max_name}", ran="yes", method=name)
+        return TooLarge(f"{name}: the reply {exc}", ran="yes", method=name)
     error = CodecError(f"{name}: the reply can't be decoded: {exc}")
     error.ran = "yes"
     return error

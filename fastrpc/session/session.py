@@ -5,60 +5,29 @@ about the connection as a whole, and every frame that is no plain call.
 
 Rules of the room:
   * states and what may follow stand in `protocol.states`; here they are only acted on;
-  * when the pipe ends, everything open ends with it, at once and with a reason;
+  * when the connection ends, everything open ends with it, at once and with a reason;
   * nothing is awaited: all of it is callbacks, so no cancel can leave it half done.
 """
 
 import asyncio
 import logging
 import os
-from dataclasses import replace
 from typing import Any, cast, final
 
-from fastrpc.errors import (
-    ConnectionLost,
-    FastRPCError,
-    FrameError,
-    ProtocolError,
-    TooLarge,
-)
+from fastrpc.errors import ConnectionLost, FastRPCError, ProtocolError
 from fastrpc.frame import Frame, Lane, Method, encode_frame
-from fastrpc.protocol import (
-    Input,
-    Option,
-    PeerGuard,
-    State,
-    confirm,
-    decode_option,
-    encode_option,
-    encode_refusal,
-    negotiate,
-    step,
-)
-from fastrpc.protocol.guard import CANCEL_BURST
-from fastrpc.session import fork, outcome
-from fastrpc.session.answer import Fate, Running
+from fastrpc.protocol import Input, Option, State, step
+from fastrpc.session import opening, outcome
+from fastrpc.session.control import Control
+from fastrpc.session.farewell import part
+from fastrpc.session.flow import WRITE_HIGH, writelines_of
+from fastrpc.session.running import Fate, Running
 from fastrpc.session.side import Side
+from fastrpc.session.watch import PING, Watch
 from fastrpc.transport import peer_of
-from fastrpc.wire import (
-    BIT_MORE,
-    ID_MAX,
-    KIND_CRITICAL,
-    PING_BODY_MAX,
-    Kind,
-    Serializer,
-    StatusCode,
-)
+from fastrpc.wire import ID_MAX, Kind, Serializer, StatusCode
 
-WRITE_HIGH = 64 * 1024
-_ONE_WAY = frozenset({Kind.OPEN, Kind.HALF, Kind.CANCEL, Kind.GOAWAY})
 _BASELINE = frozenset({int(Serializer.RAW), int(Serializer.MSGPACK), int(Serializer.JSON)})
-_HTTP = (b"GE", b"PO", b"PU", b"HE", b"OP", b"DE", b"PA", b"CO", b"TR")  # how its methods begin
-_NOT_HTTP_TEXT = b"This port speaks the fastrpc binary protocol, not HTTP.\r\n"
-_NOT_HTTP = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
-    b"Connection: close\r\nContent-Length: %d\r\n\r\n%s"
-) % (len(_NOT_HTTP_TEXT), _NOT_HTTP_TEXT)
 
 
 @final
@@ -72,36 +41,34 @@ class Session(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "__weakref__", "_bytes_seen", "_cancels", "_client", "_deadline", "_frames_seen", "_gone", "_guard", "_heard",
-        "_idle", "_lasting", "_nonce", "_partial", "_partial_bytes", "_pinged", "_pings", "_stall", "_strikes", "_ticker",
-        "_transport", "_unsent", "buffer_updated", "cause", "get_buffer", "lane", "peer", "peer_option",
-        "running", "serializers", "side", "state",
+        "__weakref__", "_control", "_deadline", "_gone", "_held", "_idle", "_lasting", "_nonce",
+        "_timer", "_transport", "_watch", "buffer_updated", "cause", "get_buffer", "is_client",
+        "lane", "peer", "peer_interval", "running", "serializers", "side", "state",
     )  # fmt: skip
 
     def __init__(self, side: Side, *, client: bool, address: str = "") -> None:
+        """Wait for `connection_made`."""
         self.side = side
-        assert side.ticker is not None  # a session lives on a loop
-        self._ticker = side.ticker
         self.lane = Lane(self, side.share, side.limits.max_hello)
         # The loop gets the lane's own methods: no Python frame per read.
-        self.get_buffer = self.lane.get_buffer
-        self.buffer_updated = self.lane.buffer_updated
+        self.get_buffer = self.lane.get_buffer  # type: ignore[method-assign, assignment]
+        self.buffer_updated = self.lane.buffer_updated  # type: ignore[method-assign]
         self.state = State.CONNECTING
         self.peer = address
-        self.peer_option: Option | None = None
+        self.peer_interval = 0.0  # shortest time between pings that the peer takes
         self.serializers = _BASELINE
         self.running: dict[int, Running] = {}
         self.cause: Exception | None = None  # why it ended, once it has
-        self._client = client
+        self.is_client = client
         self._transport: asyncio.Transport | None = None
-        self._guard: PeerGuard | None = None
+        self._watch = Watch(side.limits, side.share.clock())
+        self._control = Control()
         self._nonce = ""
-        self._pings: dict[int, asyncio.Future[float]] | None = None
+        self._held: list[asyncio.Future[None]] = []  # handlers whose results wait
         self._idle: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] | None = None
-        self._deadline = 0.0  # when the next running handler is late
-        self._heard = self._pinged = self._partial = self._stall = 0.0
-        self._bytes_seen = self._frames_seen = self._unsent = self._strikes = self._cancels = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0  # of the timer
         self._lasting = False  # the peer sends no more, but gets its answers
 
     def __repr__(self) -> str:
@@ -114,10 +81,9 @@ class Session(asyncio.BufferedProtocol):
         return self.lane.draining
 
     @property
-    def _ping_after(self) -> float:
-        """Seconds of silence before we ping; never sooner than the peer allows."""
-        agreed = self.peer_option.ping_ms / 1000.0 if self.peer_option is not None else 0.0
-        return max(self.side.limits.idle_ping, agreed)
+    def is_full(self) -> bool:
+        """Whether results have to wait until the peer reads."""
+        return self.lane.paused and self._unsent() >= self.side.limits.max_unsent
 
     @property
     def in_flight(self) -> int:
@@ -130,68 +96,63 @@ class Session(asyncio.BufferedProtocol):
         """Begin: say HELLO, or wait for the peer's."""
         transport = cast("asyncio.Transport", transport)  # uvloop has a class of its own
         self._transport = transport
+        if self.state is State.CLOSED:  # given up before it was made
+            transport.abort()
+            return
         self.state = step(self.state, Input.CONNECTED)
         if not self.peer:
             self.peer = peer_of(transport)
-        self._heard = self.lane.share.clock()
         transport.set_write_buffer_limits(high=WRITE_HIGH)
-        self.lane.attach(transport.write, transport.writelines)
-        self._ticker.watch(self)
-        if self._client:
+        self.lane.attach(transport.write, writelines_of(transport))
+        self.side.ticker.watch(self)
+        if self.is_client:
             self._nonce = os.urandom(16).hex()
-            option = _with_nonce(self.side.option, self._nonce)
-            self.lane.send(
-                encode_frame(
-                    Kind.HELLO, 0, serializer=Serializer.JSON, payload=encode_option(option, False)
-                )
-            )
+            self.lane.send(opening.greeting(self.side.option, self._nonce))
             self.lane.flush()
         self.side.on_accept(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End everything that was open."""
-        self.state = step(self.state, Input.LOST)
-        if self.cause is None:
-            why = f": {exc}" if exc is not None else " by the peer" if self._client else ""
-            self.cause = ConnectionLost(f"{self.peer}: the connection was closed{why}", "maybe")
-        self._ticker.forget(self)
-        open_calls = self.lane.detach()
+        why = f": {exc}" if exc is not None else " by the peer" if self.is_client else ""
+        text = f"{self.peer}: the connection was closed{why}"
+        self._end(ConnectionLost(text, "maybe"), Input.LOST)
+        assert self.cause is not None  # whoever ends says why
+        self.side.ticker.forget(self)
         self._transport = None
         # They hold the lane; without them nothing does once the loop lets go.
         del self.get_buffer, self.buffer_updated
-        for running in list(self.running.values()):
-            if running.fate is Fate.OWED:
-                running.fate = Fate.UNWANTED
-            running.stop()
-        for _, slot in open_calls:
-            _fail(slot[0], _lost(self.cause, slot[2]))
-        for waiter in (self._pings or {}).values():
-            _fail(waiter, self.cause)
-        self._pings = None
-        for done in (self._idle, self._gone):
-            if done is not None and not done.done():
-                done.set_result(None)
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
         self.side.on_lost(self, self.cause)
 
     def eof_received(self) -> bool:
         """Let a peer that sends no more still have its answers."""
-        if self.running and not self._client:
+        self.lane.flush()
+        if self.running and not self.is_client:
             self._lasting = True
+            # It may as well be gone altogether: then writing to it will tell.
+            self._send_ping()
             return True
+        text = f"{self.peer}: the connection was closed by the peer"
+        self._end(ConnectionLost(text, "maybe"), Input.LOST)
         return False
 
     def pause_writing(self) -> None:
         """Stop taking requests: their answers would pile up unread."""
         self.lane.paused = True
         self.lane.ready = False
-        self._stall, self._unsent = 0.0, 0
+        self._watch.unstalled()
         if self.side.router is not None and self._transport is not None:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Go on: the peer has read."""
         self.lane.paused = False
+        self._watch.unstalled()
+        if self.state is State.CLOSED:
+            return
         self.lane.ready = self.state is State.OPEN
+        self._release()
         self.lane.resume()
         if self.side.router is not None and self._transport is not None and not self.lane.paused:
             self._transport.resume_reading()
@@ -206,43 +167,28 @@ class Session(asyncio.BufferedProtocol):
                 return
             if frame.kind == Kind.HELLO:
                 self._hello(frame)
-                continue
-            self.state = step(self.state, Input.FRAME)
-            if frame.bits & BIT_MORE:
-                raise ProtocolError("bit MORE is reserved and must be 0")
-            if frame.reply and frame.kind in _ONE_WAY:
-                raise ProtocolError(f"kind {frame.kind} can't be a reply")
-            if frame.kind == Kind.CALL:
-                self._special(frame)
-            elif frame.kind == Kind.OPEN:
-                self._refuse_or_answer(frame)
-            elif frame.kind == Kind.CANCEL:
-                self._cancelled(frame)
-            elif frame.kind == Kind.GOAWAY:
-                self._goaway(frame)
-            elif frame.kind in KIND_CRITICAL:
-                raise ProtocolError(f"kind {frame.kind} is not known to version 1")
-            # DATA, HALF and CREDIT of streams that are not open, and kinds 12 to 15: skipped.
+            else:
+                self._control.take(self, frame)
 
     def broken(self, exc: Exception) -> None:
         """End a connection whose input makes no sense any more."""
         if self.state is State.CLOSED:
             return
-        if isinstance(exc, FrameError) and exc.at == "magic":
-            if self._client:
-                shown = exc.seen.split(b"\r\n")[0][:64].decode("latin-1")
-                self.cause = ProtocolError(f"{self.peer} is no fastrpc server; it says {shown!r}")
-            elif self.state is State.HELLO and exc.seen.startswith(_HTTP):
-                self._write(_NOT_HTTP)
-        if isinstance(exc, FastRPCError):
-            text, status = str(exc), exc.status
-            level = logging.DEBUG if self._client else logging.WARNING
-            self.side.complain(level, self.peer, f"closing: {text}")
+        verdict = opening.stranger(exc, self.is_client, self.state, self.peer)
+        if verdict is not None:
+            cause, last = verdict
+        elif isinstance(exc, FastRPCError):
+            cause, last = exc, self._goodbye(self.lane.last_id, exc.status, str(exc))
         else:
             # Ours, not the peer's: the connection's state is unknown, so it goes.
-            text, status = "internal error", int(StatusCode.SERVER_ERROR)
+            cause = exc
+            last = self._goodbye(self.lane.last_id, int(StatusCode.SERVER_ERROR), "internal error")
+        if not isinstance(exc, FastRPCError):
             self.side.complain(logging.ERROR, self.peer, "closing: internal error", exc)
-        self.shut(exc if self.cause is None else self.cause, Input.FAILED, status, text)
+        else:  # a client's caller gets it as an exception
+            level = logging.DEBUG if self.is_client else logging.WARNING
+            self.side.complain(level, self.peer, f"closing: {exc}")
+        self.shut(cause, Input.FAILED, last)
 
     def start(self, method: Method, frame: Frame, args: Any) -> None:
         """Run a handler that the lane may not run."""
@@ -266,25 +212,17 @@ class Session(asyncio.BufferedProtocol):
 
     def answered(self, slot: outcome.Slot, frame: Frame) -> None:
         """End a call with a reply that is no plain value."""
-        if frame.status == StatusCode.OK and not frame.metadata:
-            _fail(slot[0], outcome.unreadable(slot, frame, self.lane.max_body))
-            return
-        decode = self.side.decoders[Serializer.MSGPACK]
-        assert decode is not None  # every registry has msgpack
-        if frame.status == StatusCode.OK:
-            self._trailers(slot, frame)
-            return
         if frame.status == StatusCode.NOT_FOUND:
             self.lane.forget(slot[2])
-        _fail(slot[0], outcome.refusal(slot, frame, decode, self.peer))
+        outcome.settle(slot, frame, self.lane, self.side.decoders, self.peer)
 
     def undecodable(self, slot: outcome.Slot, frame: Frame, exc: Exception) -> None:
         """End a call whose reply can't be read."""
-        _fail(slot[0], outcome.undecodable(slot, exc))
+        outcome.fail(slot[0], outcome.undecodable(slot, exc))
 
     def tick(self) -> None:
         """Begin to look for late and cancelled calls."""
-        self._ticker.hurry(self)
+        self.side.ticker.hurry(self)
 
     def room(self) -> None:
         """Tell those who wait that replies came."""
@@ -293,74 +231,101 @@ class Session(asyncio.BufferedProtocol):
     # What the ticker calls
 
     def fast_tick(self, now: float) -> bool:
-        """Expire calls and handlers; return whether there may be more."""
+        """Expire our own calls; return whether there may be more."""
         if self.state is State.CLOSED:
             return False
         for name, started, deadline, waiter in [
             (slot[2], slot[3], slot[4], slot[0]) for slot in self.lane.sweep(now)
         ]:
-            _fail(waiter, outcome.late(name, started, deadline, now, self.peer))
+            outcome.fail(waiter, outcome.late(name, started, deadline, now, self.peer))
         if self.lane.crowded:
             self.side.on_room(self)
-        if self._deadline and now >= self._deadline and self.side.answers is not None:
-            self._deadline = self.side.answers.expire(self, now)
-        self._check_idle()
-        return self.lane.ticking or bool(self._deadline)
+        self.check_idle()
+        return self.lane.ticking
 
     def slow_tick(self, now: float, late: bool) -> None:
         """Find peers that are silent, stalled, slow, or that never said HELLO."""
-        limits, lane = self.side.limits, self.lane
-        if lane.bytes_in != self._bytes_seen or late:
-            self._bytes_seen = lane.bytes_in
-            if self.state is not State.HELLO:
-                self._heard, self._pinged = now, 0.0
+        watch, lane = self._watch, self.lane
         if self.state is State.HELLO:
-            if now - self._heard > limits.hello_timeout and not late:
-                self._give_up(f"no HELLO within {limits.hello_timeout:g} s")
+            self._give_up(watch.no_hello(now, late))
             return
-        self._check_strikes()
+        if self.state is State.CLOSED:
+            unsent = self._unsent()
+            if watch.may_leave(now, late, lane.bytes_out - unsent, unsent) and self._transport:
+                self._transport.abort()
+            return
+        try:
+            self._control.check_strikes(self)
+        except ProtocolError as exc:
+            self.broken(exc)
+            return
+        agreed = self.peer_interval
         if lane.paused:
-            self._check_stall(now, late)
-        elif not self._pinged and now - self._heard > self._ping_after:
-            self._pinged = now
-            lane.send(encode_frame(Kind.CALL, int(now * 1000), heartbeat=True))
-        elif self._pinged and now - self._pinged > limits.ping_timeout:
-            self._give_up(f"silent for {now - self._heard:.0f} s, ping unanswered")
-        self._check_partial(now, late)
+            unsent = self._unsent()
+            self._give_up(watch.stalled(now, late, lane.bytes_out - unsent, unsent))
+        elif self._lasting:
+            if watch.due(now, agreed):
+                self._send_ping()
+        else:
+            ping_after = max(self.side.limits.idle_ping, agreed)
+            why = watch.silent(now, late, lane.bytes_in, ping_after)
+            if why == PING:
+                self._send_ping()
+            else:
+                self._give_up(why)
+        partial = lane.waiting and not lane.stalled
+        frames = lane.calls_in + lane.replies_in
+        self._give_up(watch.slow(now, late, lane.bytes_in, frames, partial))
 
-    # Requests of the owner
+    # Requests of the owner, and of the answerer
 
     def ping(self) -> "asyncio.Future[float]":
         """Send a ping; the future gets the seconds until its pong."""
-        if self._pings is None:
-            self._pings = {}
-        now = self.lane.share.clock()
-        token = int(now * 1e9)
-        while token in self._pings:
-            token += 1
-        waiter: asyncio.Future[float] = self.lane.share.create_future()
-        self._pings[token] = waiter
-        self.lane.send(encode_frame(Kind.CALL, token, heartbeat=True))
+        waiter = self._control.ping(self)
+        if self.state is State.CLOSED:
+            self._control.end(self.cause or ConnectionLost(f"{self.peer}: closed"))
         return waiter
 
     def expect(self, deadline: float) -> None:
         """Look after a handler that must end by *deadline*."""
-        if not self._deadline or deadline < self._deadline:
+        # One timer for all of them: it is set anew when it fires, not with each call.
+        if self._timer is None or deadline < self._deadline:
+            if self._timer is not None:
+                self._timer.cancel()
             self._deadline = deadline
-        self._ticker.hurry(self)
+            delay = max(deadline - self.lane.share.clock(), 0.0)
+            self._timer = self.side.ticker.loop.call_later(delay, self._expire)
 
     def finished(self, id: int) -> None:
         """Note that a handler has ended."""
         self.running.pop(id, None)
         if self._lasting and not self.running:
             self.close()
-        self._check_idle()
+        self.check_idle()
+
+    def check_idle(self) -> None:
+        """Tell who waits for it that nothing is in flight."""
+        if self._idle is not None and not self._idle.done() and not self.in_flight:
+            self._idle.set_result(None)
+
+    def hand_over(self) -> None:
+        """Write what piled up in this turn, so that a slow peer is noticed in time."""
+        if self.lane.unsent >= WRITE_HIGH:
+            self.lane.flush()
+
+    def until_read(self) -> "asyncio.Future[None]":
+        """Return a future that is done when the peer has read, or is gone."""
+        waiter: asyncio.Future[None] = self.lane.share.create_future()
+        self._held.append(waiter)
+        return waiter
 
     def announce_drain(self) -> None:
         """Tell the peer to make no more calls; those under way are still taken."""
         if self.state is State.OPEN:
             self.state = step(self.state, Input.DRAIN)
-            self._goodbye(ID_MAX, StatusCode.UNAVAILABLE, "")
+            self.lane.send(self._goodbye(ID_MAX, int(StatusCode.UNAVAILABLE), ""))
+        elif self.state is State.HELLO:  # nothing was taken, so there is nothing to finish
+            self.abort(ConnectionLost(f"{self.peer}: shutting down", "no"))
 
     def drain(self) -> "asyncio.Future[None]":
         """Refuse calls from now on; the future is done when none is in flight."""
@@ -368,8 +333,8 @@ class Session(asyncio.BufferedProtocol):
             self._idle = self.lane.share.create_future()
             if self.state in (State.OPEN, State.DRAINING):
                 self.lane.draining = True
-                self._goodbye(self.lane.last_id, StatusCode.UNAVAILABLE, "")
-        self._check_idle()
+                self.lane.send(self._goodbye(self.lane.last_id, int(StatusCode.UNAVAILABLE), ""))
+        self.check_idle()
         return self._idle
 
     def gone(self) -> "asyncio.Future[None]":
@@ -380,259 +345,131 @@ class Session(asyncio.BufferedProtocol):
                 self._gone.set_result(None)
         return self._gone
 
-    def sever(self) -> None:
-        """Take this process's end off the socket, in the child of a fork.
-
-        The descriptor stays taken, by a dead socket: whoever closes it later in
-        this process closes nothing that matters, and the parent's event loop,
-        whose epoll set is shared, is left alone.
-        """
-        if self._transport is not None:
-            fork.bury(self._transport.get_extra_info("socket"))
-
     def cancel_running(self, why: str) -> None:
         """Stop the handlers that still run, and tell their callers."""
-        for running in list(self.running.values()):
-            self._answers.stop(self, running, why)
+        if self.running:
+            self._answers.stop(self, why)
 
     def close(self) -> None:
         """Close after what is queued has been written."""
-        self.shut(None, Input.CLOSE)
+        self.shut(ConnectionLost(f"{self.peer}: closed here", "maybe"), Input.CLOSE)
 
     def abort(self, cause: Exception) -> None:
         """Close at once."""
-        self.shut(cause, Input.CLOSE)
+        self._end(cause, Input.CLOSE)
         if self._transport is not None:
             self._transport.abort()
 
-    def shut(self, cause: Exception | None, event: Input, status: int = 0, text: str = "") -> None:
-        """Close for *cause*; with a status, tell the peer why."""
+    def shut(self, cause: Exception, event: Input, last: bytes = b"") -> None:
+        """Close for *cause* after what is queued, and *last*, have been written."""
         if self.state is State.CLOSED:
             return
-        self.state = step(self.state, event)
-        if self.cause is None:
-            self.cause = cause or ConnectionLost(f"{self.peer}: closed here", "maybe")
-        self.lane.ready = False
-        if status:
-            self._goodbye(self.lane.last_id, status, text)
+        if last:
+            self.lane.send(last)
         self.lane.flush()
-        self.lane.opened = False
-        if self._transport is not None:
-            self._transport.close()
-
-    def check_unsent(self) -> None:
-        """Cut off a peer that lets answers pile up."""
-        if self.lane.paused and self._transport is not None:
-            waiting = self._transport.get_write_buffer_size() + self.lane.unsent
-            if waiting > self.side.limits.max_unsent + self.lane.peer_body:
-                self._give_up(f"{waiting} bytes wait for it to read, over max_unsent")
+        self._end(cause, event)
+        if self._transport is None:
+            return
+        if self._lasting or (self.is_client and not last):
+            self._transport.close()  # no more can come, or nobody minds
+        else:
+            part(self._transport, self.connection_lost)
 
     # HELLO
 
     def _hello(self, frame: Frame) -> None:
-        if self.state is not State.HELLO or frame.reply is not self._client:
-            self.state = step(self.state, Input.HELLO if self.state is not State.HELLO else Input.FRAME)
-        if frame.oversize or len(frame.payload) > self.side.limits.max_hello:
-            raise ProtocolError(f"HELLO is over {self.side.limits.max_hello} bytes")
-        if frame.serializer != Serializer.JSON or frame.bits or frame.id:
-            raise ProtocolError("HELLO must be plain JSON with id 0")
-        if self._client:
-            self._welcome(frame)
-            return
-        try:
-            asked = decode_option(frame.payload, False)
-            answer = negotiate(asked, self.side.option)
-        except ProtocolError as exc:
-            self._refuse_hello(exc)
-            return
-        self._agree(answer, asked)
-        payload = encode_option(answer, True)
-        self.lane.send(
-            encode_frame(Kind.HELLO, 0, reply=True, serializer=Serializer.JSON, payload=payload)
-        )
-        self.side.on_open(self)
-
-    def _welcome(self, frame: Frame) -> None:
-        if frame.status:
-            self.cause = outcome.turned_down(self.peer, frame)
-            self.shut(self.cause, Input.REFUSED)
-            return
-        option = _with_nonce(self.side.option, self._nonce)
-        answer = confirm(option, decode_option(frame.payload, True))
-        self._agree(answer, answer)
+        if self.state is not State.HELLO:
+            self.state = step(self.state, Input.HELLO)  # raises: it is the second
+        opening.check(frame, self.is_client, self.side.limits.max_hello)
+        if self.is_client:
+            answer = opening.welcome(frame, self.side.option, self._nonce, self.peer)
+            if isinstance(answer, FastRPCError):
+                self.shut(answer, Input.REFUSED)
+                return
+            self._agree(answer, answer)
+        else:
+            try:
+                agreed, asked, words = opening.accept(frame, self.side.option)
+            except ProtocolError as exc:
+                if exc.status == StatusCode.PROTOCOL:
+                    raise
+                self.side.complain(logging.WARNING, self.peer, f"HELLO refused: {exc}")
+                self.shut(exc, Input.REFUSED, opening.refuse(exc.status, str(exc)))
+                return
+            self._agree(agreed, asked)
+            self.lane.send(words)
         self.side.on_open(self)
 
     def _agree(self, agreed: Option, peer: Option) -> None:
         """Put in force what both sides accept."""
         self.state = step(self.state, Input.HELLO)
-        self.peer_option = peer
-        self.serializers = frozenset(agreed.codecs.values())
+        self.peer_interval = peer.ping_ms / 1000.0
+        serializers = frozenset(agreed.codecs.values())
+        # Nearly all connections agree on the same, and ten thousand may be idle.
+        self.serializers = _BASELINE if serializers == _BASELINE else serializers
         self.side.agree(self.lane, agreed, peer)
         self.lane.ready = not self.lane.paused
-        self._heard = self.lane.share.clock()
+        self._watch.greeted(self.lane.share.clock())
 
-    def _refuse_hello(self, exc: ProtocolError) -> None:
-        payload = encode_refusal(str(exc))
-        self._write(
-            encode_frame(
-                Kind.HELLO, 0, reply=True, serializer=Serializer.JSON, status=exc.status, payload=payload
-            )
-        )
-        self.side.complain(logging.WARNING, self.peer, f"HELLO refused: {exc}")
-        self.shut(exc, Input.REFUSED)
-
-    # Frames of the slow lane
-
-    def _special(self, frame: Frame) -> None:
-        """Take pings, pongs, and calls and replies that are not plain."""
-        if frame.heartbeat and not frame.reply:
-            self._check_guard().ping(self.lane.share.clock())
-            if len(frame.payload) > PING_BODY_MAX:
-                raise ProtocolError(f"a ping's body is over {PING_BODY_MAX} bytes")
-            pong = encode_frame(
-                Kind.CALL, frame.id, heartbeat=True, reply=True, payload=frame.payload
-            )
-            self.lane.send(pong)
-        elif frame.heartbeat:
-            waiter = self._pings.pop(frame.id, None) if self._pings else None
-            if waiter is not None and not waiter.done():
-                waiter.set_result(max(self.lane.share.clock() - frame.id / 1e9, 0.0))
-        elif frame.reply:
-            slot = self.lane.table.take(frame.id)
-            if slot is None:
-                self.lane.late += 1
-            elif frame.status:
-                self.answered(slot, frame)
-            else:
-                _fail(slot[0], outcome.unreadable(slot, frame, self.lane.max_body))
-        else:
-            self._refuse_or_answer(frame)
-
-    def _refuse_or_answer(self, frame: Frame) -> None:
-        if self.side.answers is not None:
-            self.side.answers.slowly(self, frame)
-        elif not frame.oneway:
-            self.lane.reply(frame.id, 0, b"", int(StatusCode.NOT_FOUND))
-
-    def _trailers(self, slot: outcome.Slot, frame: Frame) -> None:
-        """Take a reply with metadata: the value counts, trailers have no reader yet."""
-        decode = slot[1] or self.side.decoders[frame.serializer]
-        try:
-            if decode is None:
-                raise TooLarge("no codec for it")
-            value = decode(frame.payload)
-        except Exception as exc:
-            self.undecodable(slot, frame, exc)
-        else:
-            if not slot[0].done():
-                slot[0].set_result(value)
-
-    def _cancelled(self, frame: Frame) -> None:
-        answered = self.lane.calls_in - len(self.running) - self._cancels
-        self._cancels += 1
-        self._check_guard().cancel(self.lane.share.clock(), answered)
-        if self.side.answers is not None:
-            self.side.answers.give_up(self, frame.id)
-
-    def _goaway(self, frame: Frame) -> None:
-        self.state = step(self.state, Input.GOAWAY)
-        self.lane.ready = False
-        gone = outcome.going(self.peer, frame, self.side.decoders[Serializer.MSGPACK])
-        if frame.status != StatusCode.UNAVAILABLE and self.cause is None:
-            self.cause = ConnectionLost(str(gone), "maybe")
-        for _, slot in self.lane.table.drain(frame.id):
-            _fail(slot[0], gone)
-        self.side.on_drain(self)
-        self._check_idle()
-
-    # Checks
+    # Inside
 
     @property
     def _answers(self) -> Any:
         return self.side.answers
 
-    def _check_guard(self) -> PeerGuard:
-        if self._guard is None:
-            self._guard = PeerGuard(
-                self.side.limits.ping_interval,
-                cancel_burst=CANCEL_BURST + self.side.limits.max_calls,
-            )
-        return self._guard
-
-    def _check_idle(self) -> None:
-        if self._idle is not None and not self._idle.done() and not self.in_flight:
-            self._idle.set_result(None)
-
-    def _check_strikes(self) -> None:
-        """Count replies nobody asked for; late ones to calls given up are ordinary."""
-        lane = self.lane
-        strikes = lane.unknown + max(0, lane.late - lane.given_up)
-        fresh, self._strikes = strikes - self._strikes, strikes
-        if fresh > 0:
-            try:
-                self._check_guard().unknown_reply(lane.share.clock(), fresh)
-            except ProtocolError as exc:
-                self.broken(exc)
-
-    def _check_stall(self, now: float, late: bool) -> None:
-        assert self._transport is not None
-        unsent = self._transport.get_write_buffer_size()
-        if unsent != self._unsent or not self._stall or late:
-            self._unsent, self._stall = unsent, now
-        elif now - self._stall > self.side.limits.write_stall:
-            self._give_up(f"has read nothing for {now - self._stall:.0f} s, {unsent} bytes wait")
-
-    def _check_partial(self, now: float, late: bool) -> None:
-        lane, limits = self.lane, self.side.limits
-        frames = lane.calls_in + lane.replies_in
-        if not lane.waiting or frames != self._frames_seen or late or lane.stalled:
-            self._frames_seen, self._partial = frames, 0.0
-        elif not self._partial:
-            self._partial, self._partial_bytes = now, lane.bytes_in
-        elif now - self._partial > limits.frame_timeout:
-            rate = (lane.bytes_in - self._partial_bytes) / (now - self._partial)
-            if rate < limits.frame_rate:
-                self._give_up(f"a frame takes longer than {limits.frame_timeout:g} s")
-            else:
-                self._partial = 0.0  # large, but on its way: measure anew
-
-    def _give_up(self, text: str) -> None:
-        level = logging.INFO if self._client else logging.WARNING
-        self.side.complain(level, self.peer, f"closing: {text}")
+    def _end(self, cause: Exception, event: Input) -> None:
+        """End everything that is open; nothing is sent or taken from now on."""
         if self.state is State.CLOSED:
             return
-        self.state = step(self.state, Input.EXPIRED)
-        self.cause = ConnectionLost(f"{self.peer}: {text}", "maybe")
+        self.state = step(self.state, event)
+        if self.cause is None:
+            self.cause = cause
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        open_calls = self.lane.detach()
+        for running in list(self.running.values()):
+            running.settle(Fate.UNWANTED)
+        for _, slot in open_calls:
+            outcome.fail(slot[0], outcome.lost(self.cause, slot[2]))
+        self._control.end(self.cause)
+        self._release()
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    def _expire(self) -> None:
+        self._timer = None
+        soonest = self._answers.expire(self, self.lane.share.clock())
+        if soonest:
+            self.expect(soonest)
+
+    def _release(self) -> None:
+        """Let held results try again."""
+        held, self._held = self._held, []
+        for waiter in held:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _unsent(self) -> int:
+        """Bytes that the peer has not read, as far as we can see."""
+        queued = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        return queued + self.lane.unsent
+
+    def _send_ping(self) -> None:
+        self.lane.send(encode_frame(Kind.CALL, int(self.lane.share.clock() * 1000), heartbeat=True))
+
+    def _give_up(self, text: str) -> None:
+        if not text or self.state is State.CLOSED:
+            return
+        level = logging.INFO if self.is_client else logging.WARNING
+        self.side.complain(level, self.peer, f"closing: {text}")
+        self._end(ConnectionLost(f"{self.peer}: {text}", "maybe"), Input.EXPIRED)
         if self._transport is not None:
             self._transport.abort()
 
-    def _goodbye(self, id: int, status: int, text: str) -> None:
+    def _goodbye(self, id: int, status: int, text: str) -> bytes:
         encode = self.side.encoders[Serializer.MSGPACK]
         assert encode is not None  # every registry has msgpack
         payload = encode({"message": text}) if text else b""
         serializer = Serializer.MSGPACK if text else Serializer.RAW
-        self.lane.send(
-            encode_frame(Kind.GOAWAY, id, status=status, serializer=serializer, payload=payload)
-        )
-
-    def _write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
-
-
-def _with_nonce(option: Option, nonce: str) -> Option:
-    return replace(option, nonce=nonce)
-
-
-def _fail(waiter: Any, exc: Exception) -> None:
-    if not waiter.done():
-        waiter.set_exception(exc)
-
-
-def _lost(cause: Exception, name: str) -> Exception:
-    """Return an exception of its own for each call: tracebacks are not shared."""
-    if isinstance(cause, ConnectionLost):
-        return ConnectionLost(f"{name}: {cause}", "maybe")
-    return ConnectionLost(f"{name}: {type(cause).__name__}: {cause}", "maybe")
-
-
+        return encode_frame(Kind.GOAWAY, id, status=status, serializer=serializer, payload=payload)

@@ -7,7 +7,7 @@ copy, and so that a session needs to know neither server nor client.
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fastrpc.codec import Codec, CodecRegistry
 from fastrpc.frame import Lane, LoopShare, Method
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from fastrpc.session.answer import Answerer
     from fastrpc.session.session import Session
 
+_NO_TICKER = cast("Ticker", None)
+
 
 @dataclass(slots=True, kw_only=True)
 class Side:
@@ -26,7 +28,7 @@ class Side:
 
     Attributes:
         share: Scratch buffer, clock and what else the lanes have in common.
-        ticker: Timers; None where there is no loop.
+        ticker: Timers; a blocking client, which has no loop, has none and asks for none.
         limits: What peers may do.
         option: What HELLO says; per connection a client adds the nonce.
         codecs: By name and number.
@@ -41,7 +43,7 @@ class Side:
     """
 
     share: LoopShare
-    ticker: Ticker | None = None
+    ticker: Ticker = _NO_TICKER
     limits: Limits
     option: Option
     codecs: CodecRegistry

@@ -7,11 +7,15 @@ goes round all of them, a slice at a time when they are many.
 Rules of the room:
   * no timer runs when nobody needs one;
   * a tick that comes late says so: the loop was blocked, and what looks like a
-    silent peer may only be an unread one.
+    silent peer may only be an unread one;
+  * a session that breaks takes nobody's time but its own.
 """
 
 import asyncio
-from typing import Final, Protocol, final
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol, final
 
 from fastrpc.frame import LoopShare
 
@@ -83,7 +87,7 @@ class Ticker:
         self._fast = None
         now = self.share.clock()
         for session in list(self._busy):
-            if not session.fast_tick(now):
+            if not self._visit(session.fast_tick, now):
                 self._busy.discard(session)
         if self._busy and self._fast is None:
             self._fast = self.loop.call_later(FAST, self._fast_tick)
@@ -102,6 +106,25 @@ class Ticker:
         visited, self._round = self._round[:SLICE], self._round[SLICE:]
         for session in visited:
             if session in self._all:
-                session.slow_tick(now, late)
-        if self._all:
+                self._visit(session.slow_tick, now, late)
+        if self._all and self._slow is None:
             self._wait()
+
+    def _visit(self, tick: Callable[..., bool | None], *args: Any) -> bool | None:
+        try:
+            return tick(*args)
+        except Exception as exc:  # a mistake of ours: the others still need their time
+            self.loop.call_exception_handler({"message": "a tick failed", "exception": exc})
+            return False
+
+
+def share_of(loop: asyncio.AbstractEventLoop) -> LoopShare:
+    """Return what lanes on *loop*, which must be running here, share."""
+    return LoopShare(
+        loop.create_future,
+        loop.call_soon,
+        time.monotonic,
+        loop.is_running,
+        threading.get_ident(),
+        loop,
+    )

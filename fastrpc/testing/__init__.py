@@ -1,10 +1,12 @@
 """Help people test what they build on fastrpc, with the means we test it with.
 
 * `check_transport`: what every transport must do; `TRANSPORT_CHECKS` one by one
+* `check_codec`: what every codec must do
 * `FaultPipe`: a relay before a real server that cuts, delays, splits, corrupts
   and stalls, by script
 """
 
+from fastrpc.testing.codec import check_codec
 from fastrpc.testing.pipe import Cut, Delay, Fault, FaultPipe, Flip, Split, Stall, random_faults
 from fastrpc.testing.transport import TRANSPORT_CHECKS, check_transport
 
@@ -17,6 +19,7 @@ __all__ = [
     "Flip",
     "Split",
     "Stall",
+    "check_codec",
     "check_transport",
     "random_faults",
 ]

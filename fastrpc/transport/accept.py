@@ -19,6 +19,8 @@ import socket
 from collections.abc import Callable
 from typing import Final, final
 
+from fastrpc.transport.fork import own
+
 #: Connections accepted in one loop step; more wait for the next.
 ACCEPTS_PER_STEP: Final = 64
 
@@ -93,7 +95,7 @@ class Acceptor:
 
     def _start(self, sock: socket.socket) -> None:
         try:
-            sock.setblocking(False)
+            own(sock).setblocking(False)
             protocol = self._protocol_factory()
         except Exception as error:
             sock.close()

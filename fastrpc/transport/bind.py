@@ -15,6 +15,7 @@ from typing import Final, final
 
 from fastrpc.errors import TransportError
 from fastrpc.transport.address import Target
+from fastrpc.transport.fork import own
 from fastrpc.transport.resolve import Address, explain, set_options
 
 #: With port 0 and several addresses, how often to look for a port free on all.
@@ -64,7 +65,7 @@ def _close_all(sockets: list[socket.socket]) -> None:
 
 
 def _bind_address(address: Address, port: int, backlog: int) -> socket.socket:
-    sock = socket.socket(address.family, socket.SOCK_STREAM)
+    sock = own(socket.socket(address.family, socket.SOCK_STREAM))
     try:
         sock.setblocking(False)
         if os.name == "posix":  # elsewhere it would allow two servers on one port
@@ -90,7 +91,7 @@ class SocketFile:
 
     def bind(self, target: Target, backlog: int, mode: int | None) -> socket.socket:
         """Listen at *target*; abstract names have no file and no mode."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock = own(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         try:
             sock.setblocking(False)
             if target.is_abstract:

@@ -24,6 +24,7 @@ from typing import Final, TypeVar
 
 from fastrpc.errors import ConfigError, ConnectFailed
 from fastrpc.transport.address import Target, parse_target
+from fastrpc.transport.fork import own
 from fastrpc.transport.memory import dial_memory
 from fastrpc.transport.resolve import Address, explain, resolve, resolve_blocking, set_options
 
@@ -60,8 +61,17 @@ async def dial(
     loop = asyncio.get_running_loop()
     if target.scheme == "mem":
         return dial_memory(loop, target.name, protocol_factory)
-    sock = await _reach(loop, target, loop.time() + timeout)
-    return await _adopt(loop, sock, protocol_factory)
+    started = loop.time()
+    sock = await _reach(loop, target, started + timeout)
+    try:
+        protocol = protocol_factory()
+    except BaseException:
+        sock.close()
+        raise
+    try:
+        return await _adopt(loop, sock, protocol), protocol
+    except OSError as error:
+        raise _failed(target, [explain(error)], loop.time() - started) from error
 
 
 def dial_blocking(target: Target | str, timeout: float) -> socket.socket:
@@ -141,7 +151,7 @@ async def _reach(loop: asyncio.AbstractEventLoop, target: Target, deadline: floa
 
 async def _connect(loop: asyncio.AbstractEventLoop, address: Address) -> socket.socket:
     """Return a connected, non-blocking socket; none is left open on any way out."""
-    sock = socket.socket(address.family, socket.SOCK_STREAM)
+    sock = own(socket.socket(address.family, socket.SOCK_STREAM))
     try:
         sock.setblocking(False)
         set_options(sock)
@@ -190,19 +200,14 @@ def _refuse_self(sock: socket.socket) -> None:
 
 
 async def _adopt(
-    loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol_factory: Callable[[], P]
-) -> tuple[asyncio.Transport, P]:
-    """Give *sock* to the loop and return the transport with its protocol.
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: asyncio.BaseProtocol
+) -> asyncio.Transport:
+    """Give *sock* to the loop and return its transport.
 
     A task of its own does it, which the caller's cancel does not reach: both loops
     drop a half-made transport differently, uvloop without `connection_lost`, and
     older ones closed the socket twice. Here it is finished and then aborted.
     """
-    try:
-        protocol = protocol_factory()
-    except BaseException:
-        sock.close()
-        raise
     # Not `create_connection(sock=)`: this call knows Unix sockets on uvloop, too,
     # and owns the socket before its first await.
     task = loop.create_task(loop.connect_accepted_socket(lambda: protocol, sock))
@@ -214,7 +219,7 @@ async def _adopt(
     except BaseException:
         sock.close()
         raise
-    return transport, protocol
+    return transport
 
 
 def _discard(
@@ -227,7 +232,7 @@ def _discard(
 
 
 def _connect_blocking(address: Address, timeout: float) -> socket.socket:
-    sock = socket.socket(address.family, socket.SOCK_STREAM)
+    sock = own(socket.socket(address.family, socket.SOCK_STREAM))
     try:
         set_options(sock)
         if address.family == socket.AF_UNIX:

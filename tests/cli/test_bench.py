@@ -1,8 +1,13 @@
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 
-from tests.cli.conftest import invoke
+from tests.cli.served import Background, invoke
+
+pytestmark = pytest.mark.slow
 
 SHORT = ["--duration", "0.2", "--warmup", "0.05"]
 
@@ -73,3 +78,17 @@ def test_blocking_has_no_shared_connections(target: str) -> None:
     result = invoke("bench", target, "Arith.add", "1", "--blocking", "--connections", "2")
     assert result.exit_code == 2
     assert "--concurrency" in result.stderr
+
+
+@pytest.mark.parametrize("more", [[], ["--blocking"], ["--rate", "100"]])
+def test_ctrl_c_ends_it_with_what_was_measured(background: Background, more: list[str]) -> None:
+    background.arith.calm()
+    words = ["bench", background.target, "Arith.tick", "-d", "60", "--warmup", "0", "-c", "2"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "fastrpc", *words, *more], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert background.arith.busy.wait(20)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        assert "p99.9" in process.stdout.read()
+    assert process.returncode == 0

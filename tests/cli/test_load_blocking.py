@@ -1,24 +1,29 @@
-import itertools
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from fastrpc.cli import load_blocking
-from fastrpc.cli.load import LoadOptions, Progress
+from fastrpc.cli.load import LoadOptions, LoadResult, Progress
 from fastrpc.cli.load_blocking import ThreadLoad
 from fastrpc.errors import ConnectFailed, Overloaded
 
+# Runs are ended by the calls themselves, so a slow machine changes nothing.
+LONG: dict[str, Any] = {"duration": 60, "warmup": 0, "grace": 5}
+PAUSE = threading.Event()  # never set
+
 
 class Server:
-    """Stands in for a server and counts its connections."""
+    """Stands in for a server, and ends the run after some calls."""
 
-    def __init__(self, answer: Callable[[], object] = lambda: None) -> None:
-        self.answer = answer
+    def __init__(self, last: int = 50) -> None:
         self.opened = 0
         self.open = 0
+        self.calls = 0
+        self.last = last
+        self.stop: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
 
     @contextmanager
@@ -27,37 +32,53 @@ class Server:
             self.opened += 1
             self.open += 1
         try:
-            yield self.answer
+            yield self.call
         finally:
             with self._lock:
                 self.open -= 1
 
+    def call(self) -> None:
+        with self._lock:
+            self.calls += 1
+            number = self.calls
+        self.work(number)
+        if number >= self.last:
+            self.stop()
+
+    def work(self, number: int) -> None:
+        PAUSE.wait(0.001)
+
+    def under(self, options: LoadOptions, **more: Any) -> LoadResult:
+        run = ThreadLoad(self.connect, options, **more)
+        self.stop = run.stop
+        return run.run()
+
 
 def test_each_thread_has_its_connection() -> None:
-    server = Server(lambda: time.sleep(0.001))
-    result = ThreadLoad(
-        server.connect, LoadOptions(concurrency=3, duration=0.08, warmup=0.02)
-    ).run()
-    assert server.opened == 3
-    assert server.open == 0
-    assert result.latency.count > 10
+    server = Server()
+    result = server.under(LoadOptions(concurrency=3, **LONG))
+    assert (server.opened, server.open) == (3, 0)
+    assert 0 < result.latency.count <= server.calls
     assert result.latency.min >= 0.0009
     assert result.calls_per_second > 0
     assert (result.errors, result.unfinished, result.unsent) == ({}, 0, 0)
 
 
+def test_the_window_ends_by_itself() -> None:
+    result = Server(last=10**9).under(LoadOptions(concurrency=2, duration=0.05, warmup=0.01))
+    assert 0.04 < result.seconds < 10
+
+
 def test_failures_are_counted() -> None:
-    numbers = itertools.count()
+    class Failing(Server):
+        def work(self, number: int) -> None:
+            if number % 2:
+                raise Overloaded("too much to do")
 
-    def answer() -> None:
-        if next(numbers) % 2:
-            raise Overloaded("too much to do")
-
-    options = LoadOptions(concurrency=2, duration=0.08, warmup=0)
-    result = ThreadLoad(Server(answer).connect, options).run()
-    assert result.errors["Overloaded"] > 0
+    result = Failing(last=20).under(LoadOptions(concurrency=2, **LONG))
+    assert 0 < result.errors["Overloaded"] < 20
     assert result.first_error == "too much to do"
-    assert result.latency.count > 0
+    assert 0 < result.latency.count < 20
 
 
 def test_no_connection_no_run() -> None:
@@ -70,35 +91,36 @@ def test_no_connection_no_run() -> None:
         ThreadLoad(connect, LoadOptions(concurrency=3, duration=60)).run()
 
 
-def test_the_rate_is_held_and_latency_counts_from_the_due_moment() -> None:
-    stalled = threading.Event()
+def test_latency_counts_from_the_due_moment() -> None:
+    class Stalling(Server):
+        def work(self, number: int) -> None:
+            if number == 1:
+                PAUSE.wait(0.15)
 
-    def answer() -> None:
-        if not stalled.is_set():
-            stalled.set()
-            time.sleep(0.1)
-
-    options = LoadOptions(concurrency=1, duration=0.2, warmup=0, rate=500)
-    result = ThreadLoad(Server(answer).connect, options).run()
-    assert result.latency.count <= 102
-    assert result.latency.percentile(75) > 0.02
+    result = Stalling(last=60).under(LoadOptions(concurrency=1, rate=500, **LONG))
+    assert result.latency.percentile(50) > 0.08
+    assert result.latency.min > 0.02
 
 
-def test_stopping_ends_the_run() -> None:
-    options = LoadOptions(concurrency=2, duration=60, warmup=0)
-    run = ThreadLoad(Server(lambda: time.sleep(0.001)).connect, options)
-    timer = threading.Timer(0.05, run.stop)
-    timer.start()
-    result = run.run()
-    timer.join()
-    assert result.seconds < 10
-    assert result.latency.count > 0
+def test_what_could_not_be_sent_is_told() -> None:
+    class Slow(Server):
+        def work(self, number: int) -> None:
+            PAUSE.wait(0.02)
+
+    result = Slow(last=5).under(LoadOptions(concurrency=1, rate=1000, **LONG))
+    assert result.unsent > 80
 
 
 def test_calls_that_never_end_are_told() -> None:
     free = threading.Event()
-    options = LoadOptions(concurrency=2, duration=0.03, warmup=0, grace=0.02)
-    result = ThreadLoad(Server(free.wait).connect, options).run()
+
+    class Silent(Server):
+        def work(self, number: int) -> None:
+            if number == 2:
+                self.stop()
+            free.wait()
+
+    result = Silent().under(LoadOptions(concurrency=2, duration=60, warmup=0, grace=0.02))
     free.set()
     assert result.unfinished == 2
 
@@ -106,8 +128,13 @@ def test_calls_that_never_end_are_told() -> None:
 def test_progress_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_blocking, "_SHOW", 0.02)
     seen: list[Progress] = []
-    options = LoadOptions(concurrency=2, duration=0.15, warmup=0)
-    ThreadLoad(Server(lambda: time.sleep(0.001)).connect, options, seen.append).run()
-    assert seen
+
+    def watch(progress: Progress) -> None:
+        seen.append(progress)
+        if progress.p50:
+            server.stop()
+
+    server = Server(last=10**9)
+    server.under(LoadOptions(concurrency=2, **LONG), watch=watch)
     assert seen[-1].calls > 0
     assert seen[-1].p50 >= 0.0009

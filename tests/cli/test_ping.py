@@ -1,9 +1,12 @@
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from fastrpc.cli.ping import summary
-from tests.cli.conftest import invoke
+from tests.cli.served import invoke
 
 
 def test_two_answers(target: str) -> None:
@@ -30,3 +33,14 @@ def test_nobody_there(more: list[str]) -> None:
 
 def test_a_summary_of_nothing() -> None:
     assert summary([], 2) == {"answered": 0, "lost": 2}
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_with_a_summary(target: str) -> None:
+    words = [sys.executable, "-m", "fastrpc", "ping", target, "-c", "0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("pong 1")
+        process.send_signal(signal.SIGINT)
+        assert "answered, 0 not; min " in process.stdout.read()
+    assert process.returncode == 0

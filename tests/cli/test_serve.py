@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import fastrpc
-from tests.cli.conftest import invoke
+from tests.cli.served import invoke
 
 SLOW = """
 import asyncio, fastrpc

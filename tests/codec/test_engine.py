@@ -56,6 +56,8 @@ def outcome(work: Any, *args: Any) -> tuple[str, Any]:
 
 
 def label(value: object) -> str:
+    if isinstance(value, (set, frozenset)):  # their order is another in each process
+        value = f"{type(value).__name__} of {sorted(map(str, value))}"
     return str(value).replace("tests.codec.samples.", "")[:40]
 
 
@@ -194,6 +196,7 @@ ANY_VALUE = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(ANY_VALUE)
 def test_msgpack_engines_write_the_same_bytes(value: Any) -> None:
     written = [
@@ -465,6 +468,27 @@ def test_a_guard_that_cannot_be_kept_is_refused() -> None:
 
     with pytest.raises(ConfigError, match=r"Tagged\.ids: .* need a guard"):
         TWINS["msgpack"].fast.decoder(Tagged)
+
+
+def test_structs_that_cannot_be_told_apart_are_refused() -> None:
+    codec = TWINS["msgpack"].fast
+    with pytest.raises(ConfigError, match=r"can't be read: .* must be tagged"):
+        codec.decoder(samples.Plain | samples.Strict)
+    with pytest.raises(ConfigError, match=r"Point and Plain can't be told apart"):
+        codec.decoder(Point | samples.Plain)
+    with pytest.raises(ConfigError, match=r"values of type Cat \| Dog can't be sent"):
+        TWINS["msgpack"].plain.decoder(samples.Cat | samples.Dog)
+
+
+def test_what_is_nested_too_deeply_is_an_error_and_no_crash(codec: Any) -> None:
+    value: Any = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises((RecursionError, ValueError)):
+        codec.encode(value)
+    if codec.name == "msgpack":  # JSON has its own limit, see test_json_limits
+        with pytest.raises((RecursionError, ValueError)):
+            codec.decode(b"\x91" * 1_000_000)
 
 
 def test_the_engine_is_msgspec_here() -> None:

@@ -33,6 +33,7 @@ def items_of(value: Any) -> int:
     return len(value) + sum(map(items_of, value)) if isinstance(value, list) else 0
 
 
+@pytest.mark.slow
 @given(VALUES, st.booleans())
 def test_counts_are_exact(value: Any, spaced: bool) -> None:
     data = json.dumps(value, indent=1 if spaced else None).encode()
@@ -85,6 +86,8 @@ HOSTILE = [
     b'["' + b"\\" * 2**21,
     b'""' * 2**20,
     b"[" + b'"[[[[' * 2**19,
+    b"[]" * 70 + b'""' * 2**20,
+    b"[]" * 70 + b"1 " * 2**20,
     b"," * 2**21,
     b"]" * 2**21,
     b'{"a":1}' * 2**18,

@@ -11,13 +11,11 @@ from fastrpc.errors import ConfigError, ProtocolError
 from fastrpc.protocol.guard import (
     CANCEL_BURST,
     CANCEL_RATE,
-    CANCEL_SHARE,
     PING_STRIKES,
     UNKNOWN_BURST,
     LogLimiter,
     PeerGuard,
     TokenBucket,
-    cancel_allowance,
 )
 
 gaps = st.lists(st.floats(0, 10), max_size=30)
@@ -174,27 +172,62 @@ def test_the_bounds_of_cancels_can_be_set() -> None:
         guard.cancel(0.5)
 
 
-@given(st.lists(st.tuples(st.floats(0, 2), st.integers(0, 700)), max_size=6), st.floats(0, 10))
-def test_who_keeps_to_the_allowance_is_never_taken_for_a_flood(
-    storms: list[tuple[float, int]], delay: float
+def test_a_call_that_was_answered_gives_a_token_back() -> None:
+    guard = PeerGuard(cancel_burst=3, cancel_rate=0)
+    flood(guard.cancel, 3)
+    guard.cancel(0.0, 1)  # one call was answered since
+    with pytest.raises(ProtocolError, match="cancelled"):
+        guard.cancel(0.0, 1)  # the same one counts once
+    guard.cancel(0.0, 3)
+    guard.cancel(0.0, 3)
+    with pytest.raises(ProtocolError):
+        guard.cancel(0.0, 3)
+
+
+def test_answers_before_the_first_cancel_do_not_fill_the_bucket_over_its_burst() -> None:
+    guard = PeerGuard(cancel_burst=3, cancel_rate=0)
+    guard.cancel(0.0, 1_000_000)
+    flood_with(guard, 2, 1_000_000)
+    with pytest.raises(ProtocolError):
+        guard.cancel(0.0, 1_000_000)
+
+
+def test_cancels_of_calls_that_never_were_take_and_do_not_give() -> None:
+    # A session counts them off the calls it has answered, so the number may fall, even below 0.
+    guard = PeerGuard(cancel_burst=3, cancel_rate=0)
+    for number in range(3):
+        guard.cancel(0.0, -number)
+    with pytest.raises(ProtocolError):
+        guard.cancel(0.0, -3)
+
+
+def flood_with(guard: PeerGuard, times: int, answered: int) -> None:
+    for _ in range(times):
+        guard.cancel(0.0, answered)
+
+
+@given(st.lists(st.integers(0, 50), max_size=200), st.integers(1, 20))
+def test_who_cancels_no_more_than_is_answered_is_never_taken_for_a_flood(
+    answers: list[int], burst: int
 ) -> None:
-    allowance, guard = cancel_allowance(), PeerGuard()
-    now, held = 0.0, 0
-    for gap, wanted in storms:
-        now += gap
-        held += sum(allowance.take(now) for _ in range(wanted))
-        if now >= delay:  # the network keeps the first ones back and delivers them in a heap
-            flood(guard.cancel, held, now)
-            held = 0
-    flood(guard.cancel, held, max(now, delay))
+    guard, answered = PeerGuard(cancel_burst=burst, cancel_rate=0), 0
+    for some in answers:
+        answered += some
+        flood_with(guard, min(some, burst), answered)
 
 
-def test_the_allowance_is_half_of_what_is_forgiven() -> None:
-    allowance = cancel_allowance()
-    assert allowance.take(0.0, int(CANCEL_BURST * CANCEL_SHARE))
-    assert not allowance.take(0.0)
-    assert not allowance.take(1.0, int(CANCEL_RATE * CANCEL_SHARE) + 1)
-    assert allowance.take(1.0, int(CANCEL_RATE * CANCEL_SHARE))
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=100))
+def test_cancels_are_never_more_than_burst_and_answers(steps: list[tuple[int, int]]) -> None:
+    guard, answered, cancelled = PeerGuard(cancel_burst=10, cancel_rate=0), 0, 0
+    for some, cancels in steps:
+        answered += some
+        for _ in range(cancels):
+            try:
+                guard.cancel(0.0, answered)
+            except ProtocolError:
+                continue
+            cancelled += 1
+        assert cancelled <= 10 + answered
 
 
 def test_the_three_counts_are_apart() -> None:

@@ -9,13 +9,16 @@ class Echo(asyncio.Protocol):
     """Sends back what comes."""
 
     transport: asyncio.Transport
+    is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         self.transport.write(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.is_lost = True
 
 
 class Client(asyncio.Protocol):
@@ -33,6 +36,7 @@ class Client(asyncio.Protocol):
             self.got.set_result(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self.got.cancel()
         self.lost.set_result(exc)
 
 

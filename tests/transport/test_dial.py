@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import errno
+import importlib
+import os
 import resource
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,9 @@ from fastrpc.transport import Listener, dial, dial_blocking, listen
 from fastrpc.transport import resolve as resolving
 from fastrpc.transport.resolve import Address
 from tests.transport.ends import Client, Echo, descriptors, turn_until
+
+#: The module; the package has the function of the same name.
+DIAL = importlib.import_module("fastrpc.transport.dial")
 
 
 @pytest.fixture(params=["tcp", "unix"])
@@ -57,8 +62,8 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
     def resolve_blocking(host: str, port: int) -> list[Address]:
         return [Address(socket.AF_INET, (each, port)) for each in hosts]
 
-    monkeypatch.setattr("fastrpc.transport.dial.resolve", resolve)
-    monkeypatch.setattr("fastrpc.transport.dial.resolve_blocking", resolve_blocking)
+    monkeypatch.setattr(DIAL, "resolve", resolve)
+    monkeypatch.setattr(DIAL, "resolve_blocking", resolve_blocking)
 
 
 def exhaust(stack: contextlib.ExitStack) -> None:
@@ -69,12 +74,33 @@ def exhaust(stack: contextlib.ExitStack) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, limit[1]))
     with contextlib.suppress(OSError):
         while True:
-            stack.enter_context(Path("/dev/null").open("rb"))
+            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
 
 
 async def served(target: str) -> tuple[Listener, str]:
-    listener = await listen(target, Echo)
+    """Listen, and use it once: the loops open descriptors of their own when needed."""
+    echoes: list[Echo] = []
+
+    def accept() -> Echo:
+        echoes.append(Echo())
+        return echoes[-1]
+
+    listener = await listen(target, accept)
+    transport, client = await dial(listener.targets[0], Client, timeout=5)
+    transport.write(b"x")
+    await client.got
+    transport.abort()
+    await client.lost
+    await turn_until(lambda: echoes[0].is_lost)
     return listener, listener.targets[0]
+
+
+async def reach(target: str, blocking: bool) -> None:
+    """Connect one way or the other; for targets that refuse."""
+    if blocking:
+        dial_blocking(target, 1).close()
+    else:
+        await dial(target, Client, timeout=1)
 
 
 @pytest.mark.asyncio
@@ -128,9 +154,35 @@ async def test_factory_that_raises_is_the_callers_own_error() -> None:
 
     listener, target = await served("tcp://127.0.0.1:0")
     before = descriptors()
-    with pytest.raises(OSError, match="^mine$"):
+    with pytest.raises(OSError, match=r"^mine$"):
         await dial(target, fail, timeout=1)
     await turn_until(lambda: len(descriptors()) == len(before))
+    listener.close()
+
+
+@pytest.mark.asyncio
+async def test_loop_that_cannot_take_the_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "too many watches")
+
+    listener, target = await served("tcp://127.0.0.1:0")
+    before = descriptors()
+    with monkeypatch.context() as broken:
+        broken.setattr(asyncio.get_running_loop(), "connect_accepted_socket", refuse)
+        with pytest.raises(ConnectFailed, match=r"No space left on device \(ENOSPC\)\) after 0\."):
+            await dial(target, Client, timeout=1)
+    # Those who wait in the backlog are accepted meanwhile, and go.
+    await turn_until(lambda: descriptors() <= before)
+    listener.close()
+
+
+@pytest.mark.asyncio
+async def test_no_time_at_all() -> None:
+    listener, target = await served("tcp://127.0.0.1:0")
+    with pytest.raises(ConnectFailed, match=r"no answer in \d\.\d{3} s"):
+        await dial(target, Client, timeout=0)
+    with pytest.raises(ConnectFailed, match=r"no answer in \d\.\d{3} s"):
+        dial_blocking(target, 0)
     listener.close()
 
 
@@ -179,31 +231,23 @@ async def test_cancel_while_nobody_answers_leaves_nothing_open(tmp_path: Path) -
 
 
 @pytest.mark.asyncio
-async def test_shutdown_in_mid_dial_leaves_nothing_open(
-    loop_factory: Callable[[], asyncio.AbstractEventLoop],
-) -> None:
-    # Runs loops of its own in a thread: `asyncio.run` cancels every task at its end,
-    # also the one that hands the socket over.
-    def run(steps: int) -> None:
-        async def leave() -> None:
-            listener, target = await served("tcp://127.0.0.1:0")
-            dialling = asyncio.ensure_future(dial(target, Client, timeout=5))
-            for _ in range(steps):
-                await asyncio.sleep(0)
-            listener.close()
-            assert dialling is not None
-
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(leave())
-
-    def run_all() -> None:
-        for steps in range(10):
-            run(steps)
-
+async def test_cancel_of_every_task_leaves_nothing_open(target: str) -> None:
+    # `asyncio.run` does so at its end, also with the tasks that hand sockets over.
+    listener, real = await served(target)
     before = descriptors()
-    await asyncio.to_thread(run_all)
-    await asyncio.get_running_loop().shutdown_default_executor()
-    await turn_until(lambda: len(descriptors()) <= len(before))
+    for steps in range(40):
+        dialling = asyncio.ensure_future(dial(real, Client, timeout=5))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.wait([dialling])
+        if not dialling.cancelled():
+            dialling.result()[0].abort()
+        await turn_until(lambda: descriptors() == before)
+    listener.close()
+    await listener.wait_closed()
 
 
 @pytest.mark.asyncio
@@ -213,10 +257,7 @@ async def test_refusal_tells_target_address_reason_and_time(
 ) -> None:
     async def fail(target: str) -> str:
         with pytest.raises(ConnectFailed) as caught:
-            if blocking:
-                dial_blocking(target, 1).close()
-            else:
-                await dial(target, Client, timeout=1)
+            await reach(target, blocking)
         assert caught.value.ran == "no"
         assert caught.value.status == 10
         return str(caught.value)
@@ -266,7 +307,7 @@ async def test_name_lookup_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.get_running_loop().create_future()
         return []
 
-    monkeypatch.setattr("fastrpc.transport.dial.resolve", resolve)
+    monkeypatch.setattr(DIAL, "resolve", resolve)
     with pytest.raises(ConnectFailed, match="name lookup did not end"):
         await dial("tcp://slow.example:7", Client, timeout=0.01)
 
@@ -276,9 +317,9 @@ async def test_name_lookup_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_nobody_answers_in_time(family: int, tmp_path: Path) -> None:
     with deaf(family, tmp_path / "s") as target:
         before = descriptors()
-        with pytest.raises(ConnectFailed, match=r"no answer in 0\.0\d\d s\) after 0\.0"):
+        with pytest.raises(ConnectFailed, match=r"no answer in \d\.\d{3} s\) after \d\.\d{3} s"):
             await dial(target, Client, timeout=0.03)
-        with pytest.raises(ConnectFailed, match=r"no answer in 0\.0\d\d s\) after 0\.0"):
+        with pytest.raises(ConnectFailed, match=r"no answer in \d\.\d{3} s\) after \d\.\d{3} s"):
             dial_blocking(target, 0.03)
         assert descriptors() == before
 
@@ -290,11 +331,11 @@ async def test_dead_address_costs_only_its_share(monkeypatch: pytest.MonkeyPatch
         resolve_to(monkeypatch, "127.0.0.1", "127.0.0.2")
         named = target.replace("127.0.0.1", "two.example")
         started = time.monotonic()
-        transport, client = await dial(named, Client, timeout=0.1)
-        assert 0.05 <= time.monotonic() - started < 0.1
+        transport, client = await dial(named, Client, timeout=0.15)
+        assert time.monotonic() - started >= 0.075
         transport.abort()
         await client.lost
-        dial_blocking(named, 0.1).close()
+        dial_blocking(named, 0.15).close()
         listener.close()
 
 
@@ -307,10 +348,11 @@ async def test_full_unix_backlog_is_waited_for(tmp_path: Path, blocking: bool) -
         server.listen(0)
         first.connect(f"{tmp_path}/s")
         target = f"unix://{tmp_path}/s"
+        dialling: asyncio.Future[socket.socket | tuple[asyncio.Transport, Client]]
         if blocking:
             dialling = asyncio.ensure_future(asyncio.to_thread(dial_blocking, target, 5))
         else:
-            dialling = asyncio.ensure_future(dial(target, Client, timeout=5))  # type: ignore[assignment]
+            dialling = asyncio.ensure_future(dial(target, Client, timeout=5))
         await asyncio.sleep(0.01)
         assert not dialling.done()
         server.accept()[0].close()
@@ -330,10 +372,7 @@ async def test_no_descriptor_left(blocking: bool) -> None:
     with contextlib.ExitStack() as stack:
         exhaust(stack)
         with pytest.raises(ConnectFailed, match=r"Too many open files \(EMFILE\)"):
-            if blocking:
-                dial_blocking(target, 1)
-            else:
-                await dial(target, Client, timeout=1)
+            await reach(target, blocking)
     transport, client = await dial(target, Client, timeout=1)
     transport.abort()
     await client.lost

@@ -1,22 +1,12 @@
 """The service that all fastrpc peers serve, and how they are served."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import fastrpc
 from bench.compare.peer import NotHere
+from bench.values import Small
 from fastrpc import frame
-
-
-@dataclass
-class Small:
-    """The payload as a dataclass."""
-
-    id: int
-    name: str
-    tags: list[str]
-    score: float
 
 
 class Echo:
@@ -41,7 +31,7 @@ class Echo:
 
 def require_twin(compiled: bool) -> None:
     """Refuse to measure the wrong twin: the figures would say nothing."""
-    if frame.COMPILED != compiled:
+    if compiled != frame.COMPILED:
         raise NotHere(
             "the compiled twin is not built for this Python (make install)"
             if compiled

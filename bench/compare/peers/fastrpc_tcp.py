@@ -11,12 +11,12 @@ from bench.compare.peer import Place
 from bench.compare.peers.fastrpc_service import (
     METADATA,
     Echo,
-    Small,
     require_twin,
     serve,
     tcp,
 )
 from bench.compare.peers.on_uvloop import UvloopPeer
+from bench.values import Small
 
 DEADLINE = 30.0
 

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from bench.compare.load import BLOB, Load
+from bench.compare.load import Load
 from bench.compare.peers.grpc_aio import GrpcAio
+from bench.values import BLOB
 
 
 class GrpcAioBig(GrpcAio):

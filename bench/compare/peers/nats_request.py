@@ -72,7 +72,6 @@ class Nats(UvloopPeer):
         yield call
         await connection.close()
 
-
     def measure(self, place: Place, load: Load, seconds: float) -> Figures:
         """Measure as usual, but tell no processor time: the broker's is not in it."""
         return replace(super().measure(place, load, seconds), cpu=None)

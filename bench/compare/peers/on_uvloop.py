@@ -26,8 +26,6 @@ async def serve_protocol(factory: Callable[[], asyncio.BaseProtocol], place: Pla
     await server.serve_forever()
 
 
-async def open_protocol(
-    factory: Callable[[], P], place: Place
-) -> tuple[asyncio.BaseTransport, P]:
+async def open_protocol(factory: Callable[[], P], place: Place) -> tuple[asyncio.BaseTransport, P]:
     """Connect one protocol object to the server at *place*."""
     return await asyncio.get_running_loop().create_connection(factory, HOST, place.port)

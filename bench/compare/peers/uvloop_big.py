@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, cast
 
-from bench.compare.load import BLOB, Load
+from bench.compare.load import Load
 from bench.compare.peer import Place
 from bench.compare.peers.on_uvloop import UvloopPeer, open_protocol, serve_protocol
+from bench.values import BLOB
 
 SIZE = len(BLOB)
 

@@ -1,0 +1,129 @@
+"""Hold the options of a server, and what follows from them for its peers."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final, TypedDict
+
+from fastrpc.codec import CodecRegistry
+from fastrpc.errors import ConfigError
+from fastrpc.protocol import Option
+from fastrpc.version import __version__
+from fastrpc.wire import Limits
+
+AGENT: Final = f"fastrpc/{__version__}"
+LIMIT_NAMES: Final = frozenset(field.name for field in fields(Limits))
+_TIMEOUT_MAX: Final = 2**31
+
+
+class ServerKeywords(TypedDict, total=False):
+    """The keyword arguments of `Server`, for type checkers.
+
+    What they mean stands at `ServerOptions`, and for limits at `wire.Limits`.
+    """
+
+    handler_timeout: float | None
+    max_running: int
+    max_connections: int | None
+    max_per_host: int
+    max_pending: int
+    threads: int
+    backlog: int
+    pickle: bool
+    tracebacks: bool
+    max_body: int
+    max_calls: int
+    max_methods: int
+    max_name: int
+    max_metadata: int
+    max_metadata_pairs: int
+    max_segments: int
+    max_depth: int
+    max_items: int
+    max_hello: int
+    window: int
+    hello_timeout: float
+    frame_timeout: float
+    frame_rate: float
+    ping_interval: float
+    idle_ping: float
+    ping_timeout: float
+    write_stall: float
+    max_unsent: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """How a server behaves; all keyword arguments of `Server` but the limits.
+
+    Attributes:
+        handler_timeout: Seconds a handler may take, None for no limit.
+        max_running: Most handlers in flight, all connections together.
+        max_connections: Most connections; None for 80 % of the file
+            descriptors, at most 10,000.
+        max_per_host: Most connections from one remote host. Loopback, Unix
+            sockets and memory pipes are not counted.
+        max_pending: Most connections that have not said HELLO.
+        threads: Most blocking handlers at once.
+        backlog: Connections the kernel holds until they are accepted.
+        pickle: Let clients that ask for it send pickled values. Whoever can
+            connect can then run any code here.
+        tracebacks: Send remote tracebacks to callers.
+    """
+
+    handler_timeout: float | None = None
+    max_running: int = 4096
+    max_connections: int | None = None
+    max_per_host: int = 256
+    max_pending: int = 256
+    threads: int = 32
+    backlog: int = 1024
+    pickle: bool = False
+    tracebacks: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense."""
+        counted = {"max_running", "max_per_host", "max_pending", "threads", "backlog"}
+        if self.max_connections is not None:
+            counted.add("max_connections")
+        for name in sorted(counted):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ConfigError(f"{name} must be a whole number above 0, got {value!r}")
+        for name in ("pickle", "tracebacks"):
+            if type(getattr(self, name)) is not bool:
+                raise ConfigError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        timeout: Any = self.handler_timeout
+        if timeout is not None and (
+            type(timeout) not in (int, float) or not 0 < timeout < _TIMEOUT_MAX
+        ):
+            raise ConfigError(f"handler_timeout must be seconds above 0, got {timeout!r}")
+
+
+def read_options(options: Mapping[str, Any]) -> tuple[Limits, ServerOptions]:
+    """Return the limits and the options among the keyword arguments of `Server`.
+
+    Raises:
+        ConfigError: One is unknown or wrong; the message names it.
+    """
+    known = {field.name for field in fields(ServerOptions)}
+    unknown = sorted(set(options) - known - LIMIT_NAMES)
+    if unknown:
+        raise ConfigError(f"unknown server option: {', '.join(unknown)}")
+    limits = Limits(**{name: options[name] for name in options if name in LIMIT_NAMES})
+    return limits, ServerOptions(**{name: options[name] for name in options if name in known})
+
+
+def offer(limits: Limits, codecs: CodecRegistry, handler_timeout: float | None) -> Option:
+    """Return what HELLO tells the peer."""
+    return Option(
+        codecs=codecs.names,
+        max_body=limits.max_body,
+        max_calls=limits.max_calls,
+        methods=limits.max_methods,
+        window=limits.window,
+        ping_ms=int(limits.ping_interval * 1000),
+        handle_ms=int((handler_timeout or 0.0) * 1000),
+        agent=AGENT,
+        instance=uuid.uuid4().hex,
+    )

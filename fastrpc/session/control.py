@@ -1,0 +1,154 @@
+"""Take the frames of a connection that are no plain calls, and count the abuse of them.
+
+Pings, cancels, goodbyes, calls with bits, replies with metadata: rare, so plain
+Python will do.
+
+Rules of the room:
+  * a frame that breaks a rule raises, and the session ends the connection;
+  * what a peer may do only so often is counted here, in `protocol.guard`.
+"""
+
+from typing import TYPE_CHECKING, final
+
+from fastrpc.errors import ConnectionLost, ProtocolError
+from fastrpc.frame import Frame, encode_frame
+from fastrpc.protocol import Input, PeerGuard, State, step
+from fastrpc.protocol.guard import CANCEL_BURST
+from fastrpc.session import outcome
+from fastrpc.wire import BIT_MORE, KIND_CRITICAL, PING_BODY_MAX, Kind, Serializer, StatusCode
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from fastrpc.session.session import Session
+
+_ONE_WAY = frozenset({Kind.OPEN, Kind.HALF, Kind.CANCEL, Kind.GOAWAY})
+
+
+@final
+class Control:
+    """What one connection's control frames left behind."""
+
+    __slots__ = ("_cancels", "_guard", "_pings", "_strikes")
+
+    def __init__(self) -> None:
+        """Begin with nothing counted."""
+        self._guard: PeerGuard | None = None  # most peers never need one
+        self._pings: dict[int, asyncio.Future[float]] = {}
+        self._strikes = self._cancels = 0
+
+    def take(self, session: "Session", frame: Frame) -> None:
+        """Take any frame but HELLO.
+
+        Raises:
+            ProtocolError: It breaks a rule.
+        """
+        if frame.kind == Kind.GOAWAY and session.is_client and session.state is State.HELLO:
+            # The server found our HELLO so wrong that it had no other answer.
+            session.shut(self._going(session, frame), Input.GOAWAY)
+            return
+        session.state = step(session.state, Input.FRAME)
+        if frame.bits & BIT_MORE:
+            raise ProtocolError("bit MORE is reserved and must be 0")
+        if frame.reply and frame.kind in _ONE_WAY:
+            raise ProtocolError(f"kind {frame.kind} can't be a reply")
+        if frame.kind == Kind.CALL:
+            self._call(session, frame)
+        elif frame.kind == Kind.OPEN:
+            frame.oneway = False  # the flag has no meaning here
+            _answer(session, frame)
+        elif frame.kind == Kind.CANCEL:
+            self._cancel(session, frame)
+        elif frame.kind == Kind.GOAWAY:
+            self._goaway(session, frame)
+        elif frame.kind in KIND_CRITICAL:
+            raise ProtocolError(f"kind {frame.kind} is not known to version 1")
+        # DATA, HALF and CREDIT of streams that are not open, and kinds 12 to 15: skipped.
+
+    def ping(self, session: "Session") -> "asyncio.Future[float]":
+        """Send a ping; the future gets the seconds until its pong."""
+        share = session.lane.share
+        waiter: asyncio.Future[float] = share.create_future()
+        token = int(share.clock() * 1e9)
+        while token in self._pings:
+            token += 1
+        self._pings[token] = waiter
+        session.lane.send(encode_frame(Kind.CALL, token, heartbeat=True))
+        return waiter
+
+    def end(self, cause: Exception) -> None:
+        """Fail the pings that are under way."""
+        pings, self._pings = self._pings, {}
+        for waiter in pings.values():
+            outcome.fail(waiter, cause)
+
+    def check_strikes(self, session: "Session") -> None:
+        """Count replies nobody asked for; late ones to calls given up are ordinary.
+
+        Raises:
+            ProtocolError: They are too many.
+        """
+        lane = session.lane
+        strikes = lane.unknown + max(0, lane.late - lane.given_up)
+        fresh, self._strikes = strikes - self._strikes, strikes
+        if fresh > 0:
+            self._guarded(session).unknown_reply(lane.share.clock(), fresh)
+
+    def _call(self, session: "Session", frame: Frame) -> None:
+        """Take pings, pongs, and calls and replies that are not plain."""
+        if frame.heartbeat and not frame.reply:
+            self._guarded(session).ping(session.lane.share.clock())
+            if frame.oversize or len(frame.payload) > PING_BODY_MAX:
+                raise ProtocolError(f"a ping's body is over {PING_BODY_MAX} bytes")
+            pong = encode_frame(
+                Kind.CALL, frame.id, heartbeat=True, reply=True, payload=frame.payload
+            )
+            session.lane.send(pong)
+        elif frame.heartbeat:
+            waiter = self._pings.pop(frame.id, None)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(max(session.lane.share.clock() - frame.id / 1e9, 0.0))
+        elif frame.reply:
+            slot = session.lane.table.take(frame.id)
+            if slot is None:
+                session.lane.late += 1
+            else:
+                session.answered(slot, frame)
+        else:
+            _answer(session, frame)
+
+    def _cancel(self, session: "Session", frame: Frame) -> None:
+        answered = session.lane.calls_in - len(session.running) - self._cancels
+        self._cancels += 1
+        self._guarded(session).cancel(session.lane.share.clock(), answered)
+        if session.side.answers is not None:
+            session.side.answers.give_up(session, frame.id)
+
+    def _goaway(self, session: "Session", frame: Frame) -> None:
+        session.state = step(session.state, Input.GOAWAY)
+        session.lane.ready = False
+        if frame.status != StatusCode.UNAVAILABLE and session.cause is None:
+            session.cause = ConnectionLost(str(self._going(session, frame)), "maybe")
+        for _, slot in session.lane.table.drain(frame.id):
+            outcome.fail(slot[0], self._going(session, frame))
+        session.side.on_drain(session)
+        session.check_idle()
+
+    def _going(self, session: "Session", frame: Frame) -> Exception:
+        return outcome.going(session.peer, frame, session.side.decoders[Serializer.MSGPACK])
+
+    def _guarded(self, session: "Session") -> PeerGuard:
+        if self._guard is None:
+            limits = session.side.limits
+            self._guard = PeerGuard(
+                limits.ping_interval, cancel_burst=CANCEL_BURST + limits.max_calls
+            )
+        return self._guard
+
+
+def _answer(session: "Session", frame: Frame) -> None:
+    """Answer a call that is not plain, or any call where none are served."""
+    if session.side.answers is not None:
+        session.side.answers.slowly(session, frame)
+    elif not frame.oneway:
+        session.lane.reply(frame.id, 0, b"", int(StatusCode.NOT_FOUND))

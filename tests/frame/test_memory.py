@@ -1,0 +1,133 @@
+"""Memory grows with what has come, not with what a header claims; and comes back."""
+
+import gc
+import sys
+import weakref
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from fastrpc import wire
+from tests.frame.rig import PURE, Rig
+
+MIB = 2**20
+CLAIMS = 20
+
+
+def resident() -> int:
+    rss: int = psutil.Process().memory_info().rss
+    return rss
+
+
+def claim(size: int) -> bytes:
+    """Return the header of a call with a body of *size* bytes, and none of the body."""
+    return PURE.encode_frame(0, 1, serializer=1, arg=1)[:16] + size.to_bytes(4, "big") + bytes(4)
+
+
+def test_a_claim_of_16_mib_takes_none(twin: SimpleNamespace) -> None:
+    decoders = [twin.FrameDecoder(16 * MIB) for _ in range(CLAIMS)]
+    before = resident()
+    for decoder in decoders:
+        assert decoder.feed(claim(16 * MIB)) == []
+        assert decoder.feed(bytes(1000)) == []
+    assert resident() - before < 16 * MIB * CLAIMS // 4
+    assert all(decoder.waiting for decoder in decoders)
+
+
+def test_a_lane_that_is_promised_16_mib_takes_none(twin: SimpleNamespace) -> None:
+    rigs = [Rig(twin, max_body=16 * MIB) for _ in range(CLAIMS)]
+    before = resident()
+    for rig in rigs:
+        rig.receive(claim(16 * MIB))
+        rig.receive(bytes(100_000))
+    assert resident() - before < 16 * MIB * CLAIMS // 4
+    assert all(rig.lane.waiting for rig in rigs)
+
+
+def test_what_has_come_of_a_large_body_takes_little_more_than_itself(twin: SimpleNamespace) -> None:
+    rig = Rig(twin, max_body=64 * MIB)
+    rig.receive(claim(64 * MIB))
+    before = resident()
+    rig.receive(bytes(4 * MIB), most=256 * 1024)
+    assert resident() - before < 24 * MIB
+
+
+def test_a_body_that_is_skipped_takes_none(twin: SimpleNamespace) -> None:
+    decoder = twin.FrameDecoder(1000)
+    before = resident()
+    decoder.feed(claim(wire.SKIP_MAX))
+    chunk = bytes(MIB)
+    for _ in range(64):
+        assert decoder.feed(chunk) == []
+    assert not decoder.waiting
+    assert resident() - before < 8 * MIB
+
+
+@pytest.mark.parametrize("what", ["decoder", "lane", "table", "answers"])
+def test_blocks_come_back(twin: SimpleNamespace, what: str) -> None:
+    """Thousands of rounds leave no object behind."""
+    rig = Rig(twin)
+    frame = PURE.encode_frame(0, 1, serializer=1, name=b"n", metadata=b"m", payload=b"x" * 100)
+    table = twin.CallTable()
+
+    def round_of(what: str) -> None:
+        if what == "decoder":
+            twin.FrameDecoder().feed(frame)
+        elif what == "table":
+            table.open(None, deadline=1.0)
+            table.open(None)
+            table.expire(2.0)
+            table.drain()
+        elif what == "lane":
+            id = rig.lane.table.next_id
+            rig.call("m", 1)
+            rig.answer(id, 5)
+            rig.call("m", 1)
+            rig.answer(id + 1, payload=b"\xc1")
+            rig.waiters.clear()
+        else:
+            for name in ("echo", "fail", "nobody", "odd"):
+                rig.ask(name, 1)
+        rig.owner.log.clear()
+        rig.turn()
+        rig.written.clear()
+
+    for _ in range(200):
+        round_of(what)
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for _ in range(1000):
+        round_of(what)
+    gc.collect()
+    assert sys.getallocatedblocks() - before < 200
+
+
+def test_a_lane_goes_when_nobody_holds_it(twin: SimpleNamespace) -> None:
+    class Owner:
+        lane: Any = None
+
+    owner = Owner()
+    rig = Rig(twin)
+    owner.lane = twin.Lane(owner, rig.share, 1000)  # a circle, as a session is
+    owner.lane.send(b"never sent")
+    owner.lane.feed(b"\xfa")
+    rig.soon.clear()  # a flush that was put off holds the lane as well
+    gone = weakref.ref(owner)
+    del owner
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_table_lets_the_collector_see_its_waiters(twin: SimpleNamespace) -> None:
+    class Waiter:
+        table: Any = None
+
+    waiter = Waiter()
+    waiter.table = twin.CallTable()
+    waiter.table.open(waiter)
+    gone = weakref.ref(waiter)
+    del waiter
+    gc.collect()
+    assert gone() is None

@@ -1,0 +1,248 @@
+"""How calls beside the lane are run, refused, and answered; the rest is in tests/server."""
+
+import asyncio
+import logging
+import threading
+from typing import Any, NoReturn
+
+import msgspec
+import pytest
+
+import fastrpc
+from fastrpc.frame import encode_frame
+from fastrpc.wire import Kind
+from tests.session.rig import JSON, MSGPACK, Rig, kinds
+
+pytestmark = pytest.mark.asyncio
+pack = msgspec.msgpack.encode
+unpack = msgspec.msgpack.decode
+
+
+class Work:
+    """Something to do."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.go_on = asyncio.Event()
+        self.free = threading.Event()
+
+    def sync(self, a: int = 1) -> int:
+        return a
+
+    async def wait(self, a: int = 1) -> int:
+        self.begun.append("wait")
+        await self.go_on.wait()
+        return a
+
+    @fastrpc.rpc(blocking=True)
+    def thread(self) -> int:
+        self.begun.append("thread")
+        self.free.wait(5)
+        return 1
+
+    def broken(self, a: int = 1) -> NoReturn:
+        raise ValueError("wrong")
+
+    async def fail(self) -> NoReturn:
+        await self.go_on.wait()
+        raise ValueError("wrong")
+
+    async def count(self, n: int) -> Any:
+        yield n
+
+
+def call(id: int, method: str, args: Any = (), **more: Any) -> bytes:
+    name = f"Work.{method}".encode()
+    more.setdefault("serializer", MSGPACK)
+    return encode_frame(Kind.CALL, id, name=name, payload=pack(args), **more)
+
+
+def texts(rig: Rig) -> list[tuple[int, str]]:
+    """Return status and message of each reply."""
+    return [(f.status, unpack(f.payload)["message"] if f.status else "") for f in rig.frames()]
+
+
+async def turns(count: int = 4) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_refusals_say_what_is_wrong() -> None:
+    rig = Rig(Work(), max_body=1000, max_name=20).greet()
+    bad = b"\x01k\x00\x05v"
+    rig.feed(
+        call(1, "none"),
+        encode_frame(Kind.CALL, 2, arg=7),
+        encode_frame(Kind.CALL, 3, name=b"n" * 21),
+        call(4, "sync", {"b": 1}),
+        call(5, "sync", ["1"]),
+        encode_frame(Kind.CALL, 6, name=b"Work.sync", payload=b"\xc1", serializer=MSGPACK),
+        encode_frame(Kind.CALL, 7, name=b"Work.sync", payload=bytes(1001)),
+        encode_frame(Kind.CALL, 8, name=b"Work.sync", metadata=bad, serializer=MSGPACK),
+        call(9, "sync", (), serializer=9),
+        call(10, "sync", (), bits=0x20),
+        call(11, "count", (1,)),
+        call(12, "count", {"n": 1}),
+        encode_frame(Kind.OPEN, 13, name=b"Work.count", payload=pack([1]), serializer=MSGPACK),
+    )
+    streams = (47, "Work.count: streams are not served by this version")
+    assert texts(rig) == [
+        (44, "there is no method 'Work.none'"),
+        (44, "there is no method number 7"),
+        (44, "a method name of 21 bytes is over max_name of 20"),
+        (40, "Work.sync: unexpected argument 'b'; the method takes (a: int = 1)"),
+        (40, "Work.sync: argument 'a': expected int, got str"),
+        (40, "Work.sync: arguments can't be decoded as msgpack: MessagePack data is malformed:"
+             " invalid opcode '\\xc1' (byte 0)"),
+        (46, "call 7: arguments of 1010 bytes are over max_body of 1000"),
+        (40, "Work.sync: metadata is cut off in pair 1"),
+        (47, "Work.sync: serializer 9 was not agreed on"),
+        (47, "Work.sync: compression was not agreed on"),
+        streams, streams, streams,
+    ]  # fmt: skip
+    assert rig.side.answers is not None
+    assert rig.side.answers.refused == 13
+
+
+async def test_a_call_with_metadata_or_names_runs_like_any_other() -> None:
+    service = Work()
+    service.go_on.set()
+    rig = Rig(service).greet()
+    for id, method in ((1, "sync"), (3, "wait")):
+        rig.feed(call(id, method, [5], metadata=b"\x01k\x00\x00"))
+        rig.feed(call(id + 1, method, {"a": 6}))
+    await turns()
+    assert [unpack(frame.payload) for frame in rig.frames()] == [5, 6, 5, 6]
+
+
+async def test_a_call_by_name_fails_like_any_other() -> None:
+    rig = Rig(Work(), max_metadata=10).greet()
+    rig.feed(call(1, "broken", {"a": 2}), call(2, "sync", metadata=b"\x01k\x00\x07" + bytes(7)))
+    assert texts(rig) == [
+        (50, "wrong"), (46, "Work.sync: metadata of 11 bytes, max_metadata is 10"),
+    ]  # fmt: skip
+
+
+async def test_a_reply_tells_how_long_the_handler_took() -> None:
+    service = Work()
+    rig = Rig(service).greet()
+    rig.feed(call(1, "wait"))
+    await turns()
+    rig.now += 0.25
+    service.go_on.set()
+    await turns()
+    (reply,) = rig.frames()
+    assert 249_000 <= reply.time <= 251_000
+
+
+async def test_deadlines_of_the_call_and_of_the_server() -> None:
+    rig = Rig(Work(), answers={"handler_timeout": 2.0}).greet()
+    rig.feed(call(1, "wait", time=1000), call(2, "wait", time=9000), call(3, "wait"))
+    await turns()
+    answers = rig.side.answers
+    assert answers is not None
+    rig.now += 0.9
+    assert answers.expire(rig.session, rig.now) == 1001.0
+    rig.now += 0.1
+    assert answers.expire(rig.session, rig.now) == 1002.0
+    rig.now += 1.0
+    assert answers.expire(rig.session, rig.now) == 0.0
+    assert texts(rig) == [
+        (51, "Work.wait: stopped after 1000 ms"),
+        (51, "Work.wait: stopped after 2000 ms"),
+        (51, "Work.wait: stopped after 2000 ms"),
+    ]
+    await turns()
+    assert answers.running == 0
+
+
+async def test_a_task_that_was_given_up_before_it_began_does_not_run() -> None:
+    service = Work()
+    rig = Rig(service).greet()
+    rig.feed(call(1, "wait") + encode_frame(Kind.CANCEL, 1))
+    await turns()
+    # Where tasks begin eagerly it has begun, and was cancelled.
+    assert rig.frames() == []
+    assert rig.side.answers is not None
+    assert (rig.side.answers.running, rig.session.running) == (0, {})
+
+
+async def test_a_thread_that_was_given_up_before_it_began_does_not_run() -> None:
+    service = Work()
+    rig = Rig(service, answers={"threads": 1}).greet()
+    rig.feed(call(1, "thread"))
+    await turns()
+    rig.feed(call(2, "thread"))
+    await turns()
+    rig.feed(encode_frame(Kind.CANCEL, 2))
+    service.free.set()
+    answers = rig.side.answers
+    assert answers is not None
+    async with asyncio.timeout(5):
+        while answers.running:
+            await asyncio.sleep(0.001)
+    assert service.begun == ["thread"]
+    assert [frame.id for frame in rig.frames()] == [1]
+    answers.close()
+
+
+async def test_close_lets_go_of_handlers_that_would_not_end() -> None:
+    service = Work()
+    rig = Rig(service).greet()
+    rig.feed(call(1, "thread"), call(2, "wait"))
+    await turns()
+    answers = rig.side.answers
+    assert answers is not None
+    assert len(answers.tasks) == answers.running == 2
+    answers.close()
+    await turns()
+    assert answers.running == 0
+    service.free.set()
+
+
+async def test_a_late_failure_goes_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    class Late:
+        async def fail(self) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise ValueError("late")
+
+    rig = Rig(Late()).greet()
+    rig.feed(encode_frame(Kind.CALL, 1, name=b"Late.fail", serializer=MSGPACK, payload=b"\x90"))
+    await turns()
+    rig.feed(encode_frame(Kind.CANCEL, 1))
+    await turns()
+    assert rig.frames() == []
+    (record,) = caplog.records
+    assert (record.levelno, "after it was given up" in record.getMessage()) == (
+        logging.WARNING, True,
+    )  # fmt: skip
+
+
+async def test_errors_too_long_for_the_peer_have_their_status_only() -> None:
+    service = Work()
+    service.go_on.set()
+    rig = Rig(service).greet(max_body=20)
+    rig.feed(call(1, "none"), call(2, "fail"))
+    await turns()
+    assert [(f.status, f.payload) for f in rig.frames()] == [(44, b""), (50, b"")]
+
+
+async def test_an_error_answers_json_in_msgpack() -> None:
+    rig = Rig(Work()).greet()
+    rig.feed(encode_frame(Kind.CALL, 1, name=b"Work.sync", serializer=JSON, payload=b'["1"]'))
+    (reply,) = rig.frames()
+    assert (reply.status, reply.serializer) == (40, MSGPACK)
+
+
+async def test_a_keyboard_interrupt_goes_on_to_whom_it_is_meant_for() -> None:
+    class Interrupted:
+        def now(self) -> None:
+            raise KeyboardInterrupt
+
+    rig = Rig(Interrupted()).greet()
+    data = encode_frame(Kind.CALL, 1, name=b"Interrupted.now", serializer=MSGPACK, payload=b"\x90")
+    with pytest.raises(KeyboardInterrupt):
+        rig.feed(data)
+    assert kinds(rig.frames()) == [(Kind.CALL, 50)]

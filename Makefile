@@ -31,6 +31,7 @@ bench:                ## pytest-benchmark suite, quick
 	@ci/bench.sh
 
 bench-peers: install  ## fastrpc beside other RPC libraries, one run
+	@$(PY) -m pip install --quiet --disable-pip-version-check "matplotlib>=3.9"
 	@$(PY) -m bench.compare.run
 
 callgrind: install    ## instructions per call against the recorded ones

@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 PACKAGE = ROOT / "fastrpc"
 
-#: Storeys that are one in words and two for the linter: a twin's lane stands on its frames.
-TWINS = ("_lane_py", "_frame_py")
+#: One storey in words, three for the linter: a twin's callers stand on its lane on its frames.
+TWINS = ("_caller_py", "_lane_py", "_frame_py")
 
 _DRAWN = re.compile(r"(?s)(<!-- drawn: (\w+) -->\n).*?(<!-- /drawn -->)")
 
@@ -39,8 +39,8 @@ def storeys() -> list[tuple[int, list[str]]]:
     """Return number and rooms of each storey, top first; some may be empty so far."""
     found: list[list[str]] = []
     for rooms in layers():
-        if rooms == [TWINS[1]] and found[-1] == [TWINS[0]]:
-            found[-1] = [*TWINS]
+        if rooms[0] in TWINS[1:]:
+            found[-1] += rooms
         elif rooms != ["__main__"]:
             found.append(rooms)
     return list(zip(range(len(found) - 1, -1, -1), found, strict=True))

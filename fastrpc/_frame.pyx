@@ -10,13 +10,17 @@ Rules of the room:
   * no raw pointer is used after a call into Python, unless the memory behind it
     is held by an object that this function holds;
   * a change here without the same change in `_frame_py.py` does not merge.
+
+Size: up to 950 lines, for large bodies have their memory from here and from nowhere else.
 """
 
 cimport cython
 from cpython.bytearray cimport PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
+from cpython.list cimport PyList_GET_ITEM
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -46,9 +50,24 @@ cdef enum:
     BODY_MAX = 2147483647
     DEFAULT_BODY = 16777216
 
+cdef extern from *:
+    """
+    /* The field is to become private some day; it has to be reset until then. */
+    static void forget_hash(PyObject *body) {
+        _Py_COMP_DIAG_PUSH
+        _Py_COMP_DIAG_IGNORE_DEPR_DECLS
+        ((PyBytesObject *)body)->ob_shash = -1;
+        _Py_COMP_DIAG_POP
+    }
+    """
+    void forget_hash(PyObject* body) noexcept
+    Py_ssize_t Py_REFCNT(PyObject* body) noexcept
+
 cdef uint64_t ID_MAX = 9223372036854775807
 
 cdef enum:
+    BODIES = 4
+    BODIES_MAX = 2097152
     SEGMENTS_MAX = 1024  # wire.LIMIT_CEILINGS["max_segments"]
     DEPTH_ROOM = 513  # wire.LIMIT_CEILINGS["max_depth"] and one for the outermost value
 
@@ -427,6 +446,36 @@ cdef Py_ssize_t _leaf(const uint8_t* p, Py_ssize_t pos, Py_ssize_t size, uint8_t
     return 1 + (1 << (byte - 0xD4))
 
 
+# The last large bodies of one and the same size. Memory that goes back to the system and
+# is taken anew with each body costs as much as receiving it; what nobody else holds any
+# more is used again.
+cdef list _bodies = []
+cdef Py_ssize_t _bodies_size = 0, _bodies_turn = 0
+
+
+cdef bytes _make_body(Py_ssize_t size):
+    """Return *size* bytes to be written to."""
+    global _bodies_size, _bodies_turn
+    cdef PyObject* old
+    cdef Py_ssize_t i
+    if size != _bodies_size or size > BODIES_MAX:
+        _bodies_size = size
+        _bodies.clear()
+        return PyBytes_FromStringAndSize(NULL, size)
+    for i in range(len(_bodies)):
+        old = <PyObject*>PyList_GET_ITEM(_bodies, i)
+        if Py_REFCNT(old) == 1:
+            forget_hash(old)
+            return <bytes>old
+    body = PyBytes_FromStringAndSize(NULL, size)
+    if len(_bodies) < BODIES:
+        _bodies.append(body)
+    else:
+        _bodies_turn = (_bodies_turn + 1) % BODIES
+        _bodies[_bodies_turn] = body
+    return body
+
+
 cdef class Splitter:
     """Cut a byte stream into frames and call `_on_frame` for each."""
 
@@ -529,7 +578,7 @@ cdef class Splitter:
                     if size >= BIG_BODY:
                         # Whole at once: the system gives pages only to what is written.
                         self._head = PyBytes_FromStringAndSize(<const char*>p, head)
-                        self._big = PyBytes_FromStringAndSize(NULL, size)
+                        self._big = _make_body(size)
                         self._big_at = end - start
                         memcpy(PyBytes_AS_STRING(self._big), data + start, end - start)
                         pos = end

@@ -9,9 +9,6 @@ Rules of the room:
   * what the garbage collector has to see (waiters, handlers) is in Python lists;
   * header fields are copied out before Python code may run;
   * a change here without the same change in `_lane_py.py` does not merge.
-
-Size: up to 960 lines, for the twins carry the same docstrings word for word, and
-the contract with the owner is one of them.
 """
 
 cimport cython
@@ -38,7 +35,7 @@ from fastrpc.errors import CodecError, ConfigError, MethodNotFound, ProtocolErro
 
 from fastrpc._frame import encode_frame
 
-__all__ = ["BoundCall", "Caller", "Lane", "LoopShare", "Method", "drive"]
+__all__ = ["Lane", "LoopShare", "Method", "drive"]
 
 cdef enum:
     FLAG_REPLY = 0x80
@@ -56,6 +53,7 @@ cdef enum:
     BASELINE_CALLS = 128
     MAGIC = 0xFA57
     SCRATCH_SIZE = 262144
+    NARROW_SIZE = 2048
     OUT_HIGH = 65536
     OUT_LEAST = 512
     OUT_KEPT = 131072  # no larger buffer is kept between two uses
@@ -97,13 +95,6 @@ cdef class LoopShare:
         loop: The loop that the lanes belong to.
     """
 
-    cdef readonly object call_soon, clock, create_future, is_running, loop, view
-    cdef readonly unsigned long thread
-    cdef const uint8_t* _scratch  # what *view* shows; it can't move while it is shown
-    cdef uint8_t* _spare  # an out buffer between two uses, so that idle lanes hold none
-    cdef Py_ssize_t _spare_cap
-    cdef bint _busy  # a lane reads from the scratch: nobody may write there
-
     def __init__(self, create_future, call_soon, clock, is_running, thread, loop):
         self.create_future = create_future
         self.call_soon = call_soon
@@ -113,6 +104,7 @@ cdef class LoopShare:
         self.loop = loop
         scratch = bytearray(SCRATCH_SIZE)
         self.view = memoryview(scratch)
+        self.narrow = self.view[:NARROW_SIZE]
         self._scratch = <const uint8_t*>PyByteArray_AS_STRING(scratch)
 
     def __dealloc__(self):
@@ -130,13 +122,6 @@ cdef class Method:
         decoders: Per serializer number, bytes to positional arguments, or None.
         info: Whatever the owner wants to find again.
     """
-
-    cdef readonly bytes name
-    cdef readonly int mode
-    cdef readonly object handler
-    cdef readonly list decoders
-    cdef readonly object info
-    cdef public uint64_t calls, errors
 
     def __init__(self, bytes name not None, mode, handler, decoders, info=None):
         if len(decoders) != SERIALIZERS:
@@ -177,27 +162,6 @@ cdef class Lane(Splitter):
         max_body: Longest body taken in; raise it once the peer has said HELLO.
         first_id: The first id of our own calls.
     """
-
-    cdef readonly object owner
-    cdef readonly LoopShare share
-    cdef readonly CallTable table
-    cdef list _bound
-    cdef public object router
-    cdef public list encoders, decoders
-    cdef public int serializer
-    cdef public Py_ssize_t max_depth, max_items, max_methods
-    cdef public Py_ssize_t peer_body, peer_calls, peer_methods
-    cdef public bint raw, opened, ready, draining, paused, stalled, ticking, crowded
-    cdef public uint64_t last_id, calls_in, calls_out, replies_in, bytes_in, bytes_out
-    cdef public uint64_t late, unknown, given_up
-    cdef dict _numbers
-    cdef list _extras, _parts
-    cdef uint8_t* _out
-    cdef Py_ssize_t _out_len, _out_cap, _out_size
-    cdef bint _scheduled, _splitting
-    cdef double _arrived
-    cdef object _write, _writelines
-    cdef bytearray _private
 
     def __init__(self, owner, LoopShare share not None, max_body, first_id=1):
         self._setup(max_body, MAGIC)
@@ -269,17 +233,19 @@ cdef class Lane(Splitter):
             self._private = bytearray(OUT_HIGH)
             return self._private
         self._private = None  # one that was never read into
-        return self.share.view
+        return self.share.narrow if self._narrow else self.share.view
 
     def buffer_updated(self, Py_ssize_t nbytes):
         """Take the *nbytes* bytes that were put into the last buffer."""
         if self._big is not None:
             self.bytes_in += nbytes
             self._guarded(NULL, nbytes)
+            self._narrow = self._big is None
         elif self._private is not None:
             private, self._private = self._private, None
             self.feed(bytes(private[:nbytes]))
         else:
+            self._narrow = False
             self.bytes_in += nbytes
             if self._splitting:
                 self._rest += self.share._scratch[:nbytes]
@@ -423,7 +389,7 @@ cdef class Lane(Splitter):
             self.late += 1
         return 0
 
-    cdef inline Py_ssize_t _free(self) noexcept:
+    cdef Py_ssize_t _free(self) noexcept:
         """Return how long a payload may be without being measured."""
         return min(DEPTH_FREE, min(self.max_depth, self.max_items))
 
@@ -695,7 +661,7 @@ cdef class Lane(Splitter):
             except Exception as exc:
                 raise CodecError(f"{name}: arguments can't be encoded: {exc}") from exc
         size = PyBytes_GET_SIZE(body) + PyBytes_GET_SIZE(metadata)
-        if size > self.peer_body - NAME_MAX and name not in self._numbers:
+        if size > self.peer_body - NAME_MAX and self._numbers.get(name, 0) <= 0:
             size += PyBytes_GET_SIZE(_encode_name(name))
         if size > self.peer_body:
             raise TooLarge(
@@ -709,29 +675,29 @@ cdef class Lane(Splitter):
         self, str name, uint64_t id, uint8_t flags, uint32_t millis, bytes metadata, bytes body
     ) except -1:
         cdef bytes named = b""
-        cdef uint32_t number = 0
+        cdef Py_ssize_t number = 0
         cdef Py_ssize_t count = PyBytes_GET_SIZE(body), named_size = 0, meta_size
         cdef uint8_t* p
         known = self._numbers.get(name)
+        if known is not None:
+            number = known
         meta_size = PyBytes_GET_SIZE(metadata)
         if meta_size > METADATA_MAX:
             text = f"{name}: metadata of {meta_size} bytes is over {METADATA_MAX}"
             raise TooLarge(text, method=name)
-        if known is None:
+        if number <= 0:
             named = _encode_name(name)
             named_size = PyBytes_GET_SIZE(named)
-            number = <uint32_t>len(self._numbers) + 1
+            number = -number if number else len(self._numbers) + 1
             if number <= self.peer_methods:
                 self._numbers[name] = number
             else:
                 number = 0
-        else:
-            number = known
         self.calls_out += 1
         if named_size or meta_size:
             p = self._reserve(HEADER_FULL + named_size + meta_size)
             pack_head(p, HEADER_FULL, flags, 0, 0, id, <uint32_t>(named_size + meta_size + count))
-            put32(p + 20, number)
+            put32(p + 20, <uint32_t>number)
             put32(p + 24, millis)
             put16(p + 28, <uint16_t>named_size)
             put16(p + 30, <uint16_t>meta_size)
@@ -741,16 +707,16 @@ cdef class Lane(Splitter):
             return 0
         p = self._reserve(HEADER_TIME)
         pack_head(p, HEADER_TIME if millis else HEADER_ARG, flags, 0, 0, id, <uint32_t>count)
-        put32(p + 20, number)
+        put32(p + 20, <uint32_t>number)
         put32(p + 24, millis)
         self._commit(HEADER_TIME if millis else HEADER_ARG, body)
         return 0
 
     def forget(self, name):
         """Send *name* in full again with its next call: the peer does not know it."""
-        number = self._numbers.pop(name, None)
-        if number is not None:
-            self._numbers[f"\0{number}"] = number
+        number = self._numbers.get(name, 0)
+        if number > 0:
+            self._numbers[name] = -number
 
     def sweep(self, now):
         """Give up cancelled and late calls, tell the peer, return the late ones."""
@@ -820,7 +786,9 @@ cdef class Lane(Splitter):
     cpdef flush(self):
         """Write what is queued, in one go."""
         cdef bytes small
-        cdef list fresh = []  # first: making it may run the collector, and that a call
+        cdef list fresh = None
+        if self._parts:
+            fresh = []  # first: making it may run the collector, and that a call
         self._scheduled = False
         if self._out_size == 0 or self._write is None:
             return
@@ -828,7 +796,7 @@ cdef class Lane(Splitter):
         self.bytes_out += self._out_size
         self._out_len = self._out_size = 0
         self._put_away()
-        if self._parts:
+        if fresh is not None:
             parts, self._parts = self._parts, fresh
             if small:
                 parts.append(small)
@@ -862,73 +830,3 @@ cpdef object drive(object coroutine):
         return value
     coroutine.close()
     raise RuntimeError("the handler waits although its code has no await")
-
-
-@cython.final
-cdef class Caller:
-    """Put plain calls straight into a lane; hand all others up.
-
-    Views of one client share its *lanes*, a list that the client keeps.
-
-    Args:
-        lanes: The lanes to use in turn.
-        slow: `slow(name, args, kwargs, decode)` returns an awaitable for calls
-            that have to wait: no connection, no room, a slow peer.
-        timeout: Seconds each call may take, 0 for no deadline.
-        metadata: Packed metadata sent with each call.
-    """
-
-    cdef readonly list lanes
-    cdef readonly object slow
-    cdef readonly double timeout
-    cdef readonly bytes metadata
-    cdef Py_ssize_t _turn
-
-    def __init__(self, list lanes not None, slow, timeout=0.0, bytes metadata not None=b""):
-        self.lanes = lanes
-        self.slow = slow
-        self.timeout = timeout
-        self.metadata = metadata
-
-    def call(self, method, /, *args, **kwargs):
-        """Start a call and return its awaitable."""
-        return self._send(method, args, kwargs, None)
-
-    def send(self, method, args, kwargs, decode):
-        """Start a call whose result goes through *decode*."""
-        return self._send(method, args, kwargs, decode)
-
-    cdef object _send(self, str method, tuple args, object kwargs, object decode):
-        cdef Py_ssize_t count = len(self.lanes)
-        cdef Lane lane
-        if count:
-            if count > 1:
-                self._turn = (self._turn + 1) % count
-            lane = self.lanes[self._turn if self._turn < count else 0]
-            if lane.ready and not lane.crowded and lane.table._used < lane.peer_calls:
-                return lane._call(method, args, kwargs, self.timeout, self.metadata, decode)
-        return self.slow(method, args, kwargs, decode)
-
-
-@cython.final
-cdef class BoundCall:
-    """A method of a stub: call it to call the remote one.
-
-    Args:
-        caller: Who sends.
-        method: Full method name.
-        decode: Decoder of the result, None for the connection's own.
-    """
-
-    cdef readonly Caller caller
-    cdef readonly str method
-    cdef readonly object decode
-
-    def __init__(self, Caller caller not None, str method not None, decode=None):
-        self.caller = caller
-        self.method = method
-        self.decode = decode
-
-    def __call__(self, /, *args, **kwargs):
-        """Start the call and return its awaitable."""
-        return self.caller._send(self.method, args, kwargs, self.decode)

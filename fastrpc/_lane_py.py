@@ -50,12 +50,13 @@ from fastrpc.wire import (
     VERSION,
 )
 
-__all__ = ["BoundCall", "Caller", "Lane", "LoopShare", "Method", "drive"]
+__all__ = ["Lane", "LoopShare", "Method", "drive"]
 
 _HEAD_ARG: Final = struct.Struct(">HHBBBBQLL")
 _HEAD_TIME: Final = struct.Struct(">HHBBBBQLLL")
 
 SCRATCH_SIZE: Final = 256 * 1024  # one read of one loop; larger ones outgrow the cache
+NARROW_SIZE: Final = 2048  # of the read after a large body; its head is in there
 OUT_HIGH: Final = 64 * 1024  # flush in mid-batch from here on, so that a slow peer is noticed
 DEPTH_FREE: Final = 64  # a payload this short can't nest deeper, nor hold more items
 
@@ -85,7 +86,16 @@ class LoopShare:
         loop: The loop that the lanes belong to.
     """
 
-    __slots__ = ("call_soon", "clock", "create_future", "is_running", "loop", "thread", "view")
+    __slots__ = (
+        "call_soon",
+        "clock",
+        "create_future",
+        "is_running",
+        "loop",
+        "narrow",
+        "thread",
+        "view",
+    )
 
     def __init__(
         self,
@@ -104,6 +114,7 @@ class LoopShare:
         self.loop = loop
         # One read buffer for all connections, so that idle ones cost little.
         self.view = memoryview(bytearray(SCRATCH_SIZE))
+        self.narrow = self.view[:NARROW_SIZE]
 
 
 @final
@@ -171,6 +182,7 @@ class Lane(Splitter):
         "_arrived",
         "_bound",
         "_extras",
+        "_narrow",
         "_numbers",
         "_out",
         "_out_size",
@@ -239,12 +251,13 @@ class Lane(Splitter):
         self.calls_in = self.calls_out = self.replies_in = 0
         self.bytes_in = self.bytes_out = 0
         self.late = self.unknown = self.given_up = 0
-        self._numbers: dict[str, int] = {}  # our method numbers
+        self._numbers: dict[str, int] = {}  # our method numbers; negative: to be named again
         self._extras: list[Frame] = []
         self._out: list[bytes] = []
         self._out_size = 0
         self._scattered = False  # _out holds a large body that is better not copied
         self._scheduled = False
+        self._narrow = False
         self._splitting = False
         self._arrived = 0.0  # when the first call with a deadline of this read was seen
         self._write: Callable[[bytes], Any] | None = None
@@ -290,6 +303,8 @@ class Lane(Splitter):
         """Return the memory that the next bytes should go to."""
         if self._big is not None:
             return self._room()
+        if self._narrow:
+            return self.share.narrow
         return self.share.view
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -297,7 +312,11 @@ class Lane(Splitter):
         if self._big is not None:
             self.bytes_in += nbytes
             self._guarded(self._fill, nbytes)
+            # The next may be as large: read its head only, so that the rest of it goes
+            # straight to its place.
+            self._narrow = self._big is None
         else:
+            self._narrow = False
             self.feed(bytes(self.share.view[:nbytes]))
 
     def feed(self, data: bytes) -> None:
@@ -665,7 +684,7 @@ class Lane(Splitter):
             except Exception as exc:
                 raise CodecError(f"{name}: arguments can't be encoded: {exc}") from exc
         size = len(body) + len(metadata)
-        if size > self.peer_body - NAME_MAX and name not in self._numbers:
+        if size > self.peer_body - NAME_MAX and self._numbers.get(name, 0) <= 0:
             size += len(_encode_name(name))  # the first call carries it
         if size > self.peer_body:
             raise TooLarge(
@@ -678,15 +697,15 @@ class Lane(Splitter):
     def _request(
         self, name: str, id: int, flags: int, millis: int, metadata: bytes, body: bytes
     ) -> None:
-        number = self._numbers.get(name)
-        if number is None or metadata:
+        number = self._numbers.get(name, 0)
+        if number <= 0 or metadata:
             if len(metadata) > METADATA_MAX:
                 text = f"{name}: metadata of {len(metadata)} bytes is over {METADATA_MAX}"
                 raise TooLarge(text, method=name)
             named = b""
-            if number is None:
+            if number <= 0:
                 named = _encode_name(name)
-                number = len(self._numbers) + 1
+                number = -number or len(self._numbers) + 1
                 if number <= self.peer_methods:
                     self._numbers[name] = number
                 else:
@@ -707,10 +726,9 @@ class Lane(Splitter):
 
     def forget(self, name: str) -> None:
         """Send *name* in full again with its next call: the peer does not know it."""
-        # The number stays taken: the peer may have bound it after all.
-        number = self._numbers.pop(name, None)
-        if number is not None:
-            self._numbers[f"\0{number}"] = number
+        number = self._numbers.get(name, 0)
+        if number > 0:
+            self._numbers[name] = -number  # the same again: the peer may have bound it after all
 
     def sweep(self, now: float) -> list[Slot]:
         """Give up cancelled and late calls, tell the peer, return the late ones."""
@@ -779,79 +797,3 @@ def drive(coroutine: Any) -> Any:
         return stop.value
     coroutine.close()
     raise RuntimeError("the handler waits although its code has no await")
-
-
-@final
-class Caller:
-    """Put plain calls straight into a lane; hand all others up.
-
-    Views of one client share its *lanes*, a list that the client keeps.
-
-    Args:
-        lanes: The lanes to use in turn.
-        slow: `slow(name, args, kwargs, decode)` returns an awaitable for calls
-            that have to wait: no connection, no room, a slow peer.
-        timeout: Seconds each call may take, 0 for no deadline.
-        metadata: Packed metadata sent with each call.
-    """
-
-    __slots__ = ("_turn", "lanes", "metadata", "slow", "timeout")
-
-    def __init__(
-        self,
-        lanes: list[Lane],
-        slow: Callable[..., Any],
-        timeout: float = 0.0,
-        metadata: bytes = b"",
-    ) -> None:
-        self.lanes = lanes
-        self.slow = slow
-        self.timeout = timeout
-        self.metadata = metadata
-        self._turn = 0
-
-    def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Start a call and return its awaitable."""
-        return self.send(method, args, kwargs, None)
-
-    def send(
-        self,
-        method: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any] | None,
-        decode: Callable[[bytes], Any] | None,
-    ) -> Any:
-        """Start a call whose result goes through *decode*."""
-        lanes = self.lanes
-        count = len(lanes)
-        if count:
-            if count > 1:
-                self._turn = (self._turn + 1) % count
-            lane = lanes[self._turn if self._turn < count else 0]
-            if lane.ready and not lane.crowded and len(lane.table) < lane.peer_calls:
-                return lane.call(method, args, kwargs, self.timeout, self.metadata, decode)
-        return self.slow(method, args, kwargs, decode)
-
-
-@final
-class BoundCall:
-    """A method of a stub: call it to call the remote one.
-
-    Args:
-        caller: Who sends.
-        method: Full method name.
-        decode: Decoder of the result, None for the connection's own.
-    """
-
-    __slots__ = ("caller", "decode", "method")
-
-    def __init__(
-        self, caller: Caller, method: str, decode: Callable[[bytes], Any] | None = None
-    ) -> None:
-        self.caller = caller
-        self.method = method
-        self.decode = decode
-
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Start the call and return its awaitable."""
-        return self.caller.send(self.method, args, kwargs, self.decode)

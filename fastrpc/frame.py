@@ -9,35 +9,49 @@ from typing import TYPE_CHECKING
 
 _PURE = os.environ.get("FASTRPC_PURE", "0") not in ("", "0")
 
+
+def _is_built() -> bool:
+    from importlib.util import find_spec  # the common way does without
+
+    return any(find_spec(f"fastrpc.{unit}") for unit in ("_frame", "_lane", "_caller"))
+
+
 if TYPE_CHECKING or _PURE:
+    from fastrpc._caller_py import BoundCall, ByteStream, Caller, Exchange, Turns, Waiter
     from fastrpc._frame_py import CallTable, Frame, FrameDecoder, check_msgpack, encode_frame
-    from fastrpc._lane_py import BoundCall, Caller, Lane, LoopShare, Method, drive
+    from fastrpc._lane_py import Lane, LoopShare, Method, drive
 
     COMPILED = False
 else:
     try:
+        from fastrpc._caller import BoundCall, ByteStream, Caller, Exchange, Turns, Waiter
         from fastrpc._frame import CallTable, Frame, FrameDecoder, check_msgpack, encode_frame
-        from fastrpc._lane import BoundCall, Caller, Lane, LoopShare, Method, drive
+        from fastrpc._lane import Lane, LoopShare, Method, drive
 
         COMPILED = True
-    except ModuleNotFoundError as exc:
-        if exc.name != "fastrpc._frame":  # something inside it is missing: say so
+    except ModuleNotFoundError:
+        if _is_built():  # half of it, or something inside is missing: say so
             raise
+        from fastrpc._caller_py import BoundCall, ByteStream, Caller, Exchange, Turns, Waiter
         from fastrpc._frame_py import CallTable, Frame, FrameDecoder, check_msgpack, encode_frame
-        from fastrpc._lane_py import BoundCall, Caller, Lane, LoopShare, Method, drive
+        from fastrpc._lane_py import Lane, LoopShare, Method, drive
 
         COMPILED = False
 
 __all__ = [
     "COMPILED",
     "BoundCall",
+    "ByteStream",
     "CallTable",
     "Caller",
+    "Exchange",
     "Frame",
     "FrameDecoder",
     "Lane",
     "LoopShare",
     "Method",
+    "Turns",
+    "Waiter",
     "check_msgpack",
     "drive",
     "encode_frame",

@@ -31,9 +31,9 @@ LOOPS: dict[str, LoopFactory] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
 }
-TWINS = {"pure": ("fastrpc._frame_py", "fastrpc._lane_py")}
+TWINS = {"pure": ("fastrpc._frame_py", "fastrpc._lane_py", "fastrpc._caller_py")}
 if not PURE_ONLY:
-    TWINS = {"compiled": ("fastrpc._frame", "fastrpc._lane")} | TWINS
+    TWINS = {"compiled": ("fastrpc._frame", "fastrpc._lane", "fastrpc._caller")} | TWINS
 
 hypothesis.settings.register_profile(
     "house", deadline=None, derandomize=True, database=None, print_blob=True

@@ -83,7 +83,8 @@ def describe_error(error: FastRPCError) -> dict[str, object]:
     """Return *error* as the JSON object that `--json` writes."""
     told: dict[str, object] = {
         "type": type(error).__name__,
-        "message": str(error),
+        # Code and remote class have keys of their own.
+        "message": error.message if isinstance(error, RemoteError) else str(error),
         "status": int(error.status),
         "ran": error.ran,
     }

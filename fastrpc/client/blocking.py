@@ -34,8 +34,9 @@ from fastrpc.errors import (
     DeadlineExceeded,
     FastRPCError,
 )
+from fastrpc.frame import Turns, Waiter
 from fastrpc.policy import Backoff
-from fastrpc.session import BlockingSession, Side, Turns, Waiter, blocking_share, fork, outcome
+from fastrpc.session import BlockingSession, Side, blocking_share, fork, outcome
 from fastrpc.transport import dial_blocking, parse_target
 
 T = TypeVar("T")
@@ -245,11 +246,15 @@ class BlockingClient(BlockingView):
         metadata: bytes,
     ) -> Any:
         session = self._session
-        if session is not None and session.is_usable and time.monotonic() < session.fresh_until:
-            try:
-                return session.call(name, args, kwargs, timeout, metadata, decode)
-            except ConnectionDraining:
-                pass  # it was surely not run: another connection may do it
+        if session is not None:
+            waiter = session.at_once(name, args, kwargs, timeout, metadata, decode)
+            if waiter is not None:
+                if waiter.is_plain:
+                    return waiter.value
+                try:
+                    return session.finish(waiter, name, args, kwargs, timeout, metadata, decode)
+                except ConnectionDraining:
+                    pass  # it was surely not run: another connection may do it
         started = time.monotonic()
         deadline = started + timeout if timeout else 0.0
         tries = 0
@@ -259,7 +264,7 @@ class BlockingClient(BlockingView):
             connecting = time.monotonic() - started
             left = max(timeout - connecting, 1e-6) if timeout else 0.0
             try:
-                return session.call(name, args, kwargs, left, metadata, decode)
+                return session.finish(None, name, args, kwargs, left, metadata, decode)
             except ConnectionDraining:
                 if tries == 2:
                     raise

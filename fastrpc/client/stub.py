@@ -9,7 +9,7 @@ from typing import Any
 
 from fastrpc.call import MethodInfo, Mode, describe_service
 from fastrpc.call.method import MARK
-from fastrpc.codec import Codec
+from fastrpc.codec import Codec, Mismatch
 from fastrpc.errors import ConfigError, Unsupported
 
 Bind = Callable[[str, Callable[[bytes], Any] | None], Callable[..., Any]]
@@ -76,7 +76,24 @@ def _attribute(service: type, info: MethodInfo) -> str:
 
 
 def _decoder(info: MethodInfo, codec: Codec) -> Callable[[bytes], Any] | None:
-    return None if info.returns is Any else codec.decoder(info.returns)
+    """Return what reads the result; what it refuses is refused in the words of arguments."""
+    if info.returns is Any:
+        return None
+    decode, returns = codec.decoder(info.returns), info.returns
+
+    def read(data: bytes) -> Any:
+        try:
+            return decode(data)
+        except Exception:  # a codec may raise any
+            plain = codec.decode(data)  # raises if it is no value at all
+        try:
+            return codec.convert(plain, returns)
+        except Mismatch:
+            raise
+        except Exception as error:
+            raise Mismatch(str(error) or type(error).__name__) from error
+
+    return read
 
 
 def _no_stream(info: MethodInfo) -> Callable[..., Any]:

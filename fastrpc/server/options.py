@@ -29,6 +29,7 @@ class ServerKeywords(TypedDict, total=False):
     max_pending: int
     threads: int
     backlog: int
+    max_unsent_total: int
     pickle: bool
     tracebacks: bool
     max_body: int
@@ -66,6 +67,8 @@ class ServerOptions:
         max_pending: Most connections that have not said HELLO.
         threads: Most blocking handlers at once.
         backlog: Connections the kernel holds until they are accepted.
+        max_unsent_total: Most bytes waiting for all slow peers together to read; past
+            it those connections are closed that most waits for.
         pickle: Let clients that ask for it send pickled values. Whoever can
             connect can then run any code here.
         tracebacks: Send remote tracebacks to callers.
@@ -78,12 +81,15 @@ class ServerOptions:
     max_pending: int = 256
     threads: int = 32
     backlog: int = 1024
+    max_unsent_total: int = 256 * 2**20
     pickle: bool = False
     tracebacks: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense."""
-        counted = {"max_running", "max_per_host", "max_pending", "threads", "backlog"}
+        counted = {
+            "max_running", "max_per_host", "max_pending", "threads", "backlog", "max_unsent_total",
+        }  # fmt: skip
         if self.max_connections is not None:
             counted.add("max_connections")
         for name in sorted(counted):

@@ -60,6 +60,7 @@ class Routes:
         if info.mode is not Mode.STREAM:
             for codec in self._codecs:
                 if codec.serializer in _ALWAYS:
+                    _check_annotations(codec, info)
                     decoders[codec.serializer] = self._arguments(codec, info)
         return Method(key, int(info.mode), info.handler, decoders, info)
 
@@ -76,3 +77,14 @@ class Routes:
             if codec.serializer == Serializer.RAW:
                 return None  # two arguments, for example
             raise ConfigError(f"{info.name}: {exc}") from exc
+
+
+def _check_annotations(codec: Codec, info: MethodInfo) -> None:
+    """Refuse a method with a parameter, named ones included, that *codec* can't read."""
+    if codec.serializer == Serializer.RAW:
+        return  # it carries bytes; what is something else comes by another codec
+    for item in info.parameters:
+        try:
+            codec.decoder(item.annotation)
+        except ConfigError as exc:
+            raise ConfigError(f"{info.name}: argument {item.name!r}: {exc}") from exc

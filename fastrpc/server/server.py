@@ -91,6 +91,9 @@ class Server:
         for codec in codecs:
             registry.register(codec)
         self._codecs: CodecRegistry = registry.with_pickle() if self.options.pickle else registry
+        if self.limits.max_name < len(DESCRIBE):
+            need = f"at least {len(DESCRIBE)}, for the built-in method {DESCRIBE}"
+            raise ConfigError(f"max_name of a server must be {need}, got {self.limits.max_name}")
         self._routes = Routes(self._codecs, self.limits)
         self._routes.add(self._describe, DESCRIBE)
         self._log = log or logging.getLogger("fastrpc.server")
@@ -244,6 +247,7 @@ class Server:
             codecs=self._codecs,
             log=self._log,
             router=self._routes.table,
+            max_unsent_total=self.options.max_unsent_total,
             on_accept=self._accept,
             on_open=self._admission.greeted,
             on_lost=self._lost,

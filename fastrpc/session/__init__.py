@@ -11,7 +11,6 @@ from fastrpc.session.blocking import BlockingSession, blocking_share
 from fastrpc.session.session import Session
 from fastrpc.session.side import Side
 from fastrpc.session.ticker import Ticker, share_of
-from fastrpc.session.turn import Turns, Waiter
 
 __all__ = [
     "Answerer",
@@ -19,8 +18,6 @@ __all__ = [
     "Session",
     "Side",
     "Ticker",
-    "Turns",
-    "Waiter",
     "blocking_share",
     "fork",
     "outcome",

@@ -8,6 +8,8 @@ Rules of the room:
   * every accepted call that is not oneway gets exactly one reply, unless its
     caller cancelled it: then none;
   * a call holds its place in the limits until its handler has really ended;
+  * large calls that there is no place for are not decoded, but for the first in a
+    row: the lane has decoded that one before anybody looked;
   * a handler is cancelled once: what it does on its way out is its own affair;
   * the error path can't raise, see `failure`.
 """
@@ -16,11 +18,12 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from fastrpc.call import Mode, decode_metadata, read_arguments
-from fastrpc.errors import InvalidArgument, RpcError, TooLarge
+from fastrpc.errors import CodecError, InvalidArgument, RpcError, TooLarge
 from fastrpc.frame import Frame, Method, check_msgpack, drive
 from fastrpc.session import failure
 from fastrpc.session.running import Fate, Running
@@ -31,6 +34,7 @@ from fastrpc.wire import BIT_SEG, BIT_ZIP, Kind, Serializer, StatusCode
 if TYPE_CHECKING:
     from fastrpc.session.session import Session
 
+_LARGE = 4096  # bytes of arguments that cost more to decode than to hand up
 _EAGER = sys.version_info >= (3, 12)
 
 
@@ -117,14 +121,9 @@ class Answerer:
     def bind(self, session: "Session", method: Method, frame: Frame, exc: Exception | None) -> None:
         """Run a call whose arguments are no plain array, or say why they don't fit."""
         side, name = session.side, method.name.decode()
-        codec = side.by_number.get(frame.serializer)
-        if method.mode == Mode.STREAM:
-            self._refuse_stream(session, method, frame)
+        if not self._may_decode(session, method, frame):
             return
-        if codec is None or frame.serializer not in session.serializers:
-            text = f"{name}: serializer {frame.serializer} was not agreed on"
-            self.refuse(session, frame, StatusCode.UNSUPPORTED, text)
-            return
+        codec = side.by_number[frame.serializer]
         if frame.serializer == Serializer.MSGPACK:
             limits = side.limits
             broken = check_msgpack(frame.payload, limits.max_depth, limits.max_items)
@@ -169,8 +168,9 @@ class Answerer:
             body = {"type": "Cancelled", "message": f"{name}: {why}"}
             self._send(session, frame, StatusCode.CANCELLED, body)
             return
-        where = f"call {frame.id} of {name} raised {failure.type_of(exc)}"
-        session.side.complain(logging.ERROR, session.peer, where, exc)
+        what = f"{name} raised {failure.type_of(exc)}"
+        where = f"call {frame.id} of {what}"
+        session.side.complain(logging.ERROR, session.peer, where, exc, about=what)
         body = failure.unexpected(exc, self._tracebacks)
         self._send(session, frame, StatusCode.SERVER_ERROR, body)
         if isinstance(exc, KeyboardInterrupt) and method.mode != Mode.THREAD:
@@ -185,7 +185,7 @@ class Answerer:
             text = f"{name}: the result is over the client's max_body of {session.lane.peer_body}"
         else:
             text = f"{name}: the result can't be encoded: {failure.text_of(exc)}"
-        session.side.complain(logging.ERROR, session.peer, text)
+        session.side.complain(logging.ERROR, session.peer, text, about=f"{name} unsendable")
         body = {"type": "UnsendableResult", "message": failure.clipped(text)}
         self._send(session, frame, StatusCode.RESULT_UNSENDABLE, body)
 
@@ -205,13 +205,8 @@ class Answerer:
         kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         """Run a handler that takes its time."""
-        if len(session.running) >= session.side.limits.max_calls:
-            text = f"more than {session.side.limits.max_calls} calls of this connection (max_calls)"
-            self.refuse(session, frame, StatusCode.OVERLOADED, text)
-            return
-        if len(self._all) >= self._max_running:
-            text = f"more than {self._max_running} calls in flight on this server (max_running)"
-            self.refuse(session, frame, StatusCode.OVERLOADED, text)
+        if not self._has_place(session):
+            self._overloaded(session, frame)
             return
         now = session.lane.share.clock()
         deadline = now + frame.time / 1000.0 if frame.time else 0.0
@@ -232,6 +227,42 @@ class Answerer:
             running.task = task
             if deadline:
                 session.expect(deadline)
+
+    # What is refused without a look at the arguments
+
+    def _may_decode(self, session: "Session", method: Method, frame: Frame) -> bool:
+        """Refuse a call whatever its arguments are; True if it is not."""
+        number = frame.serializer
+        if method.mode == Mode.STREAM:
+            self._refuse_stream(session, method, frame)
+            return False
+        if number not in session.serializers or number not in session.side.by_number:
+            text = f"{method.name.decode()}: serializer {number} was not agreed on"
+            self.refuse(session, frame, StatusCode.UNSUPPORTED, text)
+            return False
+        if method.mode in (Mode.TASK, Mode.THREAD) and not self._has_place(session):
+            self._overloaded(session, frame)
+            return False
+        session.detour(False)
+        return True
+
+    def _has_place(self, session: "Session") -> bool:
+        """Say whether one more handler of this connection may run."""
+        return (
+            len(session.running) < session.side.limits.max_calls
+            and len(self._all) < self._max_running
+        )
+
+    def _overloaded(self, session: "Session", frame: Frame) -> None:
+        """Refuse a call that there is no place for."""
+        limit = session.side.limits.max_calls
+        if len(session.running) >= limit:
+            text = f"more than {limit} calls of this connection (max_calls)"
+        else:
+            text = f"more than {self._max_running} calls in flight on this server (max_running)"
+        # More of the kind may follow: until a call is taken the lane decodes none.
+        session.detour(len(frame.payload) >= _LARGE)
+        self.refuse(session, frame, StatusCode.OVERLOADED, text)
 
     # How handlers run
 
@@ -273,7 +304,7 @@ class Answerer:
             if method.mode != Mode.THREAD:
                 result = await method.handler(*args, **kwargs)
             else:
-                work = partial(_in_thread, running, args, kwargs)
+                work = partial(copy_context().run, _in_thread, running, args, kwargs)
                 result, error = await self._threads.run(work)
                 if error is not None:
                     raise error
@@ -297,8 +328,9 @@ class Answerer:
             method.errors += 1
             self.raised(session, method, frame, exc)
         elif isinstance(exc, Exception):
-            where = f"call {frame.id} of {method.name.decode()} raised after it was given up"
-            session.side.complain(logging.WARNING, session.peer, where, exc)
+            what = f"{method.name.decode()} raised after it was given up"
+            where, about = f"call {frame.id} of {what}", f"{what}: {failure.type_of(exc)}"
+            session.side.complain(logging.WARNING, session.peer, where, exc, about)
         elif isinstance(exc, KeyboardInterrupt):
             raise exc
 
@@ -352,6 +384,8 @@ class Answerer:
             return
         try:
             serializer, body = session.lane.encode_result(frame.serializer, result)
+            if serializer not in session.serializers:
+                raise CodecError(f"serializer {serializer} was not agreed on")
         except Exception as exc:
             method.errors += 1
             self.unsendable(session, method, frame, exc)

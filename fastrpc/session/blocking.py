@@ -1,6 +1,6 @@
 """Keep one connection without an event loop: one socket, one lane, any threads.
 
-There is no thread of ours: who waits reads, for all who wait (`pipe`, `turn`).
+There is no thread of ours: who waits reads, for all who wait (`pipe`, `frame.Exchange`).
 
 Rules of the room:
   * the lane is touched only under the lock, which nobody holds while waiting;
@@ -26,19 +26,15 @@ from fastrpc.errors import (
     FrameError,
     ProtocolError,
 )
-from fastrpc.frame import Frame, Lane, LoopShare, encode_frame
+from fastrpc.frame import Exchange, Frame, Lane, LoopShare, Turns, Waiter, encode_frame
 from fastrpc.protocol import Input, State, confirm, decode_option, encode_option, step
 from fastrpc.session import outcome
 from fastrpc.session.pipe import SharedPipe
 from fastrpc.session.side import Side
-from fastrpc.session.turn import Turns, Waiter
 from fastrpc.wire import KIND_CRITICAL, PING_BODY_MAX, Kind, Serializer, StatusCode
 
 #: A HELLO that asks not to be pinged: between calls nobody here can answer.
 NEVER_MS: Final = 2**32 - 1
-
-#: So long after a reply a connection is taken for alive without looking at it.
-FRESH: Final = 0.05
 
 
 def blocking_share() -> LoopShare:
@@ -84,13 +80,14 @@ class BlockingSession:
             side.limits.write_stall,
         )
         lane.attach(self._pipe.queue, self._pipe.queue_all)
+        self._exchange = Exchange(self._pipe.stream, lane, self._line, self._clock, self._sweep)
+        self.at_once = self._exchange.call
         lane.serializer = serializer
         self._pings: dict[int, Waiter] = {}
         self._nonce = os.urandom(16).hex()
         self.state = step(State.CONNECTING, Input.CONNECTED)
         self.cause: Exception | None = None
         self.ping_interval = 0.0
-        self.fresh_until = 0.0
 
     # What the client asks for
 
@@ -130,8 +127,9 @@ class BlockingSession:
         """Whether the connection has ended."""
         return self._pipe.is_over
 
-    def call(
+    def finish(
         self,
+        waiter: Waiter | None,
         name: str,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any] | None,
@@ -139,26 +137,43 @@ class BlockingSession:
         metadata: bytes,
         decode: Callable[[bytes], Any] | None,
     ) -> Any:
-        """Send a call and wait for its result; *timeout* is 0 for none."""
-        waiter, deadline, queued = self._start(name, args, kwargs, timeout, metadata, decode)
+        """Wait for the result of a call, or for room for it first, with other threads about.
+
+        Args:
+            waiter: What `at_once` returned; None if the call has not been sent.
+            name: As the next ones: see `Lane.call`.
+            args: Positional arguments.
+            kwargs: Arguments by name.
+            timeout: Seconds until the deadline, 0 for none.
+            metadata: Packed metadata.
+            decode: Decoder of the result.
+        """
+        queued = 0.0
         try:
-            self._pipe.send(deadline)
-            self._pipe.wait(waiter, deadline)
-            if not waiter.done():
+            if waiter is None:
+                started = self._clock()
+                rest = (metadata, decode)
+                waiter, queued = self._stand_in_line(name, args, kwargs, timeout, *rest)
+                waiter.deadline = started + timeout if timeout else 0.0
+            if self._pipe.stream.unsent:
+                self._pipe.send(waiter.deadline)
+            self._pipe.wait(waiter, waiter.deadline)
+            if not waiter.is_done:
                 self._sweep()
-                self._settle(waiter, name, deadline - timeout, deadline)
-            self.fresh_until = self._clock() + FRESH
+                self._settle(waiter, name, waiter.deadline - timeout, waiter.deadline)
+            if waiter.error is None:
+                self._exchange.refresh()
             return waiter.result()
         except DeadlineExceeded as exc:
-            if not deadline or not queued:
+            if not queued or waiter is None or not waiter.deadline:
                 raise
             now = self._clock()
             raise outcome.late(
-                name, now - exc.stages.total - queued, deadline, now, self._address,
+                name, now - exc.stages.total - queued, waiter.deadline, now, self._address,
                 handler=exc.stages.handler, queued=queued,
             ) from None  # fmt: skip
         finally:
-            if len(self._line) or self.state is not State.OPEN or not waiter.done():
+            if waiter is not None:
                 self._leave(waiter)
 
     def notify(
@@ -200,6 +215,8 @@ class BlockingSession:
     def look(self) -> None:
         """Take what came while nobody read: GOAWAY, or the end."""
         self._pipe.look()
+        if self.is_usable:
+            self._exchange.refresh()
 
     def close(self) -> None:
         """Close; calls that other threads wait for fail, and the server is told so."""
@@ -235,65 +252,36 @@ class BlockingSession:
         if self.state is not State.OPEN:
             raise ConnectionDraining(f"{name}: {self._address} takes no more calls")
 
-    def _start(
-        self,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any] | None,
-        timeout: float,
-        metadata: bytes,
-        decode: Callable[[bytes], Any] | None,
-    ) -> tuple[Waiter, float, float]:
-        """Queue a call's bytes, once the server takes another call.
-
-        Returns the call's waiter, its deadline, and how long it stood in line.
-        """
-        lane, clock = self._lane, self._clock
-        place: Waiter | None = None
-        started = queued = 0.0
+    def _stand_in_line(
+        self, name: str, args: Any, kwargs: Any, timeout: float, *rest: Any
+    ) -> tuple[Waiter, float]:
+        """Do the same once the server takes another call; tell how long that was, too."""
+        place, lane, clock = Waiter(), self._lane, self._clock
+        started, queued = clock(), 0.0
         try:
             while True:
-                with self._lock:
-                    self._check_open(name)
-                    if len(lane.table) < lane.peer_calls and (
-                        self._line.lead(place, in_order=True) if place else self._line.is_free
-                    ):
-                        # What is left is not 0: that would be no deadline at all.
-                        left = max(timeout - queued, 1e-6) if timeout else 0.0
-                        waiter = self._enter(name, args, kwargs, left, metadata, decode)
-                        return waiter, clock() + left if timeout else 0.0, queued
-                    if place is None:
-                        place, started = Waiter(), clock()
-                    self._line.follow(place)
-                queued = clock() - started
                 if timeout and queued >= timeout:
                     raise outcome.late(
                         name, started, started + timeout, started + queued, self._address,
                         queued=queued, sent=False,
                     )  # fmt: skip
-                place.sleep(timeout - queued if timeout else None)
+                left = timeout - queued if timeout else 0.0
+                with self._lock:
+                    self._check_open(name)
+                    has_room = len(lane.table) < lane.peer_calls
+                    if has_room and self._line.lead(place, in_order=True):
+                        return self._exchange.enter(name, args, kwargs, left, *rest), queued
+                    self._line.follow(place)
+                place.sleep(left or None)
                 queued = clock() - started
         finally:
-            if place is not None:
-                place.has_left = True
-                with self._lock:
-                    self._line.leave(place)
-
-    def _enter(self, *call: Any) -> Waiter:
-        """Let the lane queue a call. Needs the lock."""
-        try:
-            waiter: Waiter = self._lane.call(*call)
-            self._lane.flush()
-        except Exception:
-            raise
-        except BaseException:  # out of a signal handler: the lane may be in the midst of it
-            self._end(ConnectionLost(f"{self._address}: interrupted while sending", "maybe"))
-            raise
-        return waiter
+            place.has_left = True
+            with self._lock:
+                self._line.leave(place)
 
     def _leave(self, waiter: Waiter) -> None:
         """Make room for the next after a call, and end a connection that drains."""
-        if not waiter.done():  # an exception from outside: let the sweep tell the server
+        if not waiter.is_done:  # an exception from outside: let the sweep tell the server
             with self._lock:
                 waiter.set_exception(ConnectionLost("given up"))
             self._sweep()
@@ -316,6 +304,7 @@ class BlockingSession:
         if self.state is State.CLOSED:
             return
         self._pipe.end()
+        self._exchange.fresh_until = 0.0
         self.cause = cause
         self.state = step(self.state, event)
         for _, slot in self._lane.detach():
@@ -406,4 +395,6 @@ class BlockingSession:
         if self.state is State.HELLO or not self._lane.table:
             self._end(outcome.going(self._address, frame, decode))
         else:
+            self._lane.ready = False
+            self._exchange.fresh_until = 0.0
             self.state = step(self.state, Input.GOAWAY)

@@ -11,6 +11,7 @@ Rules of the room:
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from fastrpc.codec import Mismatch
 from fastrpc.errors import (
     CallError,
     CodecError,
@@ -191,11 +192,14 @@ def late(
 
 
 def undecodable(slot: Slot, exc: Exception) -> CallError | CodecError:
-    """Return the error for a reply that came but can't be read."""
+    """Return the error for a reply that came but can't be read, or has the wrong type."""
     name = slot[2]
     if isinstance(exc, TooLarge):
         return TooLarge(f"{name}: the reply {exc}", ran="yes", method=name)
-    error = CodecError(f"{name}: the reply can't be decoded: {exc}")
+    if isinstance(exc, Mismatch):
+        error = CodecError(f"{name}: {exc.inside('result')}")
+    else:
+        error = CodecError(f"{name}: the reply can't be decoded: {exc}")
     error.ran = "yes"
     return error
 

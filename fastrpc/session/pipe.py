@@ -1,16 +1,14 @@
 """Share one socket between threads: all may send, one reads, any may end it.
 
-It is apart from the blocking session so that it knows bytes only.
+It is apart from the blocking session so that it knows bytes only. The bytes move in
+`frame.ByteStream`; here are the waits, and the end.
 
 Rules of the room:
-  * nobody holds the lock while waiting, and nobody waits while holding `_sending`;
+  * nobody holds the lock while waiting: what is sent under it is sent without;
   * who can't send reads meanwhile: else two sides that both only send would wait
     for each other;
-  * the socket is closed when nobody uses it: a number closed under a thread could
-    be another connection's by the time that thread reads or writes;
-  * an exception that hits between the kernel and the books ends the connection,
-    for nobody knows where the stream stands; one that hits elsewhere (see `turn`)
-    leaves it to the others.
+  * the socket is closed when nobody reads it: a number closed under a thread could
+    be another connection's by the time that thread reads.
 """
 
 import contextlib
@@ -21,10 +19,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, final
 
-from fastrpc.session.turn import Turns, Waiter
+from fastrpc.frame import ByteStream, Waiter
 
 _DONT_WAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
-_LOOK: Final = 0.0
+_PIECE: Final = 16384  # sent at once where a send can't be told not to wait
+_LOOK: Final = 0.0  # seconds
 
 
 @final
@@ -40,8 +39,8 @@ class SharedPipe:
         stall: Seconds that the peer may read nothing while there are bytes for it.
 
     Attributes:
-        is_over: Whether the stream has ended.
-        why: It has ended.
+        stream: Its bytes, and whose turn it is to read.
+        why: It ended.
     """
 
     def __init__(
@@ -55,19 +54,31 @@ class SharedPipe:
     ) -> None:
         self._sock = sock
         self._lock = lock
-        self._get_buffer = get_buffer
-        self._deliver = deliver
         self._lost = lost
         self._stall = stall
-        self._turns = Turns()
-        self._sending = threading.Lock()
-        self._is_torn = False  # while it can't be told what of the stream went out
-        self.is_over = False
-        self.why = "closed here"  # it ended
-        self._out: list[bytes | memoryview] = []
-        self._arrived: list[int] = []
         self._readable = _watch(sock, read=True)
-        self._queued = self._sent = 0  # bytes, since the start
+        send = sock.send if _DONT_WAIT else self._send_piece
+        self.stream = ByteStream(
+            lock, send, _DONT_WAIT, sock.recv_into, self._readable, time.monotonic, get_buffer,
+            deliver, self._broken,
+        )  # fmt: skip
+        self._turns = self.stream.turns
+        self.why = "closed here"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the stream has ended."""
+        return self.stream.is_over
+
+    @property
+    def queue(self) -> Callable[[bytes], None]:
+        """Puts bytes behind what is still to be sent. Needs the lock."""
+        return self.stream.unsent.append
+
+    @property
+    def queue_all(self) -> Callable[[list[bytes]], None]:
+        """Does the same with several pieces."""
+        return self.stream.unsent.extend
 
     def drop(self) -> None:
         """Close the dead socket that a forked child has in place of the parent's."""
@@ -76,54 +87,41 @@ class SharedPipe:
     def end(self) -> None:
         """End the stream; who reads, sends or waits finds out. Needs the lock."""
         if not self.is_over:
-            self.is_over = True  # first: whatever comes in between, all will see this
+            self.stream.is_over = True  # first: whatever comes in between, all will see this
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
             self._close_unused()
 
     def _close_unused(self) -> None:
-        if self.is_over and self._turns.leader is None and not self._sending.locked():
+        if self.is_over and self._turns.leader is None:
             self._sock.close()
 
-    def _fail(self, why: str) -> None:
-        with self._lock:
-            if not self.is_over:
-                self.why = why
-                self.end()
-                self._lost(why)
+    def _broken(self, why: str) -> None:
+        if not self.is_over:
+            self.why = why
+            self.end()
+            self._lost(why)
 
     # Out
-
-    def queue(self, data: bytes) -> None:
-        """Put *data* behind what is still to be sent. Needs the lock."""
-        self._out.append(data)
-        self._queued += len(data)
-
-    def queue_all(self, parts: list[bytes]) -> None:
-        """Do the same with several pieces."""
-        for part in parts:
-            self.queue(part)
 
     def send(self, deadline: float) -> None:
         """Send what is queued now, or what the peer takes until *deadline* (0 for none).
 
         What is left goes out with whatever is sent next.
         """
-        if not self._out:  # gone already with what another thread sent
-            return
-        mark = self._queued
-        self.flush()
-        if self._sent >= mark:
-            return
-        seen, moved = self._sent, time.monotonic()
-        while self._sent < mark and not self.is_over:
+        stream = self.stream
+        with self._lock:
+            mark = stream.sent + sum(map(len, stream.unsent))
+            stream.write()
+        seen, moved = stream.sent, time.monotonic()
+        while stream.sent < mark and not stream.is_over:
             now = time.monotonic()
             if deadline and now >= deadline:
                 return
-            if self._sent != seen:
-                seen, moved = self._sent, now
+            if stream.sent != seen:
+                seen, moved = stream.sent, now
             elif now - moved >= self._stall:
-                self._fail(f"has read 0 bytes in {now - moved:.0f} s (write_stall)")
+                stream.fail(f"has read 0 bytes in {now - moved:.0f} s (write_stall)")
                 return
             end = moved + self._stall
             self._wait_writable(min(deadline, end) - now if deadline else end - now)
@@ -138,53 +136,21 @@ class SharedPipe:
                 reads = self._turns.lead(sender)
             _watch(self._sock, read=reads, write=True)(seconds)
             if reads and self._readable(_LOOK):
-                self._take()
+                self.stream.read(0.0)
         finally:
             sender.has_left = True
             self._leave(sender)
 
     def flush(self) -> None:
         """Send as much of what is queued as the socket takes at once."""
-        if not self._out:
-            return
-        try:
-            with self._sending:
-                broken = ""
-                try:
-                    if not self._is_torn:
-                        broken = self._write()
-                finally:
-                    if self._is_torn:  # who sent last was interrupted, or we are
-                        broken = "interrupted while sending"
-                    if broken:
-                        self._fail(broken)
-        finally:
-            if self.is_over:
-                self._close_if_unused()
+        if self.stream.unsent:
+            with self._lock:
+                self.stream.write()
 
-    def _write(self) -> str:
-        """Send what the socket takes; return what is wrong with it."""
-        with self._lock:
-            if self.is_over or not self._out:
-                return ""
-            self._is_torn = True
-            out, self._out = self._out, []
-        broken = ""
-        data = memoryview(out[0] if len(out) == 1 else b"".join(out))
-        size = len(data)
-        try:
-            while data:
-                data = data[self._sock.send(data, _DONT_WAIT) :]
-        except BlockingIOError:
-            pass
-        except OSError as exc:
-            broken = str(exc)
-        with self._lock:
-            self._sent += size - len(data)
-            if data:
-                self._out.insert(0, data)
-            self._is_torn = False
-        return broken
+    def _send_piece(self, data: bytes | memoryview, flags: int) -> int:
+        """Send without waiting where a send can't be told so."""
+        is_writable = _watch(self._sock, write=True)(_LOOK)
+        return self._sock.send(data[:_PIECE], flags) if is_writable else 0
 
     # In
 
@@ -193,12 +159,14 @@ class SharedPipe:
 
         It is not done when the time was up or the stream has ended.
         """
+        turns = self._turns
+        waiter.has_left = False
         try:
-            while not waiter.done() and not self.is_over:
+            while not waiter.is_done and not self.is_over:
                 with self._lock:
-                    leads = self._turns.lead(waiter)
+                    leads = turns.lead(waiter)
                     if not leads:
-                        self._turns.follow(waiter)
+                        turns.follow(waiter)
                 while leads and not waiter.done() and self.read(deadline):
                     pass
                 if not leads:
@@ -215,7 +183,7 @@ class SharedPipe:
         try:
             with self._lock:
                 leads = not self.is_over and self._turns.lead(looker)
-            while leads and self._readable(_LOOK) and self._take():
+            while leads and self._readable(_LOOK) and self.stream.read(0.0):
                 pass
         finally:
             looker.has_left = True
@@ -223,56 +191,12 @@ class SharedPipe:
         self.flush()
 
     def read(self, deadline: float) -> bool:
-        """Wait for bytes and take them; False if none came in time, or never will.
-
-        Only for who leads.
-        """
-        if deadline and not self._readable(max(deadline - time.monotonic(), 0.0)):
-            return False
-        if not self._take():
-            return False
-        if self._out:
-            self.flush()
-        return True
-
-    def _take(self) -> bool:
-        """Take one piece, waiting for it; False if the stream has ended."""
-        arrived = self._arrived
-        if arrived:  # who read last was interrupted before the lane had it all
-            self._fail("interrupted while reading")
-            return False
-        try:
-            # recv and the note of its count in one call: an exception out of a signal
-            # handler comes before the bytes were taken, or after they were noted.
-            arrived.extend(map(self._sock.recv_into, (self._get_buffer(-1),)))
-        except OSError as exc:
-            self._fail(str(exc))
-        finally:
-            if arrived:
-                self._digest(arrived[0])
-        return not self.is_over
-
-    def _digest(self, count: int) -> None:
-        if not count:
-            self._fail("the connection was closed by the peer")
-            return
-        is_whole = False
-        try:
-            with self._lock:
-                self._deliver(count)
-                is_whole = True
-        finally:
-            if not is_whole:
-                self._fail("interrupted while reading")
-        self._arrived.clear()
+        """Wait for bytes and take them; see `ByteStream.read`."""
+        return self.stream.read(deadline)
 
     def _leave(self, waiter: Waiter) -> None:
         with self._lock:
             self._turns.leave(waiter)
-            self._close_unused()
-
-    def _close_if_unused(self) -> None:
-        with self._lock:
             self._close_unused()
 
 

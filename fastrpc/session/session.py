@@ -78,7 +78,7 @@ class Session(asyncio.BufferedProtocol):
     @property
     def is_draining(self) -> bool:
         """Whether calls that come are refused."""
-        return self.lane.draining
+        return self._idle is not None
 
     @property
     def is_full(self) -> bool:
@@ -118,6 +118,8 @@ class Session(asyncio.BufferedProtocol):
         self._end(ConnectionLost(text, "maybe"), Input.LOST)
         assert self.cause is not None  # whoever ends says why
         self.side.ticker.forget(self)
+        if self.side.unread is not None:
+            self.side.unread.forget(self)
         self._transport = None
         # They hold the lane; without them nothing does once the loop lets go.
         del self.get_buffer, self.buffer_updated
@@ -144,11 +146,14 @@ class Session(asyncio.BufferedProtocol):
         self._watch.unstalled()
         if self.side.router is not None and self._transport is not None:
             self._transport.pause_reading()
+        self._note_unread()
 
     def resume_writing(self) -> None:
         """Go on: the peer has read."""
         self.lane.paused = False
         self._watch.unstalled()
+        if self.side.unread is not None:
+            self.side.unread.forget(self)
         if self.state is State.CLOSED:
             return
         self.lane.ready = self.state is State.OPEN
@@ -184,7 +189,8 @@ class Session(asyncio.BufferedProtocol):
             cause = exc
             last = self._goodbye(self.lane.last_id, int(StatusCode.SERVER_ERROR), "internal error")
         if not isinstance(exc, FastRPCError):
-            self.side.complain(logging.ERROR, self.peer, "closing: internal error", exc)
+            about = type(exc).__name__
+            self.side.complain(logging.ERROR, self.peer, "closing: internal error", exc, about)
         else:  # a client's caller gets it as an exception
             level = logging.DEBUG if self.is_client else logging.WARNING
             self.side.complain(level, self.peer, f"closing: {exc}")
@@ -312,12 +318,25 @@ class Session(asyncio.BufferedProtocol):
         """Write what piled up in this turn, so that a slow peer is noticed in time."""
         if self.lane.unsent >= WRITE_HIGH:
             self.lane.flush()
+        if self.lane.paused:
+            self._note_unread()
 
     def until_read(self) -> "asyncio.Future[None]":
         """Return a future that is done when the peer has read, or is gone."""
         waiter: asyncio.Future[None] = self.lane.share.create_future()
         self._held.append(waiter)
         return waiter
+
+    def detour(self, large: bool) -> None:
+        """Settle whether the lane hands calls up before it decodes them.
+
+        It does if the answerer has to look at each first: large calls are refused, the
+        server drains, or HELLO left out a serializer that the lane takes by itself.
+
+        Args:
+            large: Whether large calls come that there is no place for.
+        """
+        self.lane.draining = large or self.is_draining or not self.serializers >= _BASELINE
 
     def announce_drain(self) -> None:
         """Tell the peer to make no more calls; those under way are still taken."""
@@ -332,7 +351,7 @@ class Session(asyncio.BufferedProtocol):
         if self._idle is None:
             self._idle = self.lane.share.create_future()
             if self.state in (State.OPEN, State.DRAINING):
-                self.lane.draining = True
+                self.detour(False)
                 self.lane.send(self._goodbye(self.lane.last_id, int(StatusCode.UNAVAILABLE), ""))
         self.check_idle()
         return self._idle
@@ -408,6 +427,7 @@ class Session(asyncio.BufferedProtocol):
         # Nearly all connections agree on the same, and ten thousand may be idle.
         self.serializers = _BASELINE if serializers == _BASELINE else serializers
         self.side.agree(self.lane, agreed, peer)
+        self.detour(False)
         self.lane.ready = not self.lane.paused
         self._watch.greeted(self.lane.share.clock())
 
@@ -449,6 +469,10 @@ class Session(asyncio.BufferedProtocol):
         for waiter in held:
             if not waiter.done():
                 waiter.set_result(None)
+
+    def _note_unread(self) -> None:
+        if self.side.unread is not None and self._transport is not None:
+            self.side.unread.note(self, self._unsent)
 
     def _unsent(self) -> int:
         """Bytes that the peer has not read, as far as we can see."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from fastrpc.codec import Codec, CodecRegistry
 from fastrpc.frame import Lane, LoopShare, Method
 from fastrpc.protocol import LogLimiter, Option
+from fastrpc.session.flow import Unread
 from fastrpc.session.ticker import Ticker
 from fastrpc.wire import SERIALIZERS, Limits, Serializer
 
@@ -35,6 +36,7 @@ class Side:
         log: Where to say what went wrong.
         router: Methods by name; None if calls are not answered.
         answers: Runs the handlers; None if calls are not answered.
+        max_unsent_total: Most bytes waiting for all slow peers together, 0 for any.
         on_accept: Told of a connection that has just been made.
         on_open: Told when HELLO is done.
         on_lost: Told when a connection has ended, with the reason.
@@ -50,6 +52,7 @@ class Side:
     log: logging.Logger
     router: Mapping[bytes, Method] | None = None
     answers: "Answerer | None" = None
+    max_unsent_total: int = 0
     on_accept: "Callable[[Session], None]" = lambda session: None
     on_open: "Callable[[Session], None]" = lambda session: None
     on_lost: "Callable[[Session, Exception], None]" = lambda session, exc: None
@@ -58,10 +61,12 @@ class Side:
     encoders: list[Callable[[Any], bytes] | None] = field(init=False)
     decoders: list[Callable[[bytes], Any] | None] = field(init=False)
     by_number: dict[int, Codec] = field(init=False)
-    _limiters: dict[str, LogLimiter] = field(init=False, default_factory=dict)
+    unread: Unread | None = field(init=False)
+    _limiters: dict[tuple[str, str], LogLimiter] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Lay the codecs out by their wire numbers."""
+        self.unread = Unread(self.max_unsent_total) if self.max_unsent_total else None
         self.by_number = {codec.serializer: codec for codec in self.codecs}
         self.encoders = [None] * SERIALIZERS
         self.decoders = [None] * SERIALIZERS
@@ -82,17 +87,26 @@ class Side:
         lane.encoders, lane.decoders = self.encoders, self.decoders
         lane.opened = True
 
-    def complain(self, level: int, peer: str, text: str, exc: BaseException | None = None) -> None:
+    def complain(
+        self,
+        level: int,
+        peer: str,
+        text: str,
+        exc: BaseException | None = None,
+        about: str = "",
+    ) -> None:
         """Log about *peer*, at most a line per second for each; tell how many were left out.
 
-        A peer is known by its host, so that a flood of connections is one peer.
+        A peer is known by its host, so that a flood of connections is one peer. What
+        *about* tells apart is counted apart: one mistake of ours shall not hide another.
+        Peers must not be able to choose it.
         """
         host = peer.rpartition(":")[0] if peer.startswith("tcp") else peer
         if len(self._limiters) > 1024:  # a limit of its own: forget who was quiet
             self._limiters.clear()
-        limiter = self._limiters.get(host)
+        limiter = self._limiters.get((host, about))
         if limiter is None:
-            limiter = self._limiters[host] = LogLimiter()
+            limiter = self._limiters[host, about] = LogLimiter()
         held = limiter.take(self.share.clock())
         if held is None:
             return

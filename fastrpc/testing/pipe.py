@@ -215,7 +215,12 @@ class FaultPipe:
             return
         relay = asyncio.get_running_loop().create_task(self._relay(number, reader, writer))
         self._relays.add(relay)
-        relay.add_done_callback(self._relays.discard)
+        relay.add_done_callback(lambda done: self._ended(done, writer))
+
+    def _ended(self, relay: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
+        self._relays.discard(relay)
+        if not writer.transport.is_closing():  # it was cut before its first step
+            writer.transport.abort()
 
     async def _relay(
         self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

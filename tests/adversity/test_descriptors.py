@@ -49,13 +49,9 @@ async def main():
     live = await RawPeer.greeted(server.targets[0])
     for child in children:
         child.stdin.write(b"go\\n")
-    slowest, id = 0.0, 0
-    while id < 100:
-        id += 1
-        before = time.monotonic()
+    for id in range(1, 101):
         live.send(call(id))
         assert (await live.reply(id)).payload == b"\\x05"
-        slowest = max(slowest, time.monotonic() - before)
         await asyncio.sleep(0.001)
     for child in children:
         assert await child.stdout.readline() == b"there\\n"
@@ -68,13 +64,11 @@ async def main():
         child.stdin.close()
         await child.wait()
     await until(lambda: server.stats().connections == 1)
-    began = time.monotonic()
     fresh = await RawPeer.greeted(server.targets[0])
-    recovered = time.monotonic() - began
     for peer in (live, fresh):
         await peer.aclose()
     await server.aclose(0)
-    print(json.dumps({"slowest": slowest, "most": most, "spin": spent, "recovered": recovered}))
+    print(json.dumps({"most": most, "spin": spent}))
 
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT, LIMIT))
@@ -96,7 +90,5 @@ def test_more_connections_than_descriptors(loop: str, cap: int) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert told["slowest"] < 0.25, told
-    assert told["spin"] < 0.15, told
-    assert told["recovered"] < 1.0, told
+    assert told["spin"] < 0.15, told  # of 0.3 s: time of the processor, not of the clock
     assert told["most"] <= 52 if not cap else 64, told

@@ -14,6 +14,7 @@ from fastrpc.frame import encode_frame
 from fastrpc.protocol.guard import CANCEL_BURST, UNKNOWN_BURST
 from fastrpc.server import admission
 from fastrpc.wire import Kind
+from tests.adversity.conftest import Clock
 from tests.adversity.raw_peer import LIMITS, RawPeer, Victim, call, header, hello_frame, message
 from tests.server.serving import serving, target_of, until, use_twin
 
@@ -179,14 +180,16 @@ async def test_a_cancelled_handler_keeps_its_place_until_it_ends() -> None:
 
 @pytest.mark.asyncio
 async def test_strange_replies_at_the_limit_and_past_it(
-    quick_ticks: None, twin: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    clock: Clock, twin: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_twin(monkeypatch, twin)
     strange = encode_frame(Kind.CALL, 9, reply=True, payload=b"\x01")
     async with serving(Victim(), log=CALM) as server:
         async with await RawPeer.greeted(server.targets[0]) as peer:
             peer.send(strange * UNKNOWN_BURST)
-            await asyncio.sleep(0.05)
+            (session,) = server._admission.sessions
+            await until(lambda: session.lane.unknown + session.lane.late == UNKNOWN_BURST)
+            await clock.look(server)
             assert await peer.until_pong(1) == []
             peer.send(strange * 100)
             assert await last_words(peer) == (71, "too many replies to unknown calls")

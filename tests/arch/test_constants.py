@@ -13,13 +13,17 @@ ENUMERATOR = re.compile(r"^    ([A-Z][A-Z0-9_]*) = (\w+)", re.MULTILINE)
 NUMBERS = {name: value for name, value in vars(wire).items() if isinstance(value, int)}
 
 
+#: The callers know no bytes, and so none of their numbers.
+WITH_NUMBERS = [path for path in PYX if path.name != "_caller.pyx"]
+
+
 def copies(path: Path) -> dict[str, int]:
     """Read the C enumerators of a .pyx from its text."""
     text = path.read_text(encoding="utf-8")
     return {match[1]: int(match[2], 0) for match in ENUMERATOR.finditer(text)}
 
 
-@pytest.mark.parametrize("path", PYX, ids=name_of)
+@pytest.mark.parametrize("path", WITH_NUMBERS, ids=name_of)
 def test_copies_in_the_text_are_those_of_wire(path: Path) -> None:
     found = {name: value for name, value in copies(path).items() if name in NUMBERS}
     assert found, "no copy found: has the form of the enum changed?"
@@ -35,7 +39,7 @@ def test_copies_of_the_pure_twin_are_those_it_has(path: Path) -> None:
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("path", PYX, ids=name_of)
+@pytest.mark.parametrize("path", WITH_NUMBERS, ids=name_of)
 def test_what_was_compiled_is_what_wire_says(path: Path) -> None:
     told = importlib.import_module(f"fastrpc.{path.stem}").constants()
     assert told == {name: getattr(wire, name) for name in told}

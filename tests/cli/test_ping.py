@@ -5,8 +5,11 @@ import sys
 
 import pytest
 
+import fastrpc
 from fastrpc.cli.ping import summary
+from fastrpc.wire import Kind
 from tests.cli.served import invoke
+from tests.client.scripted import Peer, scripted
 
 
 def test_two_answers(target: str) -> None:
@@ -29,6 +32,56 @@ def test_json(target: str) -> None:
 def test_nobody_there(more: list[str]) -> None:
     result = invoke("ping", "unix:///nowhere/x.sock", "-c", "1", *more)
     assert result.exit_code == 3
+
+
+def deaf_at_first(peer: Peer) -> None:
+    """Answer no ping but the second."""
+    peer.hello()
+    peer.read()
+    second = peer.read()
+    assert second.heartbeat
+    peer.frame(Kind.CALL, second.id, heartbeat=True, reply=True)
+    peer.until_end()
+
+
+@pytest.mark.slow
+def test_a_ping_without_an_answer_is_told_and_the_next_one_sent() -> None:
+    with scripted(deaf_at_first) as server:
+        result = invoke("ping", server.target, "-c", "2", "--interval", "0.01", "--timeout", "1")
+        assert (result.exit_code, result.stderr) == (0, "")
+        first, second, last = result.stdout.splitlines()
+        assert first == f"pong 1 from {server.target}: no answer within 1 s"
+        assert second.startswith(f"pong 2 from {server.target}: ")
+        assert last.startswith("1 answered, 1 not; min ")
+
+
+def test_it_is_the_clients_deadline_that_tells(
+    target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def late(client: fastrpc.Client) -> float:
+        raise fastrpc.DeadlineExceeded("ping: the deadline passed")
+
+    monkeypatch.setattr(fastrpc.Client, "ping", late)
+    result = invoke("ping", target, "-c", "1")
+    assert (result.exit_code, result.stderr) == (4, "")
+    assert result.stdout == f"pong 1 from {target}: no answer within 3 s\n"
+
+
+def deaf(peer: Peer) -> None:
+    peer.hello()
+    peer.until_end()
+
+
+@pytest.mark.slow
+def test_no_answer_at_all() -> None:
+    with scripted(deaf) as server:
+        words = ["ping", server.target, "-c", "1", "--timeout", "1"]
+        result = invoke(*words)
+        assert (result.exit_code, result.stderr) == (4, "")
+        assert result.stdout == f"pong 1 from {server.target}: no answer within 1 s\n"
+        result = invoke(*words, "--json")
+        told = {"target": server.target, "answered": 0, "lost": 1}
+        assert (result.exit_code, json.loads(result.stdout)) == (4, told)
 
 
 def test_a_summary_of_nothing() -> None:

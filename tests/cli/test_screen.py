@@ -27,7 +27,11 @@ def test_an_error_in_json() -> None:
     assert told["remote_type"] == "E"
     assert told["trace"] == "line 1"
     assert told["retry_after"] == 1.5
+    assert told["message"] == "boom"  # the class has a key of its own
+    told = screen.describe_error(errors.RpcError(402, "not enough", {"balance": 3}))
+    assert (told["code"], told["message"], told["data"]) == (402, "not enough", {"balance": 3})
     told = screen.describe_error(errors.DeadlineExceeded("late", attempts=2))
+    assert told["message"] == "late"
     assert told["attempts"] == 2
 
 

@@ -208,9 +208,12 @@ def babbling(peer: Peer) -> None:
     peer.until_end()
 
 
+#: Patience for a server that says nothing; the others are seen through sooner.
+PATIENCE = 0.5
+
 #: What is wrong with a server -> (how it is played, the error, words of its message)
 WRONG: dict[str, tuple[Callable[[Peer], None], str, str]] = {
-    "silent": (silent, "ConnectFailed", r"connected, but no HELLO within 0\.3 s"),
+    "silent": (silent, "ConnectFailed", r"connected, but no HELLO within 0\.\d s"),
     "closes": (closing, "ConnectFailed", "closed before HELLO was answered"),
     "resets": (resetting, "ConnectFailed", "closed before HELLO was answered"),
     "http": (http, "ProtocolError", r"is no fastrpc server; it says 'HTTP/1\.1 400 Bad Request'"),

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -10,8 +11,9 @@ import pytest
 import fastrpc
 from fastrpc.client import link as link_module
 from fastrpc.client.link import LinkState
+from fastrpc.policy import Backoff
 from fastrpc.wire import Kind, StatusCode
-from tests.client.scripted import WRONG, Peer, closing, scripted, silent
+from tests.client.scripted import PATIENCE, WRONG, Peer, closing, scripted, silent
 from tests.client.served import (
     SCHEMES,
     Elsewhere,
@@ -94,30 +96,40 @@ async def test_a_killed_server_is_found_again() -> None:
             assert await client.options(timeout=5).call("Work.pid") != first
 
 
-@pytest.mark.asyncio
-@pytest.mark.slow
-async def test_attempts_are_spaced_out() -> None:
-    with scripted(closing) as server:
-        async with client_of(server.target) as client:
-            with pytest.raises(fastrpc.ConnectFailed):
-                await client.call("Work.add", 1)
-            await asyncio.sleep(0.7)
-        # at 0, 0.1, 0.26, 0.52, each wait 20 % more or less
-        assert 3 <= server.connections <= 5
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Note what waits are planned, and make them a hundredth of that."""
+    noted: list[float] = []
+    plain = Backoff.next
+
+    def shortened(backoff: Backoff) -> float:
+        noted.append(plain(backoff))
+        return noted[-1] / 100
+
+    monkeypatch.setattr(Backoff, "next", shortened)
+    return noted
+
+
+def only_hello(peer: Peer) -> None:
+    peer.hello()
 
 
 @pytest.mark.asyncio
-@pytest.mark.slow
-async def test_a_server_that_opens_only_to_close_is_not_dialled_without_pause() -> None:
-    def play(peer: Peer) -> None:
-        peer.hello()
-
+@pytest.mark.parametrize("play", [closing, only_hello], ids=["closes", "opens only to close"])
+async def test_attempts_are_spaced_out(
+    play: Any, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "STEADY", 1e9)
     with scripted(play) as server:
         async with client_of(server.target) as client:
+            started = time.monotonic()
             with pytest.raises(fastrpc.TransportError):
                 await client.call("Work.add", 1)
-            await asyncio.sleep(0.7)
-        assert 3 <= server.connections <= 6
+            await turn_until(lambda: server.connections >= 5)
+            assert len(waits) >= 4
+            for number, wait in enumerate(waits[:4]):
+                assert abs(wait / (0.1 * 1.6**number) - 1.0) <= 0.2 + 1e-9
+            assert time.monotonic() - started >= sum(waits[:4]) / 100
 
 
 @pytest.mark.asyncio
@@ -136,11 +148,21 @@ async def test_after_a_steady_connection_the_first_attempt_comes_at_once(
 
     with scripted(play) as server:
         async with client_of(server.target) as client:
-            started = time.monotonic()
+            await client._connected()
+            (link,) = client._links
+            waits: list[float] = []
+            plain = link.begin
+
+            def begin(pause: float = 0.0) -> None:
+                waits.append(pause)
+                plain(pause)
+
+            monkeypatch.setattr(link, "begin", begin)
             while not ended.is_set():
                 with contextlib.suppress(fastrpc.TransportError):
-                    await client.options(timeout=1).call("x")
-            assert time.monotonic() - started < 1.0
+                    await client.call("x")
+            assert len(waits) >= 20
+            assert set(waits) == {0.0}
 
 
 @pytest.mark.asyncio
@@ -148,17 +170,17 @@ async def test_waits_grow_to_a_cap_and_calls_fail_at_once_while_the_next_is_far_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     target = f"tcp://127.0.0.1:{free_port()}"
-    async with client_of(target, connect_timeout=0.05) as client:
+    plain = Backoff.next
+    monkeypatch.setattr(Backoff, "next", lambda backoff: 1000.0)
+    async with client_of(target, connect_timeout=20.0) as client:
         with pytest.raises(fastrpc.ConnectFailed):
             await client.call("x")
         (link,) = client._links
-        assert 0.07 < link.next_attempt() < 0.13
-        started = time.monotonic()
+        assert 900 < link.next_attempt() < 1001
         with pytest.raises(fastrpc.ConnectFailed, match=target):
-            await client.call("x")
-        assert time.monotonic() - started < 0.05
-        for _ in range(50):
-            longest = link._backoff.next()
+            await client.call("x")  # or it would wait for 1000 s
+        assert link.attempts == 1
+        longest = max(plain(link._backoff) for _ in range(50))
         assert longest <= link_module.RETRY_CAP * 1.2
 
 
@@ -172,13 +194,13 @@ async def test_a_deadline_is_kept_while_connecting() -> None:
             started = time.monotonic()
             with pytest.raises(fastrpc.DeadlineExceeded) as late:
                 await client.options(timeout=0.15).call("Work.add", 1, 2)
-            assert 0.15 <= time.monotonic() - started < 0.2
+            assert time.monotonic() - started >= 0.15
             error = late.value
             assert (error.ran, error.method, error.attempts) == ("no", "Work.add", 1)
             assert error.address == server.target
-            assert 0.14 < error.stages.connecting < 0.2
+            assert error.stages.connecting > 0.14
             assert error.stages.wire is None
-            assert "connecting 15" in str(error)
+            assert re.search(r": connecting \d{3,}\.\d ms, ", str(error))
             assert server.target in str(error)
 
 
@@ -301,9 +323,10 @@ async def test_a_drain_moves_new_calls_without_an_error(target: str) -> None:
 
         callers = [asyncio.create_task(caller()) for _ in range(20)]
         await turn_until(lambda: done > 100)
-        leaving = asyncio.create_task(old.aclose(grace=5))
-        await asyncio.sleep(0)
+        for listener in old._listeners:  # the address is free for the new one
+            listener.close()
         async with serving(target) as (_, second):
+            leaving = asyncio.create_task(old.aclose(grace=20))
             await turn_until(lambda: len(client._lanes) == 1 and client._links[0]._draining)
             so_far = done
             await turn_until(lambda: done > so_far + 200)
@@ -416,7 +439,8 @@ async def test_what_a_wrong_server_does_is_told_with_its_address(kind: str) -> N
     before = sockets()
     with scripted(play) as server:
         with pytest.raises(getattr(fastrpc, name), match=words) as failed:
-            async with fastrpc.connect(server.target, connect_timeout=0.3):
+            patience = PATIENCE if kind == "silent" else 20.0
+            async with fastrpc.connect(server.target, connect_timeout=patience):
                 raise AssertionError
         assert failed.value.ran == "no"
         if name != "ProtocolError" or kind == "http":
@@ -470,7 +494,7 @@ async def test_late_unknown_and_double_replies_reach_nobody() -> None:
             third = asyncio.ensure_future(client.call("x"))
             await asyncio.sleep(0)
             third.cancel()
-            await asyncio.sleep(0.05)
+            await turn_until(lambda: client._lanes[0].given_up == 1)
             assert await client.call("x") == 4
             lane = client._lanes[0]
             assert (lane.unknown, lane.late) == (1, 2)

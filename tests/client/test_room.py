@@ -1,4 +1,5 @@
 import asyncio
+import re
 import threading
 import time
 from typing import Any
@@ -226,15 +227,14 @@ async def test_quick_calls_behind_a_full_table_wait_their_turn() -> None:
             held = [client.call("Work.wait", str(n)) for n in range(2)]
             await turn_until(lambda: len(work.runs) == 2)
             queued = [client.call("Work.note", f"q{n}") for n in range(5)]
-            await asyncio.sleep(0.02)
-            assert len(client._room) == 5
+            await turn_until(lambda: len(client._room) == 5)
             started = time.monotonic()
             with pytest.raises(fastrpc.DeadlineExceeded) as late:
                 await client.options(timeout=0.1).call("Work.note", "late")
-            assert 0.1 <= time.monotonic() - started < 0.15
+            assert time.monotonic() - started >= 0.1
             assert late.value.ran == "no"
-            assert 0.09 < late.value.stages.queued < 0.15
-            assert "queued 10" in str(late.value)
+            assert late.value.stages.queued > 0.09
+            assert re.search(r", queued \d\d+\.\d ms", str(late.value))
             cancelled = asyncio.ensure_future(client.call("Work.note", "cancelled"))
             await asyncio.sleep(0)
             cancelled.cancel()
@@ -254,11 +254,11 @@ async def test_a_queued_call_that_is_never_sent_leaves_its_place_to_the_next(wro
             held = client.call("Work.wait", "x")
             await turn_until(lambda: work.runs)
             if wrong == "arguments":
-                bad = client.call("Work.echo", object())
+                bad = asyncio.ensure_future(client.call("Work.echo", object()))
             else:
-                bad = client.options(timeout=0.001).call("Work.echo", 1)
-            good = client.options(timeout=5).call("Work.add", 1, 2)
-            await asyncio.sleep(0.02)
+                bad = asyncio.ensure_future(client.options(timeout=0.001).call("Work.echo", 1))
+            good = client.options(timeout=20).call("Work.add", 1, 2)
+            await turn_until(lambda: bad.done() or len(client._room) == 2)
             work.gate.set()
             with pytest.raises((fastrpc.CodecError, fastrpc.DeadlineExceeded)):
                 await bad
@@ -315,7 +315,7 @@ async def test_a_peer_that_reads_slowly_holds_calls_back_and_keeps_their_deadlin
             started = time.monotonic()
             with pytest.raises(fastrpc.DeadlineExceeded) as late:
                 await client.options(timeout=0.1).call("Work.note", "late")
-            assert 0.1 <= time.monotonic() - started < 0.15
+            assert time.monotonic() - started >= 0.1
             assert late.value.ran == "no"
             patient = client.call("Work.note", "patient")
             transport.resume_reading()

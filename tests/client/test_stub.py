@@ -10,7 +10,9 @@ import msgspec
 import pytest
 
 import fastrpc
-from tests.client.served import serving
+from fastrpc.client.stub import make_stub
+from fastrpc.codec import Mismatch
+from tests.client.served import Background, serving
 
 
 class Colour(enum.Enum):
@@ -132,13 +134,85 @@ async def test_results_have_the_annotated_types(codec: str) -> None:
             assert await client.call("Shop.size", [1, 2]) == [1, 2]  # untyped
 
 
+class Liar:
+    """The same methods as `Shop`, with results of other types."""
+
+    async def lie(self) -> Any:
+        return "not an int"
+
+    async def struct(self, value: Any) -> Any:
+        return {"id": "one"}
+
+    async def items(self, items: Any) -> Any:
+        return {"x": [5]}
+
+    async def colours(self, colours: Any) -> Any:
+        return ["green"]
+
+    async def size(self, size: Any) -> Any:
+        return [1]
+
+
+LIES = {
+    "lie": ((), "result: expected int, got str"),
+    "struct": ((1,), "result, field 'id': expected int, got str"),
+    "items": ((1,), "result, value of 'x', item 0: expected Item, got int"),
+    "colours": ((1,), "result, item 0: expected one of 'red', 'blue', got another str"),
+    "size": ((1,), "result: expected 2 items, got 1"),
+}
+
+
 @pytest.mark.asyncio
-async def test_a_result_of_another_type_is_an_error_that_says_it_ran() -> None:
-    async with serving() as (server, _), fastrpc.connect(server.targets[0]) as client:
-        server.register(Shop())
-        with pytest.raises(fastrpc.CodecError, match=r"Shop\.lie: the reply can't be decoded") as e:
-            await client.stub(Shop).lie()
-        assert e.value.ran == "yes"
+@pytest.mark.parametrize("codec", ["msgpack", "json"])
+@pytest.mark.parametrize("method", LIES)
+async def test_a_result_of_another_type_is_told_as_an_argument_is(method: str, codec: str) -> None:
+    args, words = LIES[method]
+    async with serving() as (server, _):
+        server.register(Liar(), name="Shop")
+        async with fastrpc.connect(server.targets[0], codec=codec) as client:
+            with pytest.raises(fastrpc.CodecError) as e:
+                await getattr(client.stub(Shop), method)(*args)
+            assert str(e.value) == f"Shop.{method}: {words}"
+            assert e.value.ran == "yes"
+
+
+def test_a_blocking_stub_tells_the_same() -> None:
+    with Background() as server, fastrpc.connect_sync(server.target) as client:
+        server.do(lambda: server.server.register(Liar(), name="Shop"))
+        with pytest.raises(fastrpc.CodecError) as e:
+            client.stub(Shop).lie()  # type: ignore[unused-coroutine]
+        assert (str(e.value), e.value.ran) == ("Shop.lie: result: expected int, got str", "yes")
+
+
+class Odd:
+    """A codec of somebody's own, which has no `Mismatch`."""
+
+    def decode(self, data: bytes) -> object:
+        if data == b"broken":
+            raise ValueError("no value")
+        return data
+
+    def decoder(self, type: object) -> Any:
+        def read(data: bytes) -> object:
+            raise KeyError(data)
+
+        return read
+
+    def convert(self, value: object, type: object) -> object:
+        if value == b"fits":
+            return value
+        raise fastrpc.CodecError("not that" if value == b"told" else "")
+
+
+def test_a_codec_of_ones_own_may_raise_anything() -> None:
+    stub: Any = make_stub(Shop, None, lambda name, decode: decode, Odd())  # type: ignore[arg-type]
+    assert stub.lie(b"fits") == b"fits"
+    with pytest.raises(Mismatch, match="^not that$"):
+        stub.lie(b"told")
+    with pytest.raises(Mismatch, match="^CodecError$"):
+        stub.lie(b"")
+    with pytest.raises(ValueError, match="no value"):  # no value at all: not a mismatch
+        stub.lie(b"broken")
 
 
 @pytest.mark.asyncio

@@ -32,7 +32,7 @@ from pathlib import Path
 
 from tests.docs.pages import Block, name_of, runnable
 
-PATIENCE = 60.0  # for one block, on a machine that has other work
+PATIENCE = 240.0  # for one block, on a machine that has other work
 _PROMISE = re.compile(r"# -> ?(.*)$", re.MULTILINE)
 _PORT = re.compile(r"(?<=:)70\d\d\b")
 

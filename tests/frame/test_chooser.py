@@ -51,7 +51,8 @@ def test_the_pure_ones_on_demand(monkeypatch: pytest.MonkeyPatch, pure: str) -> 
 
 @pytest.mark.compiled
 def test_the_pure_ones_if_nothing_was_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "fastrpc._frame", None)
+    for unit in MODULES["compiled"]:
+        monkeypatch.setitem(sys.modules, unit, None)
     module = opened(monkeypatch)
     assert module.COMPILED is False
     assert is_twin(module, "pure")

@@ -442,6 +442,20 @@ def test_lanes_of_a_loop_share_their_memory(twin: SimpleNamespace) -> None:
     assert bytes(view[:5]) == b"still"
 
 
+def test_the_read_after_a_large_body_takes_its_head_only(twin: SimpleNamespace) -> None:
+    rig = Rig(twin, max_body=2**21)
+    small = PURE.encode_frame(0, 9, serializer=1, arg=1, payload=pack(()))
+    large = b"".join(
+        PURE.encode_frame(0, id, serializer=0, arg=1, payload=bytes([id]) * 2**20) for id in (2, 3)
+    )
+    whole = len(rig.lane.get_buffer(-1))
+    rig.receive(large + small)
+    assert [frame["id"] for _, frames in rig.owner.log for frame in frames] == [2, 3, 9]
+    assert len(rig.lane.get_buffer(-1)) == whole
+    rig.receive(PURE.encode_frame(0, 10, serializer=0, arg=1, payload=bytes(2**20)))
+    assert len(rig.lane.get_buffer(-1)) == 2048
+
+
 def test_a_share_says_what_it_was_given(twin: SimpleNamespace) -> None:
     given = [object() for _ in range(4)]
     share = twin.LoopShare(*given, 7, "loop")

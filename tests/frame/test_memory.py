@@ -131,3 +131,39 @@ def test_a_table_lets_the_collector_see_its_waiters(twin: SimpleNamespace) -> No
     del waiter
     gc.collect()
     assert gone() is None
+
+
+def body_of(twin: SimpleNamespace, body: bytes) -> Any:
+    """Send *body* in two pieces, and return what the decoder makes of it."""
+    data = PURE.encode_frame(0, 1, serializer=0, arg=1, payload=body)
+    decoder = twin.FrameDecoder(16 * MIB)
+    decoder.feed(data[:50_000])
+    (frame,) = decoder.feed(data[50_000:])
+    return frame.payload
+
+
+def test_a_large_body_that_is_held_is_never_written_to_again(twin: SimpleNamespace) -> None:
+    kept = [body_of(twin, bytes([number]) * MIB) for number in range(10)]
+    views = [memoryview(body_of(twin, bytes([number]) * MIB)) for number in range(10)]
+    for number in range(10):
+        assert kept[number] == views[number] == bytes([number]) * MIB
+
+
+def test_a_large_body_in_memory_used_again_is_a_value_of_its_own(twin: SimpleNamespace) -> None:
+    for number in range(20):  # dropped at once each time
+        for size in (MIB, MIB, 3 * MIB):
+            body = body_of(twin, bytes([number]) * size)
+            assert body == bytes([number]) * size
+            assert {bytes([number]) * size: 1}[body] == 1  # by its hash
+            del body
+
+
+def test_large_bodies_that_were_dropped_hold_little(twin: SimpleNamespace) -> None:
+    body_of(twin, bytes(100_000))
+    gc.collect()
+    before = resident()
+    for size in (MIB, 2 * MIB, 4 * MIB):
+        for _ in range(20):
+            body_of(twin, bytes(size))
+    gc.collect()
+    assert resident() - before < 12 * MIB

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 MODULES = {
-    "pure": ("fastrpc._frame_py", "fastrpc._lane_py"),
-    "compiled": ("fastrpc._frame", "fastrpc._lane"),
+    "pure": ("fastrpc._frame_py", "fastrpc._lane_py", "fastrpc._caller_py"),
+    "compiled": ("fastrpc._frame", "fastrpc._lane", "fastrpc._caller"),
 }
 
 #: What was put to both twins, and how often; told at the end of a run.

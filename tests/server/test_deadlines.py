@@ -61,7 +61,8 @@ class Timed:
         try:
             await asyncio.Event().wait()
         finally:
-            await asyncio.sleep(0.02)
+            self.log.append("cleaning up")
+            await self.leave.wait()
             self.log.append("cleaned up")
 
     @fastrpc.rpc(blocking=True)
@@ -91,12 +92,12 @@ async def test_a_handler_past_its_deadline_is_cancelled_and_its_caller_told() ->
     async with serving(service, log=CALM) as server:
         async with await RawPeer.greeted(server.targets[0]) as peer:
             started = time.monotonic()
-            peer.send(timed(1, "forever", 40))
+            peer.send(timed(1, "forever", 250))
             reply = await peer.reply(1)
             assert (reply.status, reply.payload != b"") == (51, True)
             assert "Timed.forever: stopped after" in message(reply)
-            assert 0.04 <= time.monotonic() - started < 4.0
-            assert 40_000 <= reply.time < 4_000_000
+            assert time.monotonic() - started >= 0.25
+            assert reply.time >= 250_000
             await until(lambda: service.log == ["began", "ended"] and not server.stats().running)
             assert server.stats().methods["Timed.forever"] == (1, 1)
 
@@ -111,7 +112,7 @@ async def test_each_of_many_deadlines_is_kept() -> None:
                 reply = await peer.frame()
                 assert reply is not None
                 spent = (time.monotonic() - started) * 1000
-                assert millis[reply.id] <= spent < millis[reply.id] + 1000
+                assert spent >= millis[reply.id]
 
 
 async def test_a_call_whose_time_is_up_before_its_turn_is_not_run() -> None:
@@ -120,11 +121,11 @@ async def test_a_call_whose_time_is_up_before_its_turn_is_not_run() -> None:
         async with await RawPeer.greeted(server.targets[0]) as peer:
             # All in one read: the first takes all the time that the others have.
             peer.send(
-                timed(1, "block", 1000, [0.05])
+                timed(1, "block", 60_000, [0.05])
                 + timed(2, "block", 20, [0.0])
                 + timed(3, "add", 20, [2, 3])
                 + timed(4, "forever", 20)
-                + timed(5, "add", 1000, [2, 3])
+                + timed(5, "add", 60_000, [2, 3])
             )
             replies = {id: await peer.reply(id) for id in range(1, 6)}
             assert [replies[id].status for id in range(1, 6)] == [0, 51, 51, 51, 0]
@@ -148,7 +149,7 @@ async def test_a_stubborn_handler_is_answered_for_and_counted() -> None:
     service = Timed()
     async with serving(service, log=CALM, max_calls=1) as server:
         async with await RawPeer.greeted(server.targets[0]) as peer:
-            peer.send(timed(1, "stubborn", 20))
+            peer.send(timed(1, "stubborn", 250))
             assert (await peer.reply(1)).status == 51
             await until(lambda: "refused" in service.log)
             assert server.stats().running == 1
@@ -167,7 +168,7 @@ async def test_what_a_late_handler_raises_reaches_the_log_only(
 ) -> None:
     async with serving(Timed()) as server:
         async with await RawPeer.greeted(server.targets[0]) as peer:
-            peer.send(timed(1, "raises_on_the_way_out", 20))
+            peer.send(timed(1, "raises_on_the_way_out", 250))
             assert (await peer.reply(1)).status == 51
             await until(lambda: not server.stats().running)
             assert await peer.until_pong(1) == []
@@ -178,7 +179,7 @@ async def test_a_thread_past_its_deadline_is_answered_for_and_counted() -> None:
     service = Timed()
     async with serving(service, log=CALM, threads=1) as server:
         async with await RawPeer.greeted(server.targets[0]) as peer:
-            peer.send(timed(1, "thread", 30))
+            peer.send(timed(1, "thread", 500))
             assert (await peer.reply(1)).status == 51
             assert server.stats().running == 1
             # The next waits for the one thread, and is told off before it is begun.
@@ -196,7 +197,7 @@ async def test_a_thread_past_its_deadline_is_answered_for_and_counted() -> None:
 @pytest.mark.parametrize("millis", [0, 60_000], ids=["no deadline", "a long one"])
 async def test_the_handler_timeout_stops_what_takes_longer(millis: int) -> None:
     service = Timed()
-    async with serving(service, log=CALM, handler_timeout=0.03) as server:
+    async with serving(service, log=CALM, handler_timeout=0.25) as server:
         async with await RawPeer.greeted(server.targets[0]) as peer:
             peer.send(timed(1, "forever", millis), timed(2, "quick", millis))
             assert (await peer.reply(2)).status == 0
@@ -205,12 +206,10 @@ async def test_the_handler_timeout_stops_what_takes_longer(millis: int) -> None:
 
 
 async def test_a_deadline_before_the_handler_timeout_counts() -> None:
-    async with serving(Timed(), log=CALM, handler_timeout=30.0) as server:
+    async with serving(Timed(), log=CALM, handler_timeout=600.0) as server:
         async with await RawPeer.greeted(server.targets[0]) as peer:
-            started = time.monotonic()
             peer.send(timed(1, "forever", 30))
             assert (await peer.reply(1)).status == 51
-            assert time.monotonic() - started < 4.0
 
 
 async def test_a_client_without_a_deadline_is_told_what_stopped_it() -> None:
@@ -263,9 +262,11 @@ async def test_a_cancel_reaches_the_handler_and_is_not_answered() -> None:
                 encode_frame(Kind.CANCEL, 2, status=41),
                 encode_frame(Kind.CANCEL, 2, status=42),  # again, while it cleans up
             )
-            await until(lambda: not server.stats().running)
-            assert service.log == ["began", "ended", "cleaned up"]
             assert await peer.until_pong(1) == []
+            service.leave.set()
+            await until(lambda: not server.stats().running)
+            assert service.log == ["began", "ended", "cleaning up", "cleaned up"]
+            assert await peer.until_pong(2) == []
 
 
 async def test_a_cancelled_caller_cancels_the_handler() -> None:
@@ -290,10 +291,12 @@ async def test_a_handler_that_cleans_up_is_cancelled_once_when_its_client_goes(
         peer.send(timed(1, "slow_on_the_way_out"))
         await until(lambda: server.stats().running == 1)
         peer.send(encode_frame(Kind.CANCEL, 1, status=42))
-        await asyncio.sleep(0.005)
+        await until(lambda: service.log == ["cleaning up"])
         peer.writer.transport.abort()
+        await until(lambda: not server.stats().connections)
+        service.leave.set()
         await until(lambda: not server.stats().running)
-        assert service.log == ["cleaned up"]
+        assert service.log == ["cleaning up", "cleaned up"]
 
 
 # -------------------------------------------------------------------- half-closed
@@ -311,7 +314,10 @@ async def test_who_only_sends_no_more_still_gets_every_answer(
             peer.send(timed(1, "add", 0, [2, 3]), timed(2, "stubborn"), timed(3, "quick"))
             peer.writer.write_eof()
             assert [(await peer.reply(id)).status for id in (1, 3)] == [0, 0]
-            await asyncio.sleep(0.05)  # its pings go unanswered, and that is fine
+            for _ in range(3):  # its pings go unanswered, and that is fine
+                ping = await peer.frame()
+                assert ping is not None
+                assert ping.heartbeat
             service.leave.set()
             assert (await peer.reply(2)).status == 0
             assert [frame for frame in await peer.rest() if not frame.heartbeat] == []

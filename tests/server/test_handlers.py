@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -259,6 +258,7 @@ class Turning:
 
     def __init__(self) -> None:
         self.seen: list[str] = []
+        self.there, self.free = threading.Semaphore(0), threading.Event()
 
     def add(self, a: int, b: int) -> int:
         return a + b
@@ -279,8 +279,9 @@ class Turning:
         return threading.current_thread().name
 
     @fastrpc.rpc(blocking=True)
-    def pause(self, seconds: float) -> None:
-        time.sleep(seconds)
+    def meet(self) -> None:
+        self.there.release()
+        assert self.free.wait(10)
 
     async def nothing(self) -> None:
         await asyncio.sleep(0)
@@ -325,16 +326,19 @@ async def test_oneway_calls_run_and_are_never_answered(caplog: pytest.LogCapture
 
 
 async def test_blocking_handlers_run_beside_the_loop_and_beside_each_other() -> None:
-    async with serving(Turning(), log=CALM, threads=4) as server:
+    service = Turning()
+    async with serving(service, log=CALM, threads=4) as server:
         async with fastrpc.connect(server.targets[0], timeout=5.0) as client:
             name = await client.call("Turning.which_thread")
             assert name.startswith("fastrpc-handler-")
-            started = time.monotonic()
-            slow = [asyncio.ensure_future(client.call("Turning.pause", 0.2)) for _ in range(8)]
+            slow = [asyncio.ensure_future(client.call("Turning.meet")) for _ in range(8)]
+            for _ in range(4):  # four at once, and the others after them
+                assert await asyncio.to_thread(service.there.acquire, timeout=10)
             assert await client.call("Turning.add", 1, 2) == 3
             assert not any(call.done() for call in slow)
+            assert not service.there.acquire(blocking=False)
+            service.free.set()
             await asyncio.gather(*slow)
-            assert 0.4 <= time.monotonic() - started < 1.6  # one by one
     await until(lambda: not [t for t in threading.enumerate() if "fastrpc-handler" in t.name])
 
 

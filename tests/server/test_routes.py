@@ -93,8 +93,31 @@ class Dog:
 def test_types_that_no_codec_can_carry_name_the_method(routes: Routes) -> None:
     def feed(pet: Cat | Dog) -> None: ...
 
-    with pytest.raises(ConfigError, match=r"^feed: "):
+    with pytest.raises(ConfigError, match=r"^feed: argument 'pet': "):
         routes.add(feed, None)
+    assert not routes.table
+
+
+def first(pets: int, pet: complex) -> None: ...
+
+
+def named(*, pet: complex) -> None: ...
+
+
+def named_with_default(*, pet: complex = 1j) -> None: ...
+
+
+def rest(*pet: complex) -> None: ...
+
+
+def keywords(**pet: complex) -> None: ...
+
+
+@pytest.mark.parametrize("handler", [first, named, named_with_default, rest, keywords])
+def test_types_that_no_codec_can_carry_name_the_parameter(routes: Routes, handler: Any) -> None:
+    text = rf"^{handler.__name__}: argument 'pet': values of type complex can't be sent"
+    with pytest.raises(ConfigError, match=text):
+        routes.add(handler, None)
     assert not routes.table
 
 

@@ -24,20 +24,26 @@ logging.basicConfig(level="INFO", format="%(message)s")
 
 
 class Work:
-    def add(self, a: int, b: int) -> int:
-        return a + b
+    def __init__(self) -> None:
+        self._begun = False
+
+    def has_begun(self) -> bool:
+        return self._begun
 
     async def pause(self, seconds: float) -> str:
+        self._begun = True
         await asyncio.sleep(seconds)
         return "done"
 
     async def forever(self) -> None:
+        self._begun = True
         try:
             await asyncio.Event().wait()
         finally:
             print("cleaned up", flush=True)
 
     async def stubborn(self) -> None:
+        self._begun = True
         while True:
             try:
                 await asyncio.sleep(3600)
@@ -46,6 +52,7 @@ class Work:
 
     @fastrpc.rpc(blocking=True)
     def thread(self) -> None:
+        self._begun = True
         time.sleep(3600)
 
     async def interrupt(self) -> None:
@@ -82,7 +89,7 @@ class Process:
     def signal(self, number: int) -> None:
         self.popen.send_signal(number)
 
-    def end(self, patience: float = 10.0) -> tuple[int, str, str]:
+    def end(self, patience: float = 20.0) -> tuple[int, str, str]:
         """Wait for the end; return exit code and what was printed."""
         out, err = self.popen.communicate(timeout=patience)
         return self.popen.returncode, out, err
@@ -90,7 +97,9 @@ class Process:
     def call_in_thread(self, method: str, *args: Any) -> "Calling":
         calling = Calling(self.target, method, args)
         calling.start()
-        assert calling.sent.wait(5)
+        with fastrpc.connect_sync(self.target, timeout=20.0) as client:
+            while not client.call("Work.has_begun"):
+                assert calling.is_alive()
         return calling
 
 
@@ -100,13 +109,10 @@ class Calling(threading.Thread):
     def __init__(self, target: str, method: str, args: tuple[Any, ...]) -> None:
         super().__init__(daemon=True)
         self.target, self.method, self.args = target, method, args
-        self.sent = threading.Event()
         self.outcome: Any = None
 
     def run(self) -> None:
         with fastrpc.connect_sync(self.target, timeout=20.0) as client:
-            client.call("Work.add", 1, 2)
-            threading.Timer(0.1, self.sent.set).start()
             try:
                 self.outcome = client.call(self.method, *self.args)
             except fastrpc.FastRPCError as exc:
@@ -140,10 +146,8 @@ def test_calls_that_never_end_are_stopped_when_the_grace_is_over(
 ) -> None:
     processes.append(process := Process(f"unix://{tmp_path}/sock", grace=0.2))
     calling = process.call_in_thread("Work.forever")
-    began = time.monotonic()
     process.signal(signal.SIGTERM)
     code, out, err = process.end()
-    assert time.monotonic() - began < 0.2 + 3.0
     assert (code, out, err) == (0, "cleaned up\nreturned\n", "")
     calling.join(5)
     assert isinstance(calling.outcome, fastrpc.Cancelled)
@@ -157,10 +161,8 @@ def test_handlers_that_will_not_end_do_not_keep_the_process(
 ) -> None:
     processes.append(process := Process("tcp://127.0.0.1:0", grace=0.1))
     calling = process.call_in_thread(method)
-    began = time.monotonic()
     process.signal(signal.SIGTERM)
     code, out, err = process.end()
-    assert time.monotonic() - began < 0.1 + 3.0
     assert code == 0
     assert out.endswith("returned\n")
     assert "1 handlers do not end" in err
@@ -170,15 +172,13 @@ def test_handlers_that_will_not_end_do_not_keep_the_process(
 
 @pytest.mark.slow
 def test_a_second_signal_stops_at_once(processes: list[Process]) -> None:
-    processes.append(process := Process("tcp://127.0.0.1:0", grace=60.0))
+    processes.append(process := Process("tcp://127.0.0.1:0", grace=600.0))
     calling = process.call_in_thread("Work.forever")
-    began = time.monotonic()
     process.signal(signal.SIGTERM)
     time.sleep(0.2)
     assert process.popen.poll() is None
     process.signal(signal.SIGINT)
     code, out, _ = process.end()
-    assert time.monotonic() - began < 5.0
     assert (code, out) == (0, "cleaned up\nreturned\n")
     calling.join(5)
     assert isinstance(calling.outcome, fastrpc.ConnectionLost)
@@ -189,8 +189,10 @@ def test_an_interrupt_that_reaches_a_handler_is_meant_for_the_server(
     processes: list[Process], tmp_path: Path
 ) -> None:
     processes.append(process := Process(f"unix://{tmp_path}/sock"))
-    process.call_in_thread("Work.interrupt")
+    calling = Calling(process.target, "Work.interrupt", ())
+    calling.start()
     code, out, err = process.end()
+    calling.join(5)
     assert code in (-signal.SIGINT, 128 + signal.SIGINT)
     assert (out, "KeyboardInterrupt" in err) == ("", True)
     assert not (tmp_path / "sock").exists()

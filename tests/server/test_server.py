@@ -294,6 +294,8 @@ async def test_stats_count_what_happened(both_twins: None) -> None:
         ({"max_pending": None}, "max_pending"),
         ({"threads": 0}, "threads"),
         ({"backlog": 0}, "backlog"),
+        ({"max_unsent_total": 0}, "max_unsent_total"),
+        ({"max_name": 15}, "max_name .* at least 16, for the built-in method fastrpc.describe"),
         ({"handler_timeout": 0}, "handler_timeout"),
         ({"handler_timeout": -1.0}, "handler_timeout"),
         ({"handler_timeout": math.nan}, "handler_timeout"),
@@ -316,7 +318,8 @@ def test_options_of_no_sense_are_refused_by_name(options: dict[str, Any], words:
 def test_all_options_can_be_given() -> None:
     server = fastrpc.Server(
         handler_timeout=1, max_running=1, max_connections=1, max_per_host=1, max_pending=1,
-        threads=1, backlog=1, tracebacks=True, max_body=1, max_calls=1,
+        threads=1, backlog=1, max_unsent_total=1, tracebacks=True, max_body=1, max_calls=1,
+        max_name=16,
     )  # fmt: skip
     assert server.options.handler_timeout == 1
     assert server.limits.max_calls == 1

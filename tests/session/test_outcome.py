@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 import fastrpc
+from fastrpc.codec import Mismatch
 from fastrpc.frame import Frame
 from fastrpc.session import outcome
 from fastrpc.wire import NOT_RUN, Kind, Serializer, StatusCode
@@ -189,5 +190,9 @@ def test_replies_this_side_can_not_take() -> None:
     assert (large.ran, odd.ran) == ("yes", "yes")
     broken = outcome.undecodable(slot_of(), ValueError("no int"))
     assert (type(broken), broken.ran) == (fastrpc.CodecError, "yes")
+    assert str(broken) == "Arith.add: the reply can't be decoded: no int"
+    other = outcome.undecodable(slot_of(), Mismatch("expected int, got str", "item 3"))
+    assert (type(other), other.ran) == (fastrpc.CodecError, "yes")
+    assert str(other) == "Arith.add: result, item 3: expected int, got str"
     deep = outcome.undecodable(slot_of(), fastrpc.TooLarge("nested deeper than 64"))
     assert (type(deep), deep.ran) == (fastrpc.TooLarge, "yes")

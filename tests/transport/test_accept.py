@@ -48,6 +48,10 @@ def descriptors_left(count: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def sockets() -> set[str]:
+    return {each for each in descriptors() if "socket:" in each}  # uvloop opens /dev/null
+
+
 def connect(sock: socket.socket, target: str) -> None:
     place = parse_target(target)
     with contextlib.suppress(BlockingIOError):
@@ -189,6 +193,49 @@ async def test_factory_that_raises_costs_one_connection() -> None:
         assert await answered(made[1])
     assert [type(error) for error in told] == [LookupError]
     listener.close()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("steps", range(5))
+async def test_a_cancelled_start_closes_its_descriptor_once(steps: int) -> None:
+    # Before its first step the socket is ours, later the loop's; its number may have been
+    # given to somebody else by the time the task's end is noticed.
+    loop = asyncio.get_running_loop()
+    told: list[object] = []
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    strangers: list[tuple[socket.socket, int]] = []
+
+    def take_numbers() -> None:
+        fresh = [socket.socket() for _ in range(4)]
+        strangers.extend((each, each.fileno()) for each in fresh)
+
+    before = sockets()
+    sock = listening()
+    acceptor = Acceptor(loop, sock, Echo)
+    with clients(1) as (client,):
+        connect(client, f"tcp://127.0.0.1:{sock.getsockname()[1]}")
+        while not acceptor._starting:
+            await asyncio.sleep(0)
+        (task,) = acceptor._starting
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        was_done = task.done()
+        task.cancel()
+        for _ in range(6):
+            loop.call_soon(take_numbers)
+            await asyncio.sleep(0)
+        await acceptor.wait_closed()
+        if was_done:  # it became a connection in time
+            task.result()[0].abort()  # type: ignore[index]
+        acceptor.close()
+        for _ in range(6):
+            take_numbers()
+            await asyncio.sleep(0)
+    for each, number in strangers:
+        os.fstat(number)  # nobody has closed it
+        each.close()
+    assert told == []
+    await turn_until(lambda: sockets() == before)
 
 
 @pytest.mark.asyncio

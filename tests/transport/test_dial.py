@@ -324,6 +324,7 @@ async def test_nobody_answers_in_time(family: int, tmp_path: Path) -> None:
         assert descriptors() == before
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_dead_address_costs_only_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     with deaf(socket.AF_INET, Path()) as target:
@@ -331,11 +332,11 @@ async def test_dead_address_costs_only_its_share(monkeypatch: pytest.MonkeyPatch
         resolve_to(monkeypatch, "127.0.0.1", "127.0.0.2")
         named = target.replace("127.0.0.1", "two.example")
         started = time.monotonic()
-        transport, client = await dial(named, Client, timeout=0.15)
-        assert time.monotonic() - started >= 0.075
+        transport, client = await dial(named, Client, timeout=1.0)
+        assert time.monotonic() - started >= 0.49  # uvloop counts milliseconds
         transport.abort()
         await client.lost
-        dial_blocking(named, 0.15).close()
+        dial_blocking(named, 1.0).close()
         listener.close()
 
 

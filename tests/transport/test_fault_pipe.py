@@ -216,6 +216,22 @@ async def test_script_of_each_connection() -> None:
 
 
 @pytest.mark.asyncio
+async def test_pipe_cut_before_the_first_step_of_a_relay(target: str) -> None:
+    class Hasty(FaultPipe):
+        def _start(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            super()._start(reader, writer)
+            self.cut()
+
+    listener = await serve(target)
+    async with Hasty(listener.targets[0]) as pipe:
+        _, client = await dial(pipe.target, Client, timeout=5)
+        async with asyncio.timeout(5):
+            await client.lost
+        assert not pipe.open_connections
+    listener.close()
+
+
+@pytest.mark.asyncio
 async def test_stalled_pipe_is_felt_by_the_sender() -> None:
     listener = await serve("tcp://127.0.0.1:0")
     paused = asyncio.get_running_loop().create_future()

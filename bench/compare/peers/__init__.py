@@ -24,6 +24,7 @@ def _entry(title: str, module: str, **environment: str) -> Entry:
 MODULES: Final[Mapping[str, Entry]] = {
     "c": _entry("C epoll echo, no RPC", "c_echo"),
     "uvloop": _entry("raw uvloop echo, no RPC", "uvloop_echo"),
+    "uvloop-codec": _entry("uvloop echo + msgspec, no RPC", "uvloop_codec"),
     "fastrpc": _entry("fastrpc", "fastrpc_tcp"),
     "fastrpc-blocking": _entry("fastrpc, blocking client", "fastrpc_blocking"),
     "fastrpc-unix": _entry("fastrpc, unix socket", "fastrpc_unix"),

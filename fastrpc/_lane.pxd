@@ -1,0 +1,75 @@
+# cython: language_level=3
+"""What `_caller.pyx` uses of the compiled lane: an index of `_lane.pyx`."""
+
+cimport cython
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from fastrpc._frame cimport CallTable, Header, Splitter
+
+
+@cython.final
+cdef class LoopShare:
+    cdef readonly object call_soon, clock, create_future, is_running, loop, narrow, view
+    cdef readonly unsigned long thread
+    cdef const uint8_t* _scratch  # what *view* shows; it can't move while it is shown
+    cdef uint8_t* _spare  # an out buffer between two uses, so that idle lanes hold none
+    cdef Py_ssize_t _spare_cap
+    cdef bint _busy  # a lane reads from the scratch: nobody may write there
+
+
+@cython.final
+cdef class Method:
+    cdef readonly bytes name
+    cdef readonly int mode
+    cdef readonly object handler
+    cdef readonly list decoders
+    cdef readonly object info
+    cdef public uint64_t calls, errors
+
+
+@cython.final
+cdef class Lane(Splitter):
+    cdef readonly object owner
+    cdef readonly LoopShare share
+    cdef readonly CallTable table
+    cdef list _bound
+    cdef public object router
+    cdef public list encoders, decoders
+    cdef public int serializer
+    cdef public Py_ssize_t max_depth, max_items, max_methods
+    cdef public Py_ssize_t peer_body, peer_calls, peer_methods
+    cdef public bint raw, opened, ready, draining, paused, stalled, ticking, crowded
+    cdef public uint64_t last_id, calls_in, calls_out, replies_in, bytes_in, bytes_out
+    cdef public uint64_t late, unknown, given_up
+    cdef dict _numbers
+    cdef list _extras, _parts
+    cdef uint8_t* _out
+    cdef Py_ssize_t _out_len, _out_cap, _out_size
+    cdef bint _scheduled, _splitting, _narrow
+    cdef double _arrived
+    cdef object _write, _writelines
+    cdef bytearray _private
+    cdef int _guarded(self, const uint8_t* data, Py_ssize_t size) except -1
+    cdef int _later(self, object frame) except -1
+    cdef int _hand_up(self) except -1
+    cdef bytes _payload(self, Header* head, const uint8_t* body, bytes owner)
+    cdef int _match(self, Header* head, const uint8_t* body, bytes owner) except -1
+    cdef int _settle(self, object waiter, object value) except -1
+    cdef Py_ssize_t _free(self) noexcept
+    cdef int _measure(self, bytes payload) except -1
+    cdef int _rise(self, uint64_t id) except -1
+    cdef Method _bind(self, uint32_t number, bytes name)
+    cdef int _answer(self, Header* given, const uint8_t* body, bytes owner) except -1
+    cdef object _recall(self, Header* head, Method method, bytes payload)
+    cdef bytes _encode(self, int serializer, object value)
+    cdef int _reply(self, uint64_t id, uint8_t flags, bytes body, uint8_t status, uint32_t arg, uint32_t time) except -1
+    cdef object _call(self, str name, tuple args, object kwargs, double timeout, bytes metadata, object decode)
+    cdef int _check_loop(self) except -1
+    cdef bytes _encode_arguments(self, str name, tuple args, object kwargs, bytes metadata, int* serializer)
+    cdef int _request(self, str name, uint64_t id, uint8_t flags, uint32_t millis, bytes metadata, bytes body) except -1
+    cdef int _cancel(self, object id, int status) except -1
+    cdef uint8_t* _reserve(self, Py_ssize_t size) except NULL
+    cdef int _commit(self, Py_ssize_t head, bytes body) except -1
+    cdef void _put_away(self) noexcept
+    cdef int _schedule(self) except -1
+    cpdef flush(self)

@@ -318,13 +318,14 @@ cdef class ByteStream:
         finally:
             self._release()
 
-    cpdef bint read(self, double deadline) except -1:
+    cpdef bint read(self, double deadline, Waiter reader=None) except -1:
         """Wait for bytes and hand them over; False if none came in time, or never will.
 
         Only for who leads.
 
         Args:
             deadline: Clock's time to give up, 0 for never.
+            reader: Who leads; it leaves at once if it is done then.
         """
         if deadline and not self._readable(max(deadline - <double>self._clock(), 0.0)):
             return False
@@ -339,7 +340,7 @@ cdef class ByteStream:
         if self._arrived == 0:
             self.fail("the connection was closed by the peer")
             return False
-        self._hand_over()
+        self._hand_over(reader)
         if self.unsent:
             self._acquire()
             try:
@@ -348,12 +349,15 @@ cdef class ByteStream:
                 self._release()
         return not self.is_over
 
-    cdef int _hand_over(self) except -1:
+    cdef int _hand_over(self, Waiter reader) except -1:
         try:
             self._acquire()
             try:
                 self._deliver(self._arrived)
                 self._arrived = -1
+                if reader is not None and reader.is_done:
+                    reader.has_left = True
+                    self.turns.leave(reader)
             finally:
                 self._release()
         finally:
@@ -435,22 +439,23 @@ cdef class Exchange:
         finally:
             stream._release()
         try:
-            while not waiter.is_done and stream.read(waiter.deadline):
+            while not waiter.is_done and stream.read(waiter.deadline, waiter):
                 pass
             is_whole = True
         finally:
             if not is_whole:
                 waiter.is_done = True
-            waiter.has_left = True
-            stream._acquire()
-            try:
-                turns.leave(waiter)
-            finally:
-                stream._release()
+            if not waiter.has_left:
+                waiter.has_left = True
+                stream._acquire()
+                try:
+                    turns.leave(waiter)
+                finally:
+                    stream._release()
             if not is_whole:
                 self._given_up()
         if waiter.is_done and waiter.error is None:
-            self.refresh()
+            self.fresh_until = now + FRESH
             waiter.is_plain = not self._line.line and lane.ready
         return waiter
 

@@ -242,7 +242,7 @@ class Lane(Splitter):
         self.raw = False  # the peer takes raw payloads, so large bytes need no encoding
         self.opened = False  # HELLO is done: calls are taken
         self.ready = False  # calls may be sent right now
-        self.draining = False  # calls that come are handed up, to be refused
+        self.draining = False  # calls are handed up before they are decoded
         self.paused = False  # the peer reads too slowly
         self.stalled = False  # input is kept back until the peer reads
         self.crowded = False  # calls wait for room; new ones must queue behind them

@@ -66,7 +66,15 @@ class BlockingView:
             CallError: Any of its kinds.
             TransportError: There is no connection, or it broke; see `ran`.
         """
-        return self._client._call(method, args, kwargs, None, self._timeout, self._metadata)
+        session = self._client._session
+        if session is not None:  # here, for one Python frame less is 2 % of a call
+            waiter = session.at_once(method, args, kwargs, self._timeout, self._metadata, None)
+            if waiter is not None and waiter.is_plain:
+                return waiter.value
+        else:
+            waiter = None
+        call = (method, args, kwargs, self._timeout, self._metadata, None)
+        return self._client._finish(session, waiter, call)
 
     def notify(self, method: str, /, *args: Any, **kwargs: Any) -> None:
         """Send a oneway call: no reply, not even an error.
@@ -111,6 +119,10 @@ class BlockingView:
         return BlockingView(self._client, seconds, packed)
 
 
+#: Name, arguments, those by name, timeout, metadata, decoder: what `at_once` takes.
+_Call = tuple[str, tuple[Any, ...], Mapping[str, Any], float, bytes, Any]
+
+
 @final
 class _Bound:
     """A method of a stub."""
@@ -124,9 +136,13 @@ class _Bound:
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         view = self._view
-        return view._client._call(
-            self._method, args, kwargs, self._decode, view._timeout, view._metadata
-        )
+        session, waiter = view._client._session, None
+        call = (self._method, args, kwargs, view._timeout, view._metadata, self._decode)
+        if session is not None:
+            waiter = session.at_once(*call)
+            if waiter is not None and waiter.is_plain:
+                return waiter.value
+        return view._client._finish(session, waiter, call)
 
 
 @final
@@ -236,25 +252,14 @@ class BlockingClient(BlockingView):
 
     # Calls
 
-    def _call(
-        self,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any] | None,
-        decode: Any,
-        timeout: float,
-        metadata: bytes,
-    ) -> Any:
-        session = self._session
-        if session is not None:
-            waiter = session.at_once(name, args, kwargs, timeout, metadata, decode)
-            if waiter is not None:
-                if waiter.is_plain:
-                    return waiter.value
-                try:
-                    return session.finish(waiter, name, args, kwargs, timeout, metadata, decode)
-                except ConnectionDraining:
-                    pass  # it was surely not run: another connection may do it
+    def _finish(self, session: BlockingSession | None, waiter: Waiter | None, call: _Call) -> Any:
+        """Do what is left of a call that was not plain, or was not sent at all."""
+        name, args, kwargs, timeout, metadata, decode = call
+        if session is not None and waiter is not None:
+            try:
+                return session.finish(waiter, *call)
+            except ConnectionDraining:
+                pass  # it was surely not run: another connection may do it
         started = time.monotonic()
         deadline = started + timeout if timeout else 0.0
         tries = 0

@@ -42,15 +42,12 @@ def blocking_share() -> LoopShare:
 
     Each connection needs its own: threads may read several at once.
     """
-    return LoopShare(Waiter, _schedule_nothing, time.monotonic, _always, 0, None)
+    always = True.__bool__  # asked with each call, and no Python function is as cheap
+    return LoopShare(Waiter, _schedule_nothing, time.monotonic, always, 0, None)
 
 
 def _schedule_nothing(callback: Any) -> None:
     """Leave it to the caller: who calls flushes."""
-
-
-def _always() -> bool:
-    return True
 
 
 @final

@@ -25,7 +25,7 @@ async def test_a_late_handler(caplog: pytest.LogCaptureFixture) -> None:
         assert (error.method, error.ran, error.attempts) == ("Work.wait", "maybe", 1)
         assert error.address == server.targets[0]
         assert re.match(r"Work\.wait: deadline of 100 ms passed after \d+ ms: ", str(error))
-        assert error.stages.total >= 0.1
+        assert error.stages.total > 0.0999  # a difference of two clock readings
         assert error.stages.connecting == error.stages.queued == 0.0
         await turn_until(lambda: work.ended == ["x cancelled"])
         assert await client.call("Work.add", 1, 2) == 3

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from Cython.Compiler import Options
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 SOURCES = sorted(Path("fastrpc").glob("_*.pyx"))
 RELEASE = {
@@ -32,6 +33,19 @@ def choice(name: str, *allowed: str) -> str:
     if value not in allowed:
         sys.exit(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
     return value
+
+
+class BuildAll(build_ext):
+    """Build all units or none: half an engine does not import."""
+
+    def build_extensions(self) -> None:
+        """Build, and take back what was built if a unit that may fail has failed."""
+        super().build_extensions()
+        units = [Path(self.get_ext_fullpath(unit.name)) for unit in self.extensions]
+        if not all(path.exists() for path in units):
+            for path in units:
+                path.unlink(missing_ok=True)
+            print("fastrpc build: a unit failed; the pure-Python twin stands in", flush=True)
 
 
 def extension(source: Path, mode: str, *, debug: bool, trace: bool, sanitize: bool) -> Extension:
@@ -91,6 +105,7 @@ def main() -> None:
     Options.annotate = switches["debug"]
     setup(
         ext_modules=[extension(source, mode, **switches) for source in SOURCES],
+        cmdclass={"build_ext": BuildAll},
         # Modes share file names, and times say nothing about modes: never reuse.
         options={"build_ext": {"force": True}},
     )

@@ -13,6 +13,7 @@ cimport cython
 from libc.stdint cimport uint64_t
 
 from fastrpc._lane cimport Lane
+from fastrpc.errors import FastRPCError
 
 from threading import Lock
 
@@ -200,7 +201,7 @@ cdef class Turns:
                 self.line.pop(waiter, None)
         return self._leader is waiter
 
-    def follow(self, Waiter waiter):
+    def follow(self, Waiter waiter not None):
         """Let *waiter* sleep until it has an outcome or may lead."""
         if not waiter.is_done:
             waiter.arm()
@@ -296,7 +297,9 @@ cdef class ByteStream:
                 unsent.clear()
                 try:
                     count = self._send(data, self._flags)
-                except BlockingIOError:
+                except BlockingIOError as exc:
+                    if exc.errno is None:
+                        raise
                     count = 0
                 self.sent += count
                 if count < len(data):
@@ -305,6 +308,8 @@ cdef class ByteStream:
                         break
             why = ""
         except OSError as exc:
+            if exc.errno is None:
+                raise
             why = str(exc)
         finally:
             if why:
@@ -321,7 +326,7 @@ cdef class ByteStream:
     cpdef bint read(self, double deadline, Waiter reader=None) except -1:
         """Wait for bytes and hand them over; False if none came in time, or never will.
 
-        Only for who leads.
+        Only for who leads, or before there are others.
 
         Args:
             deadline: Clock's time to give up, 0 for never.
@@ -335,6 +340,8 @@ cdef class ByteStream:
         try:
             self._arrived = self._recv_into(self._get_buffer(-1))
         except OSError as exc:
+            if exc.errno is None:
+                raise
             self.fail(str(exc))
             return False
         if self._arrived == 0:
@@ -375,7 +382,8 @@ cdef class Exchange:
         lane: The connection's lane; it writes to *stream* and makes waiters of `Waiter`.
         line: Threads that wait for the server to take another call.
         clock: Returns seconds, monotonic.
-        given_up: Called when a signal handler has ended a wait: `Lane.sweep` is due.
+        given_up: Called when a signal handler has ended a wait: `Lane.sweep` is due, and
+            a stream that has ended has no reader any more.
 
     Attributes:
         fresh_until: Clock's time until which the connection is taken for alive.
@@ -397,7 +405,9 @@ cdef class Exchange:
         self._given_up = given_up
         self.fresh_until = 0.0
 
-    def call(self, str name, tuple args, kwargs, double timeout, bytes metadata, decode):
+    def call(
+        self, name, tuple args not None, kwargs, double timeout, bytes metadata not None, decode
+    ):
         """Send a call, and wait for its outcome if no other thread reads.
 
         Returns its waiter, done or not: one that is not has been put into the lane, and
@@ -463,7 +473,9 @@ cdef class Exchange:
         """Take the connection for alive for a while."""
         self.fresh_until = <double>self._clock() + FRESH
 
-    def enter(self, str name, tuple args, kwargs, double timeout, bytes metadata, decode):
+    def enter(
+        self, name, tuple args not None, kwargs, double timeout, bytes metadata not None, decode
+    ):
         """Put a call into the lane and its bytes into the stream. Needs the lock."""
         return self._enter(name, args, kwargs, timeout, metadata, decode)
 
@@ -476,7 +488,7 @@ cdef class Exchange:
             waiter = self._lane._call(name, args, kwargs, timeout, metadata, decode)
             self._lane.flush()
             is_whole = True
-        except Exception:
+        except (FastRPCError, TypeError):
             is_whole = True
             raise
         finally:

@@ -26,13 +26,14 @@ from threading import Lock
 from typing import Any, Final, final
 
 from fastrpc._lane_py import Lane
+from fastrpc.errors import FastRPCError
 
 __all__ = ["BoundCall", "ByteStream", "Caller", "Exchange", "Turns", "Waiter"]
 
 #: How long a thread sleeps at most before it looks up: see above.
 NAP: Final = 1.0
 
-#: So long after a reply a connection is taken for alive without looking at it.
+#: So long after a call that was answered was made, its connection is taken for alive unseen.
 FRESH: Final = 0.05
 
 
@@ -313,7 +314,9 @@ class ByteStream:
                 unsent.clear()  # from here on it can't be told what went out
                 try:
                     count = self._send(data, self._flags)
-                except BlockingIOError:
+                except BlockingIOError as exc:
+                    if exc.errno is None:
+                        raise
                     count = 0
                 self.sent += count
                 if count < len(data):
@@ -322,6 +325,8 @@ class ByteStream:
                         break
             why = ""
         except OSError as exc:
+            if exc.errno is None:  # not the kernel's, but out of a signal handler
+                raise
             why = str(exc)
         finally:
             if why:
@@ -335,7 +340,7 @@ class ByteStream:
     def read(self, deadline: float, reader: Waiter | None = None) -> bool:
         """Wait for bytes and hand them over; False if none came in time, or never will.
 
-        Only for who leads.
+        Only for who leads, or before there are others.
 
         Args:
             deadline: Clock's time to give up, 0 for never.
@@ -352,6 +357,8 @@ class ByteStream:
             # handler comes before the bytes were taken, or after they were noted.
             arrived.extend(map(self._recv_into, (self._get_buffer(-1),)))
         except OSError as exc:
+            if exc.errno is None:
+                raise
             self.fail(str(exc))
             return False
         finally:
@@ -387,7 +394,8 @@ class Exchange:
         lane: The connection's lane; it writes to *stream* and makes waiters of `Waiter`.
         line: Threads that wait for the server to take another call.
         clock: Returns seconds, monotonic.
-        given_up: Called when a signal handler has ended a wait: `Lane.sweep` is due.
+        given_up: Called when a signal handler has ended a wait: `Lane.sweep` is due, and
+            a stream that has ended has no reader any more.
 
     Attributes:
         fresh_until: Clock's time until which the connection is taken for alive.
@@ -496,8 +504,8 @@ class Exchange:
             waiter: Waiter = self._lane.call(name, args, kwargs, timeout, metadata, decode)
             self._lane.flush()
             is_whole = True
-        except Exception:
-            is_whole = True
+        except (FastRPCError, TypeError):
+            is_whole = True  # nothing was sent
             raise
         finally:
             if not is_whole:  # out of a signal handler: the lane may be in the midst of it

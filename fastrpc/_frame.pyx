@@ -53,6 +53,11 @@ cdef enum:
 cdef extern from *:
     """
     /* The field is to become private some day; it has to be reset until then. */
+    #ifdef Py_GIL_DISABLED
+    #define is_ours_alone(body) 0 /* a count of one proves nothing there */
+    #else
+    #define is_ours_alone(body) (Py_REFCNT(body) == 1)
+    #endif
     static void forget_hash(PyObject *body) {
         _Py_COMP_DIAG_PUSH
         _Py_COMP_DIAG_IGNORE_DEPR_DECLS
@@ -61,7 +66,7 @@ cdef extern from *:
     }
     """
     void forget_hash(PyObject* body) noexcept
-    Py_ssize_t Py_REFCNT(PyObject* body) noexcept
+    bint is_ours_alone(PyObject* body) noexcept
 
 cdef uint64_t ID_MAX = 9223372036854775807
 
@@ -464,7 +469,7 @@ cdef bytes _make_body(Py_ssize_t size):
         return PyBytes_FromStringAndSize(NULL, size)
     for i in range(len(_bodies)):
         old = <PyObject*>PyList_GET_ITEM(_bodies, i)
-        if Py_REFCNT(old) == 1:
+        if is_ours_alone(old):
             forget_hash(old)
             return <bytes>old
     body = PyBytes_FromStringAndSize(NULL, size)

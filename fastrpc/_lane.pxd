@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""What `_caller.pyx` uses of the compiled lane: an index of `_lane.pyx`."""
+"""The compiled lane as `_caller.pyx` sees it: an index of `_lane.pyx`, whole, as Cython wants it."""
 
 cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t

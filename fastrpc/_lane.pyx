@@ -224,6 +224,7 @@ cdef class Lane(Splitter):
     def get_buffer(self, hint):
         """Return the memory that the next bytes should go to."""
         if self._big is not None:
+            # No reference to it: whoever reads lets go of the view before the lane of the body.
             return PyMemoryView_FromMemory(
                 PyBytes_AS_STRING(self._big) + self._big_at,
                 PyBytes_GET_SIZE(self._big) - self._big_at,
@@ -243,6 +244,7 @@ cdef class Lane(Splitter):
             self._narrow = self._big is None
         elif self._private is not None:
             private, self._private = self._private, None
+            self._narrow = False
             self.feed(bytes(private[:nbytes]))
         else:
             self._narrow = False

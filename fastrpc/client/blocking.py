@@ -261,6 +261,8 @@ class BlockingClient(BlockingView):
             except ConnectionDraining:
                 pass  # it was surely not run: another connection may do it
         started = time.monotonic()
+        if waiter is not None and timeout:
+            started = waiter.deadline - timeout  # one deadline for both attempts
         deadline = started + timeout if timeout else 0.0
         tries = 0
         while True:

@@ -59,6 +59,12 @@ class BlockingSession:
         side: The client's share, with a `blocking_share` for this connection alone.
         address: Target, for messages.
         serializer: Number of the codec that calls are sent with.
+
+    Attributes:
+        at_once: `Exchange.call` of this connection: the fast way; `finish` does the rest.
+        state: Where it stands.
+        cause: Why it ended, once it has.
+        ping_interval: Seconds that the server wants between two pings.
     """
 
     def __init__(self, sock: socket.socket, side: Side, address: str, serializer: int) -> None:
@@ -77,7 +83,7 @@ class BlockingSession:
             side.limits.write_stall,
         )
         lane.attach(self._pipe.queue, self._pipe.queue_all)
-        self._exchange = Exchange(self._pipe.stream, lane, self._line, self._clock, self._sweep)
+        self._exchange = Exchange(self._pipe.stream, lane, self._line, self._clock, self._given_up)
         self.at_once = self._exchange.call
         lane.serializer = serializer
         self._pings: dict[int, Waiter] = {}
@@ -152,7 +158,7 @@ class BlockingSession:
                 rest = (metadata, decode)
                 waiter, queued = self._stand_in_line(name, args, kwargs, timeout, *rest)
                 waiter.deadline = started + timeout if timeout else 0.0
-            if self._pipe.stream.unsent:
+            if self._pipe.stream.unsent and not waiter.is_done:
                 self._pipe.send(waiter.deadline)
             self._pipe.wait(waiter, waiter.deadline)
             if not waiter.is_done:
@@ -252,7 +258,7 @@ class BlockingSession:
     def _stand_in_line(
         self, name: str, args: Any, kwargs: Any, timeout: float, *rest: Any
     ) -> tuple[Waiter, float]:
-        """Do the same once the server takes another call; tell how long that was, too."""
+        """Send a call once the server takes another; return its waiter and how long that took."""
         place, lane, clock = Waiter(), self._lane, self._clock
         started, queued = clock(), 0.0
         try:
@@ -286,6 +292,10 @@ class BlockingSession:
             self._line.leave(waiter)  # it never stood there: wakes the next
             if self.state is State.DRAINING and not self._lane.table:
                 self._end(ConnectionLost(f"{self._address} is shutting down", "maybe"))
+
+    def _given_up(self) -> None:
+        self._sweep()
+        self._pipe.release()
 
     def _sweep(self) -> None:
         """End calls whose time is up, and tell the server of those given up."""

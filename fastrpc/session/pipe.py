@@ -134,7 +134,8 @@ class SharedPipe:
                 if self.is_over:
                     return
                 reads = self._turns.lead(sender)
-            _watch(self._sock, read=reads, write=True)(seconds)
+                ready = _watch(self._sock, read=reads, write=True)
+            ready(seconds)
             if reads and self._readable(_LOOK):
                 self.stream.read(0.0)
         finally:
@@ -193,6 +194,11 @@ class SharedPipe:
     def read(self, deadline: float) -> bool:
         """Wait for bytes and take them; see `ByteStream.read`."""
         return self.stream.read(deadline)
+
+    def release(self) -> None:
+        """Close the socket if the stream has ended and nobody reads."""
+        with self._lock:
+            self._close_unused()
 
     def _leave(self, waiter: Waiter) -> None:
         with self._lock:

@@ -199,7 +199,7 @@ def test_a_call_that_others_waited_behind_is_not_plain(line: Line) -> None:
 
 
 def test_a_socket_that_takes_a_part(line: Line) -> None:
-    line.takes = [10, 5, BlockingIOError()]
+    line.takes = [10, 5, BlockingIOError(11, "")]
     waiter = line.call()
     assert not waiter.is_done
     assert line.stream.sent == 15
@@ -239,7 +239,7 @@ def test_arguments_that_can_not_be_encoded_send_nothing(line: Line) -> None:
 
 @pytest.mark.parametrize(
     ("comes", "why"),
-    [(b"", "the connection was closed by the peer"), (OSError("no more"), "no more")],
+    [(b"", "the connection was closed by the peer"), (OSError(5, "no more"), "[Errno 5] no more")],
 )
 def test_the_end_while_waiting(line: Line, comes: Any, why: str) -> None:
     line.comes = [comes]
@@ -250,9 +250,9 @@ def test_the_end_while_waiting(line: Line, comes: Any, why: str) -> None:
 
 
 def test_the_end_while_sending(line: Line) -> None:
-    line.takes = [OSError("broken pipe")]
+    line.takes = [OSError(32, "broken pipe")]
     assert not line.call().is_done
-    assert line.told == ["broken pipe"]
+    assert line.told == ["[Errno 32] broken pipe"]
     assert is_at_rest(line)
     assert not line.call().is_done  # nothing is sent any more, and nobody reads
     assert line.out == b""
@@ -281,6 +281,22 @@ def test_an_interrupted_wait_is_given_up(line: Line) -> None:
     line.exchange.refresh()
     assert line.call().value == "still usable"
     assert [frame.kind for frame in line.sent()] == [0, 6, 0]
+
+
+@pytest.mark.parametrize("raised", [TimeoutError("mine"), BlockingIOError("mine"), ValueError()])
+def test_what_a_signal_handler_raises_is_not_taken_for_the_sockets(
+    line: Line, raised: Exception
+) -> None:
+    line.comes = [raised]
+    with pytest.raises(type(raised)):
+        line.call()
+    assert (line.told, line.given_up) == ([], 1)
+    line.takes = [raised]
+    line.exchange.refresh()
+    with pytest.raises(type(raised)):
+        line.call()
+    assert line.told == ["interrupted while sending"]
+    assert is_at_rest(line)
 
 
 def test_an_interrupted_send_ends_it(line: Line) -> None:
@@ -324,6 +340,13 @@ def test_a_call_put_into_the_lane_by_hand(line: Line) -> None:
         line.stream.write()
     (frame,) = line.sent()
     assert (frame.time, waiter.is_done) == (2001, False)
+
+
+def test_a_name_that_is_none(line: Line) -> None:
+    with pytest.raises(TypeError, match="^Expected str, got int$"):
+        line.exchange.call(1, (), None, 0.0, b"", None)
+    assert is_at_rest(line)
+    assert line.told == []
 
 
 def test_the_limits_are_those_of_the_lane(line: Line) -> None:

@@ -469,3 +469,41 @@ def test_an_interrupted_call_is_cancelled_on_the_server() -> None:
             assert time.monotonic() < end
             time.sleep(0.001)
         assert client.call("Work.add", 1, 2) == 3
+
+
+def test_an_interrupt_while_a_reply_is_decoded_closes_the_socket() -> None:
+    def decode(payload: bytes) -> Any:
+        raise Interrupt
+
+    with Background() as server, fastrpc.connect_sync(server.target) as client:
+        assert client.call("Work.add", 1, 2) == 3
+        session: Any = client._session
+        decoders = list(session._lane.decoders)
+        decoders[1] = decode
+        session._lane.decoders = decoders
+        with pytest.raises(Interrupt):
+            client.call("Work.add", 1, 2)
+        assert session.is_over
+        assert session._pipe._sock.fileno() == -1
+        assert client.call("Work.add", 1, 2) == 3  # over a new connection
+
+
+def test_what_a_signal_handler_raises_comes_out_as_it_is() -> None:
+    """A TimeoutError is an OSError, and yet not the socket's."""
+    with Background() as server, fastrpc.connect_sync(server.target) as client:
+        assert client.call("Work.add", 1, 2) == 3
+        session: Any = client._session
+
+        def handler(number: int, frame: FrameType | None) -> None:
+            raise TimeoutError("too slow")
+
+        old = signal.signal(signal.SIGALRM, handler)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(TimeoutError, match="^too slow$"):
+                client.call("Work.wait", "x")
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, old)
+        assert client.call("Work.add", 1, 2) == 3
+        assert client._session is session

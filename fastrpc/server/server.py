@@ -311,7 +311,7 @@ class Server:
     def _end(self) -> "list[asyncio.Future[Any]]":
         """Let go of everything; return what is done when all of it is gone."""
         if left := len(self._tasks()):
-            self._log.warning("%d handlers do not end although they were cancelled", left)
+            self._log.warning("handlers that do not end although they were cancelled: %d", left)
         gone: list[asyncio.Future[Any]] = []
         for session in self._admission.sessions:
             gone.append(session.gone())

@@ -176,6 +176,8 @@ def late(
         sent: Whether the request left.
     """
     total = max(now - started, 0.0)
+    if handler is not None:  # of another clock, and told by the peer: no stage is over the whole
+        handler = min(handler, max(total - connecting - queued, 0.0))
     wire = max(total - connecting - queued - (handler or 0.0), 0.0) if sent else None
     stages = Stages(total=total, connecting=connecting, queued=queued, wire=wire, handler=handler)
     timeout = deadline - started

@@ -165,7 +165,7 @@ def test_handlers_that_will_not_end_do_not_keep_the_process(
     code, out, err = process.end()
     assert code == 0
     assert out.endswith("returned\n")
-    assert "1 handlers do not end" in err
+    assert "although they were cancelled: 1" in err
     calling.join(5)
     assert isinstance(calling.outcome, fastrpc.Cancelled)
 

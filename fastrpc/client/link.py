@@ -73,7 +73,9 @@ class Link:
         lanes: list[Lane],
         changed: Callable[[], None],
     ) -> None:
-        self._side = replace(side, on_open=self._up, on_lost=self._lost, on_drain=self._leave)
+        self._side = replace(
+            side, on_open=self._up, on_end=self._ended, on_lost=self._lost, on_drain=self._leave
+        )
         self._loop = loop
         self._target = target
         self._timeout = timeout
@@ -165,20 +167,25 @@ class Link:
             return
         self._draining.add(session)
         session.drain().add_done_callback(lambda _: session.close())
-        self._replace(session)
+        self._replace(session, ConnectFailed(f"{self._target}: the server is shutting down"))
 
     def _lost(self, session: Session, cause: Exception) -> None:
-        """Note that a connection has ended."""
+        """Note that a connection is gone."""
         self._draining.discard(session)
+
+    def _ended(self, session: Session, cause: Exception) -> None:
+        """Note that a connection is used no more."""
         if self._opening is not None and session is self._opening[0]:
             opened = self._opening[1]
             if not opened.done():
                 opened.set_exception(_as_failure(cause, self._target))
         if session is self.session:
-            self._replace(session)
+            self._draining.add(session)  # until it is gone
+            self._replace(session, ConnectFailed(f"{self._target}: the connection ended: {cause}"))
 
-    def _replace(self, session: Session) -> None:
+    def _replace(self, session: Session, why: FastRPCError) -> None:
         self.session = None
+        self.failure = why  # for whoever waits for a connection that does not stay up
         if session.lane in self._lanes:
             self._lanes.remove(session.lane)
         if self.state is LinkState.UP:

@@ -9,6 +9,7 @@ Rules of the room:
 """
 
 import re
+from typing import Final
 
 from fastrpc.errors import TooLarge
 
@@ -16,6 +17,10 @@ from fastrpc.errors import TooLarge
 # and the missing need for a closing quote keep it linear: it never goes back over what
 # it has seen.
 _TOKEN = re.compile(rb'[\[\]{},:]|"(?:[^"\\]++|\\.)*+"?|[^\s\[\]{},:"]++', re.DOTALL)
+
+# Reading a number takes time that grows with the square of its digits.
+DIGITS_MAX: Final = 512
+_LONG = re.compile(rb"[0-9]{%d}" % (DIGITS_MAX + 1))
 
 # Scalars that no container accounts for end the scan: such text is no JSON anyway.
 _LOOSE_MAX = 16
@@ -31,6 +36,8 @@ def check_json(data: bytes, max_depth: int, max_items: int) -> None:
     Raises:
         TooLarge: A limit is broken; the text names it.
     """
+    if len(data) > DIGITS_MAX and _LONG.search(data):
+        _check_numbers(data)
     if len(data) <= min(max_depth, max_items):
         return
     opened = data.count(b"[") + data.count(b"{")
@@ -40,6 +47,13 @@ def check_json(data: bytes, max_depth: int, max_items: int) -> None:
     if opened <= max_depth and marks <= max_items:
         return
     _scan(data, max_depth, max_items)
+
+
+def _check_numbers(data: bytes) -> None:
+    """Refuse numbers that are too long; texts may hold as many digits as they like."""
+    for match in _TOKEN.finditer(data):
+        if match[0][:1] != b'"' and _LONG.search(match[0]):
+            raise TooLarge(f"a JSON number has more than {DIGITS_MAX} digits")
 
 
 def _scan(data: bytes, max_depth: int, max_items: int) -> None:

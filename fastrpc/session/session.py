@@ -456,6 +456,7 @@ class Session(asyncio.BufferedProtocol):
         self._release()
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
+        self.side.on_end(self, self.cause)
 
     def _expire(self) -> None:
         self._timer = None

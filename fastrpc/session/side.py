@@ -39,6 +39,8 @@ class Side:
         max_unsent_total: Most bytes waiting for all slow peers together, 0 for any.
         on_accept: Told of a connection that has just been made.
         on_open: Told when HELLO is done.
+        on_end: Told when a connection is used no more, with the reason; its socket may
+            still be there for last words.
         on_lost: Told when a connection has ended, with the reason.
         on_drain: Told when the peer takes no more calls.
         on_room: Told when calls that wait may try again.
@@ -55,6 +57,7 @@ class Side:
     max_unsent_total: int = 0
     on_accept: "Callable[[Session], None]" = lambda session: None
     on_open: "Callable[[Session], None]" = lambda session: None
+    on_end: "Callable[[Session, Exception], None]" = lambda session, exc: None
     on_lost: "Callable[[Session, Exception], None]" = lambda session, exc: None
     on_drain: "Callable[[Session], None]" = lambda session: None
     on_room: "Callable[[Session], None]" = lambda session: None

@@ -114,7 +114,7 @@ def peer_of(transport: asyncio.BaseTransport) -> str:
     if isinstance(peer, tuple):
         return f"tcp://{join_host(peer[0], peer[1])}"
     peer = peer or transport.get_extra_info("sockname")
-    if not peer:
+    if not peer or isinstance(peer, tuple):  # a TCP peer that has reset already has no name
         return "unknown peer"
     name = os.fsdecode(peer)
     if name.startswith("mem://"):

@@ -11,6 +11,7 @@ import pytest
 import fastrpc
 from fastrpc.client import link as link_module
 from fastrpc.client.link import LinkState
+from fastrpc.frame import encode_frame
 from fastrpc.policy import Backoff
 from fastrpc.wire import Kind, StatusCode
 from tests.client.scripted import PATIENCE, WRONG, Peer, closing, scripted, silent
@@ -513,3 +514,53 @@ async def test_a_flood_goaway_names_the_reason() -> None:
             with pytest.raises(fastrpc.ConnectionLost, match="status 71: slow") as refused:
                 await client.call("x")
             assert refused.value.ran == "no"
+
+
+@pytest.mark.asyncio
+async def test_a_wrong_hello_is_told_although_the_server_keeps_the_connection() -> None:
+    stay = threading.Event()
+
+    def play(peer: Peer) -> None:
+        peer.hello(nonce="of another connection")
+        stay.wait(30)
+
+    with scripted(play) as server:
+        try:
+            with pytest.raises(fastrpc.ProtocolError):
+                async with fastrpc.connect(server.target, connect_timeout=60.0):
+                    pass
+        finally:
+            stay.set()
+
+
+@pytest.mark.asyncio
+async def test_a_second_hello_ends_what_is_open_although_the_server_stays() -> None:
+    stay = threading.Event()
+
+    def play(peer: Peer) -> None:
+        hello = peer.answer()
+        peer.write(hello)
+        peer.read_call()
+        peer.write(hello)
+        stay.wait(30)
+
+    with scripted(play) as server:
+        try:
+            async with fastrpc.connect(server.target, timeout=60.0) as client:
+                with pytest.raises(fastrpc.FastRPCError):
+                    await client.call("Work.add", 1, 2)
+                assert client._links[0].session is None
+        finally:
+            stay.set()
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_leaves_with_its_hello() -> None:
+    def play(peer: Peer) -> None:
+        peer.write(peer.answer() + encode_frame(Kind.GOAWAY, 0, status=StatusCode.UNAVAILABLE))
+        peer.until_end()
+
+    with scripted(play) as server:
+        with pytest.raises(fastrpc.ConnectFailed, match="shutting down"):
+            async with fastrpc.connect(server.target):
+                pass

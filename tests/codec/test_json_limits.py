@@ -109,3 +109,14 @@ def test_brackets_in_text_do_not_count() -> None:
     data = json.dumps(value).encode()
     for engine in (fast, plain):
         assert engine.JsonCodec().decode(data) == value
+
+
+@pytest.mark.parametrize("wrap", [b"%b", b"[1,%b]", b'{"a":-%b}', b"[%b.5]"])
+def test_a_number_with_too_many_digits(wrap: bytes) -> None:
+    check_json(wrap % (b"9" * 512), 128, 100_000)
+    with pytest.raises(TooLarge, match="^a JSON number has more than 512 digits$"):
+        check_json(wrap % (b"9" * 513), 128, 100_000)
+
+
+def test_a_text_may_hold_many_digits() -> None:
+    check_json(b'["' + b"9" * 5000 + b'", 1]', 128, 100_000)

@@ -132,13 +132,13 @@ async def test_a_timeout_of_the_callers_own_is_his() -> None:
 @pytest.mark.slow
 async def test_ping_keeps_a_deadline_and_the_pace() -> None:
     with Elsewhere() as server:
-        async with fastrpc.connect(server.target, connect_timeout=1.0) as client:
+        async with fastrpc.connect(server.target, connect_timeout=3.0) as client:
             assert await client.ping() >= 0.0
             server.signal(signal.SIGSTOP)
             started = time.monotonic()
-            with pytest.raises(fastrpc.DeadlineExceeded, match="ping: deadline of 1000 ms"):
+            with pytest.raises(fastrpc.DeadlineExceeded, match="ping: deadline of 3000 ms"):
                 await client.ping()
-            assert time.monotonic() - started > 0.9  # uvloop's timers may be early
+            assert time.monotonic() - started > 2.9  # uvloop's timers may be early
             server.signal(signal.SIGCONT)
             patient = client.options(timeout=10)
             assert await patient.call("Work.add", 1, 2) == 3

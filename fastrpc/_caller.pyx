@@ -315,6 +315,15 @@ cdef class ByteStream:
             if why:
                 self._broken(why)
 
+    cpdef flush(self):
+        """Do the same, if there is anything, without the lock."""
+        if self.unsent:
+            self._acquire()
+            try:
+                self.write()
+            finally:
+                self._release()
+
     cpdef fail(self, why):
         """Tell the owner that the stream can't go on."""
         self._acquire()
@@ -348,12 +357,7 @@ cdef class ByteStream:
             self.fail("the connection was closed by the peer")
             return False
         self._hand_over(reader)
-        if self.unsent:
-            self._acquire()
-            try:
-                self.write()
-            finally:
-                self._release()
+        self.flush()
         return not self.is_over
 
     cdef int _hand_over(self, Waiter reader) except -1:

@@ -332,6 +332,12 @@ class ByteStream:
             if why:
                 self._broken(why)
 
+    def flush(self) -> None:
+        """Do the same, if there is anything, without the lock."""
+        if self.unsent:
+            with self.lock:
+                self.write()
+
     def fail(self, why: str) -> None:
         """Tell the owner that the stream can't go on."""
         with self.lock:
@@ -367,9 +373,7 @@ class ByteStream:
         if arrived:
             self.fail("the connection was closed by the peer")
             return False
-        if self.unsent:
-            with self.lock:
-                self.write()
+        self.flush()
         return not self.is_over
 
     def _hand_over(self, arrived: list[int], reader: Waiter | None) -> None:

@@ -10,7 +10,7 @@ Rules of the room:
 
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import Final
+from typing import Final, TypedDict
 
 from fastrpc.errors import ConfigError
 
@@ -117,6 +117,30 @@ LIMIT_CEILINGS: Final = {
     "max_hello": 16 * 2**10,
     "window": CREDIT_MAX,
 }
+
+
+class LimitKeywords(TypedDict, total=False):
+    """The fields of `Limits` as keyword arguments, for type checkers."""
+
+    max_body: int
+    max_calls: int
+    max_methods: int
+    max_name: int
+    max_metadata: int
+    max_metadata_pairs: int
+    max_segments: int
+    max_depth: int
+    max_items: int
+    max_hello: int
+    window: int
+    hello_timeout: float
+    frame_timeout: float
+    frame_rate: float
+    ping_interval: float
+    idle_ping: float
+    ping_timeout: float
+    write_stall: float
+    max_unsent: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,13 +66,11 @@ class BlockingView:
             CallError: Any of its kinds.
             TransportError: There is no connection, or it broke; see `ran`.
         """
-        session = self._client._session
+        session, waiter = self._client._session, None
         if session is not None:  # here, for one Python frame less is 2 % of a call
             waiter = session.at_once(method, args, kwargs, self._timeout, self._metadata, None)
             if waiter is not None and waiter.is_plain:
                 return waiter.value
-        else:
-            waiter = None
         call = (method, args, kwargs, self._timeout, self._metadata, None)
         return self._client._finish(session, waiter, call)
 

@@ -59,7 +59,8 @@ class Link:
     Attributes:
         attempts: How many were begun.
         ended: How many have ended.
-        failure: Why the last one failed; None if it did not.
+        failure: Why there is no connection: how the last attempt failed, or the connection
+            ended; None while one is up.
         session: The connection that takes calls, if there is one.
     """
 

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from typing import Any, Final, TypedDict
+from typing import Any, Final
 
 from fastrpc.call import encode_metadata
 from fastrpc.call.metadata import Pairs
@@ -15,7 +15,7 @@ from fastrpc.codec import Codec, CodecRegistry, default_codecs
 from fastrpc.errors import ConfigError
 from fastrpc.protocol import Option
 from fastrpc.version import __version__
-from fastrpc.wire import Limits
+from fastrpc.wire import LimitKeywords, Limits
 
 TIMEOUT_MAX: Final = 2**32 / 1000
 CONNECTIONS_MAX: Final = 1024
@@ -30,7 +30,7 @@ class Keep(Enum):
 KEEP: Final = Keep.KEEP
 
 
-class ConnectOptions(TypedDict, total=False):
+class ConnectOptions(LimitKeywords, total=False):
     """The keyword arguments of `connect` and `connect_sync`, for type checkers.
 
     What they mean stands at `ClientOptions`, and for limits at `wire.Limits`.
@@ -43,25 +43,6 @@ class ConnectOptions(TypedDict, total=False):
     connections: int
     metadata: Pairs | None
     pickle: bool
-    max_body: int
-    max_calls: int
-    max_methods: int
-    max_name: int
-    max_metadata: int
-    max_metadata_pairs: int
-    max_segments: int
-    max_depth: int
-    max_items: int
-    max_hello: int
-    window: int
-    hello_timeout: float
-    frame_timeout: float
-    frame_rate: float
-    ping_interval: float
-    idle_ping: float
-    ping_timeout: float
-    write_stall: float
-    max_unsent: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

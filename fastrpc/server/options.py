@@ -3,20 +3,20 @@
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final, TypedDict
+from typing import Any, Final
 
 from fastrpc.codec import CodecRegistry
 from fastrpc.errors import ConfigError
 from fastrpc.protocol import Option
 from fastrpc.version import __version__
-from fastrpc.wire import Limits
+from fastrpc.wire import LimitKeywords, Limits
 
 AGENT: Final = f"fastrpc/{__version__}"
 LIMIT_NAMES: Final = frozenset(field.name for field in fields(Limits))
 _TIMEOUT_MAX: Final = 2**31
 
 
-class ServerKeywords(TypedDict, total=False):
+class ServerKeywords(LimitKeywords, total=False):
     """The keyword arguments of `Server`, for type checkers.
 
     What they mean stands at `ServerOptions`, and for limits at `wire.Limits`.
@@ -32,25 +32,6 @@ class ServerKeywords(TypedDict, total=False):
     max_unsent_total: int
     pickle: bool
     tracebacks: bool
-    max_body: int
-    max_calls: int
-    max_methods: int
-    max_name: int
-    max_metadata: int
-    max_metadata_pairs: int
-    max_segments: int
-    max_depth: int
-    max_items: int
-    max_hello: int
-    window: int
-    hello_timeout: float
-    frame_timeout: float
-    frame_rate: float
-    ping_interval: float
-    idle_ping: float
-    ping_timeout: float
-    write_stall: float
-    max_unsent: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,7 +106,7 @@ class BlockingSession:
         payload = encode_option(option, False)
         self._pipe.queue(encode_frame(Kind.HELLO, 0, serializer=Serializer.JSON, payload=payload))
         self._pipe.send(deadline)
-        while self.state is State.HELLO and self._pipe.read(deadline):
+        while self.state is State.HELLO and self._pipe.stream.read(deadline):
             pass
         if self.state is State.HELLO:
             self.close()
@@ -228,7 +228,7 @@ class BlockingSession:
             for id, slot in self._lane.table.drain():
                 slot[0].set_exception(outcome.lost(cause, slot[2]))
                 self._pipe.queue(encode_frame(Kind.CANCEL, id, status=StatusCode.CANCELLED))
-        self._pipe.flush()
+        self._pipe.stream.flush()
         with self._lock:
             self._end(cause, Input.CLOSE)
 
@@ -304,7 +304,7 @@ class BlockingSession:
             for waiter, _, name, started, deadline in self._lane.sweep(now):
                 waiter.set_exception(outcome.late(name, started, deadline, now, self._address))
             self._lane.flush()
-        self._pipe.flush()
+        self._pipe.stream.flush()
 
     def _end(self, cause: Exception, event: Input = Input.LOST) -> None:
         """Fail everything that is open. Needs the lock."""

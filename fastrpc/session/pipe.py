@@ -125,7 +125,7 @@ class SharedPipe:
                 return
             end = moved + self._stall
             self._wait_writable(min(deadline, end) - now if deadline else end - now)
-            self.flush()
+            stream.flush()
 
     def _wait_writable(self, seconds: float) -> None:
         sender = Waiter()
@@ -141,12 +141,6 @@ class SharedPipe:
         finally:
             sender.has_left = True
             self._leave(sender)
-
-    def flush(self) -> None:
-        """Send as much of what is queued as the socket takes at once."""
-        if self.stream.unsent:
-            with self._lock:
-                self.stream.write()
 
     def _send_piece(self, data: bytes | memoryview, flags: int) -> int:
         """Send without waiting where a send can't be told so."""
@@ -168,7 +162,7 @@ class SharedPipe:
                     leads = turns.lead(waiter)
                     if not leads:
                         turns.follow(waiter)
-                while leads and not waiter.done() and self.read(deadline):
+                while leads and not waiter.done() and self.stream.read(deadline):
                     pass
                 if not leads:
                     waiter.sleep(deadline - time.monotonic() if deadline else None)
@@ -189,11 +183,7 @@ class SharedPipe:
         finally:
             looker.has_left = True
             self._leave(looker)
-        self.flush()
-
-    def read(self, deadline: float) -> bool:
-        """Wait for bytes and take them; see `ByteStream.read`."""
-        return self.stream.read(deadline)
+        self.stream.flush()
 
     def release(self) -> None:
         """Close the socket if the stream has ended and nobody reads."""

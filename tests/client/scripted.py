@@ -158,31 +158,23 @@ def http(peer: Peer) -> None:
     peer.until_end()
 
 
-def refusing(peer: Peer) -> None:
-    peer.read()
-    peer.frame(
-        Kind.HELLO, reply=True, serializer=Serializer.JSON, status=StatusCode.UNSUPPORTED,
-        payload=encode_refusal("we speak another version"),
-    )  # fmt: skip
-    peer.until_end()
+def refusal(status: StatusCode, words: str) -> Callable[[Peer], None]:
+    """Return a server that answers HELLO with *status* and waits for the end."""
+
+    def play(peer: Peer) -> None:
+        peer.read()
+        peer.frame(
+            Kind.HELLO, reply=True, serializer=Serializer.JSON, status=status,
+            payload=encode_refusal(words),
+        )  # fmt: skip
+        peer.until_end()
+
+    return play
 
 
-def barring(peer: Peer) -> None:
-    peer.read()
-    peer.frame(
-        Kind.HELLO, reply=True, serializer=Serializer.JSON, status=StatusCode.UNAUTHENTICATED,
-        payload=encode_refusal("who are you?"),
-    )  # fmt: skip
-    peer.until_end()
-
-
-def full(peer: Peer) -> None:
-    peer.read()
-    peer.frame(
-        Kind.HELLO, reply=True, serializer=Serializer.JSON, status=StatusCode.UNAVAILABLE,
-        payload=encode_refusal("come back later"),
-    )  # fmt: skip
-    peer.until_end()
+refusing = refusal(StatusCode.UNSUPPORTED, "we speak another version")
+barring = refusal(StatusCode.UNAUTHENTICATED, "who are you?")
+full = refusal(StatusCode.UNAVAILABLE, "come back later")
 
 
 def leaving(peer: Peer) -> None:

@@ -5,15 +5,10 @@ where a header would. There is no framing, no call number, no check, no limit.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 
-from bench.compare.load import Load
-from bench.compare.peer import Place
-from bench.compare.peers.on_uvloop import open_protocol, serve_protocol
 from bench.compare.peers.uvloop_echo import Echo, UvloopEcho
 
 HEADER = b"h" * 24
@@ -48,18 +43,8 @@ class CodecCaller(Echo):
 class UvloopCodec(UvloopEcho):
     """Two protocols, one value in flight."""
 
-    async def server(self, place: Place) -> None:
-        """Serve until cancelled."""
-        await serve_protocol(CodecEcho, place)
-
-    @asynccontextmanager
-    async def connect(
-        self, place: Place, load: Load
-    ) -> AsyncIterator[Callable[[Any], Awaitable[Any]]]:
-        """Give the call to be measured."""
-        transport, caller = await open_protocol(CodecCaller, place)
-        yield caller.call
-        transport.close()
+    answering = CodecEcho
+    calling = CodecCaller
 
 
 PEER = UvloopCodec()

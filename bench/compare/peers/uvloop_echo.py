@@ -46,18 +46,20 @@ class Caller(Echo):
 class UvloopEcho(UvloopPeer):
     """Two protocols, one message in flight."""
 
+    answering: ClassVar[type[asyncio.Protocol]] = Echo
+    calling: ClassVar[type[Any]] = Caller
     loads: ClassVar[Sequence[Load]] = (Load(1),)
 
     async def server(self, place: Place) -> None:
         """Serve until cancelled."""
-        await serve_protocol(Echo, place)
+        await serve_protocol(self.answering, place)
 
     @asynccontextmanager
     async def connect(
         self, place: Place, load: Load
     ) -> AsyncIterator[Callable[[Any], Awaitable[Any]]]:
         """Give the call to be measured."""
-        transport, caller = await open_protocol(Caller, place)
+        transport, caller = await open_protocol(self.calling, place)
         yield caller.call
         transport.close()
 

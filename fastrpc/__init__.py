@@ -10,7 +10,7 @@
 Names only, no logic: see README.md for the way in and docs/ for the rest.
 """
 
-from fastrpc.call import rpc
+from fastrpc.call import GIVEN, Call, Handler, Interceptor, Metadata, Peer, Reply, rpc
 from fastrpc.client import BlockingClient, Client, connect, connect_sync
 from fastrpc.errors import (
     CallError,
@@ -32,6 +32,7 @@ from fastrpc.errors import (
     RemoteError,
     RpcError,
     Stages,
+    StreamEnded,
     TooLarge,
     TransportError,
     Unauthenticated,
@@ -40,11 +41,14 @@ from fastrpc.errors import (
 )
 from fastrpc.frame import COMPILED
 from fastrpc.server import Server, run
+from fastrpc.session import Stream
 from fastrpc.version import __version__
 
 __all__ = [
     "COMPILED",
+    "GIVEN",
     "BlockingClient",
+    "Call",
     "CallError",
     "Cancelled",
     "Client",
@@ -56,16 +60,23 @@ __all__ = [
     "DeadlineExceeded",
     "FastRPCError",
     "FrameError",
+    "Handler",
+    "Interceptor",
     "Internal",
     "InvalidArgument",
+    "Metadata",
     "MethodNotFound",
     "Overloaded",
+    "Peer",
     "PermissionDenied",
     "ProtocolError",
     "RemoteError",
+    "Reply",
     "RpcError",
     "Server",
     "Stages",
+    "Stream",
+    "StreamEnded",
     "TooLarge",
     "TransportError",
     "Unauthenticated",

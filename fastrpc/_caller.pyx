@@ -10,6 +10,7 @@ Rules of the room:
 """
 
 cimport cython
+from cpython.ref cimport Py_DECREF, PyObject
 from libc.stdint cimport uint64_t
 
 from fastrpc._lane cimport Lane
@@ -17,10 +18,32 @@ from fastrpc.errors import FastRPCError
 
 from threading import Lock
 
+cdef extern from "Python.h":
+    int PyContextVar_Get(object var, PyObject* default, PyObject** value) except -1
+
 __all__ = ["BoundCall", "ByteStream", "Caller", "Exchange", "Turns", "Waiter"]
 
 cdef double NAP = 1.0
+cdef double LEAST = 1e-6  # of a deadline that has passed: 0 would be none
 cdef double FRESH = 0.05
+
+
+cdef double shorter(double timeout, object inherited, object clock) except -1.0:
+    """Return *timeout*, or what is left of the call in hand if that is less; 0 for none."""
+    cdef PyObject* found = NULL
+    cdef double deadline, left
+    if inherited is None:
+        return timeout
+    PyContextVar_Get(inherited, NULL, &found)
+    value = <object>found
+    Py_DECREF(value)
+    deadline = value
+    if deadline == 0.0:
+        return timeout
+    left = deadline - <double>clock()
+    if left < LEAST:
+        left = LEAST
+    return min(timeout, left) if timeout > 0.0 else left
 
 
 @cython.final
@@ -35,19 +58,24 @@ cdef class Caller:
             that have to wait: no connection, no room, a slow peer.
         timeout: Seconds each call may take, 0 for no deadline.
         metadata: Packed metadata sent with each call.
+        inherited: Context variable with the deadline of the call in hand, 0 for none.
     """
 
     cdef readonly list lanes
     cdef readonly object slow
     cdef readonly double timeout
     cdef readonly bytes metadata
+    cdef readonly object inherited
     cdef Py_ssize_t _turn
 
-    def __init__(self, list lanes not None, slow, timeout=0.0, bytes metadata not None=b""):
+    def __init__(
+        self, list lanes not None, slow, timeout=0.0, bytes metadata not None=b"", inherited=None
+    ):
         self.lanes = lanes
         self.slow = slow
         self.timeout = timeout
         self.metadata = metadata
+        self.inherited = inherited
 
     def call(self, method, /, *args, **kwargs):
         """Start a call and return its awaitable."""
@@ -65,7 +93,10 @@ cdef class Caller:
                 self._turn = (self._turn + 1) % count
             lane = self.lanes[self._turn if self._turn < count else 0]
             if lane.ready and not lane.crowded and lane.table._used < lane.peer_calls:
-                return lane._call(method, args, kwargs, self.timeout, self.metadata, decode)
+                return lane._call(
+                    method, args, kwargs, shorter(self.timeout, self.inherited, lane.share.clock),
+                    self.metadata, decode,
+                )
         return self.slow(method, args, kwargs, decode)
 
 

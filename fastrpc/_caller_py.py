@@ -22,6 +22,7 @@ Size: may grow to 540, for it mirrors `_caller.pyx` and carries the docstrings o
 """
 
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from threading import Lock
 from typing import Any, Final, final
 
@@ -33,8 +34,21 @@ __all__ = ["BoundCall", "ByteStream", "Caller", "Exchange", "Turns", "Waiter"]
 #: How long a thread sleeps at most before it looks up: see above.
 NAP: Final = 1.0
 
+LEAST: Final = 1e-6  # of a deadline that has passed: 0 would be none
+
 #: So long after a call that was answered was made, its connection is taken for alive unseen.
 FRESH: Final = 0.05
+
+
+def shorter(
+    timeout: float, inherited: ContextVar[float] | None, clock: Callable[[], float]
+) -> float:
+    """Return *timeout*, or what is left of the call in hand if that is less; 0 for none."""
+    deadline = inherited.get() if inherited is not None else 0.0
+    if not deadline:
+        return timeout
+    left = max(deadline - clock(), LEAST)
+    return min(timeout, left) if timeout else left
 
 
 @final
@@ -49,9 +63,10 @@ class Caller:
             that have to wait: no connection, no room, a slow peer.
         timeout: Seconds each call may take, 0 for no deadline.
         metadata: Packed metadata sent with each call.
+        inherited: Context variable with the deadline of the call in hand, 0 for none.
     """
 
-    __slots__ = ("_turn", "lanes", "metadata", "slow", "timeout")
+    __slots__ = ("_turn", "inherited", "lanes", "metadata", "slow", "timeout")
 
     def __init__(
         self,
@@ -59,11 +74,13 @@ class Caller:
         slow: Callable[..., Any],
         timeout: float = 0.0,
         metadata: bytes = b"",
+        inherited: ContextVar[float] | None = None,
     ) -> None:
         self.lanes = lanes
         self.slow = slow
         self.timeout = timeout
         self.metadata = metadata
+        self.inherited = inherited
         self._turn = 0
 
     def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
@@ -85,7 +102,8 @@ class Caller:
                 self._turn = (self._turn + 1) % count
             lane = lanes[self._turn if self._turn < count else 0]
             if lane.ready and not lane.crowded and len(lane.table) < lane.peer_calls:
-                return lane.call(method, args, kwargs, self.timeout, self.metadata, decode)
+                timeout = shorter(self.timeout, self.inherited, lane.share.clock)
+                return lane.call(method, args, kwargs, timeout, self.metadata, decode)
         return self.slow(method, args, kwargs, decode)
 
 

@@ -74,3 +74,4 @@ cdef void pack_head(uint8_t* p, uint16_t size, uint8_t flags, uint8_t status, ui
 cdef void put32(uint8_t* p, uint32_t value) noexcept nogil
 cdef void put16(uint8_t* p, uint16_t value) noexcept nogil
 cpdef str check_msgpack(object data, Py_ssize_t max_depth, Py_ssize_t max_items)
+cdef bint is_sound(const uint8_t* p, Py_ssize_t size, Py_ssize_t most, Py_ssize_t pairs) noexcept

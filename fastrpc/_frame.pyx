@@ -26,7 +26,7 @@ from libc.string cimport memcpy, memset
 
 from fastrpc.errors import ConfigError, FrameError, ProtocolError
 
-__all__ = ["CallTable", "Frame", "FrameDecoder", "check_msgpack", "encode_frame"]
+__all__ = ["CallTable", "Frame", "FrameDecoder", "check_metadata", "check_msgpack", "encode_frame"]
 
 # C copies of wire.py; a test compares them with it through `constants()`.
 cdef enum:
@@ -456,6 +456,36 @@ cdef Py_ssize_t _leaf(const uint8_t* p, Py_ssize_t pos, Py_ssize_t size, uint8_t
 # more is used again.
 cdef list _bodies = []
 cdef Py_ssize_t _bodies_size = 0, _bodies_turn = 0
+
+
+cdef bint is_sound(const uint8_t* p, Py_ssize_t size, Py_ssize_t most, Py_ssize_t pairs) noexcept:
+    """Say whether packed metadata is sound, see `check_metadata`."""
+    cdef Py_ssize_t at = 0, stop, i
+    if size > most:
+        return False
+    while at < size:
+        stop = at + 1 + p[at]
+        pairs -= 1
+        if stop == at + 1 or stop + 2 > size or pairs < 0:
+            return False
+        for i in range(at + 1, stop):
+            if p[i] < 0x21 or p[i] > 0x7E or 0x41 <= p[i] <= 0x5A:
+                return False
+        at = stop + 2 + get16(p + stop)
+    return at == size
+
+
+def check_metadata(bytes data not None, Py_ssize_t max_size, Py_ssize_t max_pairs):
+    """Say whether packed metadata is sound; who wants to know why not unpacks it.
+
+    Args:
+        data: Pairs of u8 key size, key, u16 value size, value.
+        max_size: Most bytes.
+        max_pairs: Most pairs.
+    """
+    return is_sound(
+        <const uint8_t*>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), max_size, max_pairs
+    )
 
 
 cdef bytes _make_body(Py_ssize_t size):

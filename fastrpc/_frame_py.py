@@ -40,7 +40,9 @@ from fastrpc.wire import (
     VERSION,
 )
 
-__all__ = ["CallTable", "Frame", "FrameDecoder", "check_msgpack", "encode_frame"]
+__all__ = [
+    "CallTable", "Frame", "FrameDecoder", "check_metadata", "check_msgpack", "encode_frame",
+]  # fmt: skip
 
 HEAD: Final = struct.Struct(">HHBBBBQL")
 HEAD_FULL: Final = struct.Struct(">HHBBBBQLLLHH")
@@ -50,6 +52,9 @@ SEGMENTS_MAX: Final = 1024  # wire.LIMIT_CEILINGS["max_segments"]
 DEPTH_ROOM: Final = 513  # wire.LIMIT_CEILINGS["max_depth"] and one for the outermost value
 
 Slot = tuple[Any, Callable[[bytes], Any] | None, str, float, float]
+
+# Printable ASCII but space and capitals: what a metadata key is made of.
+_KEY_BYTES: Final = bytes(b for b in range(0x21, 0x7F) if not ord("A") <= b <= ord("Z"))
 
 # Bytes that don't start a msgpack container; deleting them counts those that may.
 _NO_CONTAINER: Final = bytes(b for b in range(256) if not (0x80 <= b <= 0x9F or 0xDC <= b <= 0xDF))
@@ -339,6 +344,30 @@ _VARIABLE: Final = {
 }  # fmt: skip
 
 
+def check_metadata(data: bytes, max_size: int, max_pairs: int) -> bool:
+    """Say whether packed metadata is sound; who wants to know why not unpacks it.
+
+    Args:
+        data: Pairs of u8 key size, key, u16 value size, value.
+        max_size: Most bytes.
+        max_pairs: Most pairs.
+    """
+    if not isinstance(data, bytes):
+        raise TypeError(f"check_metadata() takes bytes, not {type(data).__name__}")
+    at, end, pairs = 0, len(data), 0
+    if end > max_size:
+        return False
+    while at < end:
+        stop = at + 1 + data[at]
+        pairs += 1
+        if stop == at + 1 or stop + 2 > end or pairs > max_pairs:
+            return False
+        if data[at + 1 : stop].translate(None, _KEY_BYTES):
+            return False
+        at = stop + 2 + int.from_bytes(data[stop : stop + 2], "big")
+    return at == end
+
+
 class Splitter:
     """Cut a byte stream into frames and call `_on_frame` for each."""
 
@@ -486,11 +515,13 @@ class Splitter:
                     f"name of {name} and metadata of {meta} bytes are longer than the body",
                     "name and meta",
                 )
-        self._on_frame(flags, status, bits, id, arg, time, name, meta, data, start, stop, oversize)
+        self._on_frame(
+            flags, status, bits, id, arg, time, name, meta, data, start, stop, oversize, hsize
+        )
 
     def _on_frame(
-        self, flags: int, status: int, bits: int, id: int, arg: int, time: int,
-        name: int, meta: int, data: bytes, start: int, stop: int, oversize: int,
+        self, flags: int, status: int, bits: int, id: int, arg: int, time: int, name: int,
+        meta: int, data: bytes, start: int, stop: int, oversize: int, hsize: int,
     ) -> None:  # fmt: skip
         raise AssertionError
 
@@ -563,7 +594,7 @@ class FrameDecoder(Splitter):
         return bool(self._rest or self._big is not None or self._skip)
 
     def _on_frame(self, *fields: Any) -> None:
-        self._frames.append(make_frame(*fields))
+        self._frames.append(make_frame(*fields[:-1]))
 
 
 @final

@@ -27,6 +27,10 @@ cdef class Method:
     cdef public uint64_t calls, errors
 
 
+cdef class Sink:
+    cdef int _push(self, int serializer, object item, Py_ssize_t cost, bint last) except -1
+
+
 @cython.final
 cdef class Lane(Splitter):
     cdef readonly object owner
@@ -36,12 +40,15 @@ cdef class Lane(Splitter):
     cdef public object router
     cdef public list encoders, decoders
     cdef public int serializer
-    cdef public Py_ssize_t max_depth, max_items, max_methods
+    cdef public Py_ssize_t max_depth, max_items, max_methods, max_metadata, max_metadata_pairs
     cdef public Py_ssize_t peer_body, peer_calls, peer_methods
-    cdef public bint raw, opened, ready, draining, paused, stalled, ticking, crowded
+    cdef public bint raw, opened, ready, draining, paused, stalled, ticking, crowded, corked
     cdef public uint64_t last_id, calls_in, calls_out, replies_in, bytes_in, bytes_out
     cdef public uint64_t late, unknown, given_up
-    cdef dict _numbers
+    cdef dict _numbers, _own_sinks, _peer_sinks
+    cdef Sink _sink  # of the last item
+    cdef uint64_t _sink_id
+    cdef bint _sink_own
     cdef list _extras, _parts
     cdef uint8_t* _out
     cdef Py_ssize_t _out_len, _out_cap, _out_size
@@ -52,21 +59,24 @@ cdef class Lane(Splitter):
     cdef int _guarded(self, const uint8_t* data, Py_ssize_t size) except -1
     cdef int _later(self, object frame) except -1
     cdef int _hand_up(self) except -1
+    cdef int _item(self, Header* given, const uint8_t* body, bytes owner, uint32_t oversize) except -1
     cdef bytes _payload(self, Header* head, const uint8_t* body, bytes owner)
     cdef int _match(self, Header* head, const uint8_t* body, bytes owner) except -1
     cdef int _settle(self, object waiter, object value) except -1
-    cdef Py_ssize_t _free(self) noexcept
     cdef int _measure(self, bytes payload) except -1
     cdef int _rise(self, uint64_t id) except -1
     cdef Method _bind(self, uint32_t number, bytes name)
     cdef int _answer(self, Header* given, const uint8_t* body, bytes owner) except -1
-    cdef object _recall(self, Header* head, Method method, bytes payload)
+    cdef object _recall(self, Header* head, Method method, bytes payload, bytes metadata)
+    cdef bytes _encode_result(self, int* serializer, object value)
     cdef bytes _encode(self, int serializer, object value)
     cdef int _reply(self, uint64_t id, uint8_t flags, bytes body, uint8_t status, uint32_t arg, uint32_t time) except -1
     cdef object _call(self, str name, tuple args, object kwargs, double timeout, bytes metadata, object decode)
+    cdef object _start(self, str name, tuple args, object kwargs, double timeout, bytes metadata, object decode, object waiter, uint8_t bits, uint64_t* given)
+    cdef Py_ssize_t _put_item(self, uint64_t id, bint own, int serializer, bytes body) except -1
     cdef int _check_loop(self) except -1
     cdef bytes _encode_arguments(self, str name, tuple args, object kwargs, bytes metadata, int* serializer)
-    cdef int _request(self, str name, uint64_t id, uint8_t flags, uint32_t millis, bytes metadata, bytes body) except -1
+    cdef int _request(self, str name, uint64_t id, uint8_t flags, uint8_t bits, uint32_t millis, bytes metadata, bytes body) except -1
     cdef int _cancel(self, object id, int status) except -1
     cdef uint8_t* _reserve(self, Py_ssize_t size) except NULL
     cdef int _commit(self, Py_ssize_t head, bytes body) except -1

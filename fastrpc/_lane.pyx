@@ -9,6 +9,8 @@ Rules of the room:
   * what the garbage collector has to see (waiters, handlers) is in Python lists;
   * header fields are copied out before Python code may run;
   * a change here without the same change in `_lane_py.py` does not merge.
+
+Size: may grow to 1,000, for streams pass here item by item.
 """
 
 cimport cython
@@ -29,7 +31,8 @@ cdef extern from "pythread.h":
     unsigned long PyThread_get_thread_ident() noexcept
 
 from fastrpc._frame cimport (
-    CallTable, Entry, Header, Splitter, check_msgpack, make_frame, pack_head, put16, put32,
+    CallTable, Entry, Header, Splitter, check_msgpack, is_sound, make_frame, pack_head, put16,
+    put32,
 )
 from fastrpc.errors import CodecError, ConfigError, MethodNotFound, ProtocolError, TooLarge
 
@@ -43,6 +46,8 @@ cdef enum:
     FLAG_HEARTBEAT = 0x20
     MASK_SERIALIZER = 0x1F
     MASK_KIND = 0x0F
+    BIT_END = 0x10
+    BIT_MORE = 0x80
     HEADER_BASE = 20
     HEADER_ARG = 24
     HEADER_TIME = 28
@@ -66,6 +71,7 @@ cdef enum:
     MSGPACK = 1
     KIND_CALL = 0
     KIND_OPEN = 2
+    KIND_DATA = 3
 
 cdef uint64_t ID_MAX = 9223372036854775807
 cdef uint32_t U32_MAX = 4294967295
@@ -75,7 +81,7 @@ def constants():
     """Return the C copies of the numbers in `wire`, by name."""
     return {
         "FLAG_REPLY": FLAG_REPLY, "FLAG_ONEWAY": FLAG_ONEWAY, "FLAG_HEARTBEAT": FLAG_HEARTBEAT,
-        "MASK_SERIALIZER": MASK_SERIALIZER, "MASK_KIND": MASK_KIND, "HEADER_BASE": HEADER_BASE,
+        "MASK_SERIALIZER": MASK_SERIALIZER, "MASK_KIND": MASK_KIND, "BIT_END": BIT_END, "BIT_MORE": BIT_MORE, "HEADER_BASE": HEADER_BASE,
         "HEADER_ARG": HEADER_ARG, "HEADER_TIME": HEADER_TIME, "HEADER_FULL": HEADER_FULL,
         "SERIALIZERS": SERIALIZERS, "BIG_BODY": BIG_BODY, "BASELINE_BODY": BASELINE_BODY,
         "BASELINE_CALLS": BASELINE_CALLS, "MAGIC": MAGIC, "ID_MAX": ID_MAX,
@@ -135,6 +141,13 @@ cdef class Method:
         self.errors = 0
 
 
+cdef class Sink:
+    """What takes the items of one stream; `Inlet` is one."""
+
+    cdef int _push(self, int serializer, object item, Py_ssize_t cost, bint last) except -1:
+        raise AssertionError
+
+
 @cython.final
 cdef class Lane(Splitter):
     """Bytes in, calls answered and matched, bytes out: one connection's lane.
@@ -154,7 +167,8 @@ cdef class Lane(Splitter):
     * `answered(slot, frame)`: a reply that is not a plain value;
     * `undecodable(slot, frame, exc)`: a plain reply that can't be decoded;
     * `tick()`: calls are open; call `sweep` now and then;
-    * `room()`: replies came while `crowded` was set.
+    * `room()`: replies came while `crowded` was set;
+    * `hold(outlet)`: a stream wants to send while the lane is paused; wake it later.
 
     Args:
         owner: See above.
@@ -176,6 +190,8 @@ cdef class Lane(Splitter):
         self.max_depth = DEPTH_FREE
         self.max_items = 100_000
         self.max_methods = 4096
+        self.max_metadata = 16384
+        self.max_metadata_pairs = 64
         self.peer_body = BASELINE_BODY
         self.peer_calls = BASELINE_CALLS
         self.peer_methods = 4096
@@ -200,7 +216,7 @@ cdef class Lane(Splitter):
         self._parts.clear()
         self._out_len = self._out_size = 0
         self._rest.clear()
-        self._extras = None
+        self._extras = self._own_sinks = self._peer_sinks = self._sink = None
         return self.table.drain()
 
     def bound_method(self, number):
@@ -218,6 +234,24 @@ cdef class Lane(Splitter):
     def unsent(self):
         """Bytes that wait for the next flush."""
         return self._out_size
+
+    def add_sink(self, id, bint own, Sink sink not None):
+        """Give the items of the stream *id* to *sink*, see `Inlet.push`.
+
+        Args:
+            id: Message id of the stream.
+            own: Whether it is a stream of ours.
+            sink: What takes them.
+        """
+        if self._own_sinks is None:  # most connections never have any
+            self._own_sinks, self._peer_sinks = {}, {}
+        (self._own_sinks if own else self._peer_sinks)[id] = sink
+
+    def drop_sink(self, id, bint own):
+        """Drop the items of the stream *id* from now on; twice is fine."""
+        self._sink = None
+        if self._own_sinks is not None:
+            (self._own_sinks if own else self._peer_sinks).pop(id, None)
 
     # In
 
@@ -313,6 +347,8 @@ cdef class Lane(Splitter):
         cdef uint8_t kind
         if head.bits or head.flags & FLAG_HEARTBEAT or oversize or not self.opened:
             kind = head.bits & MASK_KIND
+            if kind == KIND_DATA and self.opened and not head.bits & BIT_MORE:
+                return self._item(head, body, owner, oversize)
             if (
                 self.opened
                 and (kind == KIND_CALL or kind == KIND_OPEN)
@@ -338,6 +374,35 @@ cdef class Lane(Splitter):
             if self.paused:
                 self.stalled = self._halted = True
         return 0
+
+    cdef int _item(
+        self, Header* given, const uint8_t* body, bytes owner, uint32_t oversize
+    ) except -1:
+        cdef Header head = given[0]
+        cdef bint own = head.flags & FLAG_REPLY
+        cdef Sink sink
+        if self._extras:
+            self._hand_up()
+            if self._halted:
+                return 0
+        if self._own_sinks is None:
+            return 0
+        # Most items follow one of the same stream.
+        if self._sink is None or self._sink_id != head.id or self._sink_own != own:
+            self._sink = (self._own_sinks if own else self._peer_sinks).get(head.id)
+            self._sink_id = head.id
+            self._sink_own = own
+            if self._sink is None:
+                return 0
+        sink = self._sink
+        if oversize or head.bits & ~(MASK_KIND | BIT_END):
+            item = make_frame(&head, body, owner, oversize)
+        else:
+            item = self._payload(&head, body, owner)
+        return sink._push(
+            head.flags & MASK_SERIALIZER, item,
+            head.size + <Py_ssize_t>(oversize if oversize else head.body), head.bits & BIT_END,
+        )
 
     cdef bytes _payload(self, Header* head, const uint8_t* body, bytes owner):
         cdef Py_ssize_t start = <Py_ssize_t>head.name + head.meta
@@ -371,7 +436,7 @@ cdef class Lane(Splitter):
             return 0
         payload = self._payload(head, body, owner)
         try:
-            if serializer == MSGPACK and PyBytes_GET_SIZE(payload) > self._free():
+            if serializer == MSGPACK:
                 self._measure(payload)
             value = decode(payload)
         except Exception as exc:
@@ -391,14 +456,19 @@ cdef class Lane(Splitter):
             self.late += 1
         return 0
 
-    cdef Py_ssize_t _free(self) noexcept:
-        """Return how long a payload may be without being measured."""
-        return min(DEPTH_FREE, min(self.max_depth, self.max_items))
+    def measure(self, bytes payload not None):
+        """Look at a msgpack payload before it is decoded.
+
+        Raises:
+            TooLarge: It is nested too deep, or has too many items.
+        """
+        self._measure(payload)
 
     cdef int _measure(self, bytes payload) except -1:
-        broken = check_msgpack(payload, self.max_depth, self.max_items)
-        if broken:
-            raise TooLarge(broken)
+        if PyBytes_GET_SIZE(payload) > min(DEPTH_FREE, min(self.max_depth, self.max_items)):
+            broken = check_msgpack(payload, self.max_depth, self.max_items)
+            if broken:
+                raise TooLarge(broken)
         return 0
 
     cdef int _rise(self, uint64_t id) except -1:
@@ -431,13 +501,16 @@ cdef class Lane(Splitter):
         cdef Method method = None
         cdef int serializer = head.flags & MASK_SERIALIZER
         cdef double now
-        cdef bytes payload, out
+        cdef bytes payload, out, metadata = b""
         self._rise(head.id)
         if head.name:
             method = self._bind(head.arg, PyBytes_FromStringAndSize(<const char*>body, head.name))
         elif head.arg < <size_t>len(self._bound):
             method = self._bound[head.arg]
-        if method is None or head.meta or self.draining:
+        if method is None or self.draining or (
+            head.meta
+            and not is_sound(body + head.name, head.meta, self.max_metadata, self.max_metadata_pairs)
+        ):
             head.status = 0
             self._later(make_frame(&head, body, owner, 0))
             return 0
@@ -451,11 +524,13 @@ cdef class Lane(Splitter):
                 return 0
         decode = method.decoders[serializer]
         payload = self._payload(&head, body, owner)
+        if head.meta:
+            metadata = PyBytes_FromStringAndSize(<const char*>body + head.name, head.meta)
         failure = None
         args = ()
         if decode is not None:
             try:
-                if serializer == MSGPACK and PyBytes_GET_SIZE(payload) > self._free():
+                if serializer == MSGPACK:
                     self._measure(payload)
                 args = decode(payload)
             except Exception as exc:
@@ -463,10 +538,10 @@ cdef class Lane(Splitter):
         # *body* may point into the scratch, which a handler's own loop could
         # overwrite: from here on only *payload* is used.
         if decode is None or failure is not None:
-            self.owner.bind(method, self._recall(&head, method, payload), failure)
+            self.owner.bind(method, self._recall(&head, method, payload, metadata), failure)
             return 0
         if method.mode > MODE_INLINE:
-            self.owner.start(method, self._recall(&head, method, payload), args)
+            self.owner.start(method, self._recall(&head, method, payload, metadata), args)
             return 0
         method.calls += 1
         try:
@@ -475,56 +550,54 @@ cdef class Lane(Splitter):
                 result = drive(result)
         except BaseException as exc:
             method.errors += 1
-            self.owner.raised(method, self._recall(&head, method, payload), exc)
+            self.owner.raised(method, self._recall(&head, method, payload, metadata), exc)
             return 0
         if head.flags & FLAG_ONEWAY:
             return 0
         try:
-            if (
-                type(result) is bytes
-                and self.raw
-                and serializer == MSGPACK
-                and PyBytes_GET_SIZE(<bytes>result) >= BIG_BODY
-            ):
-                serializer = RAW
-                out = <bytes>result
-            else:
-                if serializer == RAW and not isinstance(result, (bytes, bytearray, memoryview)):
-                    serializer = MSGPACK
-                out = self._encode(serializer, result)
+            out = self._encode_result(&serializer, result)
         except Exception as exc:
             failure = exc
             out = b""
         if failure is not None or PyBytes_GET_SIZE(out) > self.peer_body:
             method.errors += 1
-            self.owner.unsendable(method, self._recall(&head, method, payload), failure)
+            self.owner.unsendable(method, self._recall(&head, method, payload, metadata), failure)
             return 0
         self._reply(head.id, FLAG_REPLY | serializer, out, 0, 0, 0)
         return 0
 
-    cdef object _recall(self, Header* head, Method method, bytes payload):
+    cdef object _recall(self, Header* head, Method method, bytes payload, bytes metadata):
         """Make the frame of a plain call whose payload was copied already."""
         frame = make_frame(head, NULL, None, 1)
         frame.oversize = 0
         frame.payload = payload
+        frame.metadata = metadata
         if head.name:
             frame.name = method.name
         return frame
 
     # Out
 
-    def encode_result(self, serializer, value):
+    def encode_result(self, int serializer, value):
         """Return serializer and bytes of a handler's result.
 
         Large plain bytes go raw if the peer takes that: no copy is made of them.
         Arguments may have gone so, too, and say nothing about the result: what
         is no bytes is msgpack then.
         """
-        if type(value) is bytes and len(value) >= BIG_BODY and self.raw and serializer == MSGPACK:
-            return RAW, value
-        if serializer == RAW and not isinstance(value, (bytes, bytearray, memoryview)):
-            serializer = MSGPACK
-        return serializer, self._encode(serializer, value)
+        body = self._encode_result(&serializer, value)
+        return serializer, body
+
+    cdef bytes _encode_result(self, int* serializer, object value):
+        if type(value) is bytes:
+            if (
+                self.raw and serializer[0] == MSGPACK and PyBytes_GET_SIZE(<bytes>value) >= BIG_BODY
+            ):
+                serializer[0] = RAW
+                return <bytes>value
+        elif serializer[0] == RAW and not isinstance(value, (bytes, bytearray, memoryview)):
+            serializer[0] = MSGPACK
+        return self._encode(serializer[0], value)
 
     @cython.boundscheck(True)
     cdef bytes _encode(self, int serializer, object value):
@@ -590,7 +663,31 @@ cdef class Lane(Splitter):
     cdef object _call(
         self, str name, tuple args, object kwargs, double timeout, bytes metadata, object decode
     ):
-        cdef LoopShare share = self.share
+        cdef uint64_t id
+        return self._start(name, args, kwargs, timeout, metadata, decode, None, 0, &id)
+
+    def start(self, str name not None, tuple args not None, kwargs, double timeout,
+              bytes metadata not None, decode, waiter, uint8_t bits):
+        """Send a call, or open a stream, and return its id; the rest is as `call` has it.
+
+        Args:
+            name: Full method name.
+            args: Positional arguments.
+            kwargs: Keyword arguments, or None.
+            timeout: Seconds until the deadline, 0 for none.
+            metadata: Packed metadata.
+            decode: Decoder of the value.
+            waiter: Told of the end, in a future's place.
+            bits: Kind CALL, or kind OPEN and whether END.
+        """
+        cdef uint64_t id
+        self._start(name, args, kwargs, timeout, metadata, decode, waiter, bits, &id)
+        return id
+
+    cdef object _start(
+        self, str name, tuple args, object kwargs, double timeout, bytes metadata, object decode,
+        object waiter, uint8_t bits, uint64_t* given,
+    ):
         cdef double started = 0.0, deadline = 0.0
         cdef uint32_t millis = 0
         cdef int serializer = self.serializer
@@ -599,25 +696,27 @@ cdef class Lane(Splitter):
         cdef uint64_t id
         self._check_loop()
         body = self._encode_arguments(name, args, kwargs, metadata, &serializer)
-        waiter = share.create_future()
+        if waiter is None:
+            waiter = self.share.create_future()
         if timeout > 0.0:
-            started = share.clock()
+            started = self.share.clock()
             deadline = started + timeout
             millis = <uint32_t>min(timeout * 1000.0, U32_MAX - 1.0) + 1
         quiet = self.table._used == 0 and self._out_size == 0
         id = self.table._enter(waiter, decode, name, started, deadline)
         try:
-            self._request(name, id, serializer, millis, metadata, body)
+            self._request(name, id, serializer, bits, millis, metadata, body)
         except BaseException:
             self.table._pull(id)
             raise
         if not self.ticking:
             self.ticking = True
             self.owner.tick()
-        if quiet and not self._splitting:
+        if quiet and not (self._splitting or self.corked):
             self.flush()
         else:
             self._schedule()
+        given[0] = id
         return waiter
 
     def notify(self, str name not None, tuple args not None, kwargs, bytes metadata not None):
@@ -629,7 +728,7 @@ cdef class Lane(Splitter):
         if id >= ID_MAX:
             raise ProtocolError("the ids of this connection are used up")
         self.table.next_id = id + 1
-        self._request(name, id, FLAG_ONEWAY | serializer, 0, metadata, body)
+        self._request(name, id, FLAG_ONEWAY | serializer, 0, 0, metadata, body)
         self._schedule()
 
     cdef int _check_loop(self) except -1:
@@ -674,7 +773,8 @@ cdef class Lane(Splitter):
         return body
 
     cdef int _request(
-        self, str name, uint64_t id, uint8_t flags, uint32_t millis, bytes metadata, bytes body
+        self, str name, uint64_t id, uint8_t flags, uint8_t bits, uint32_t millis, bytes metadata,
+        bytes body,
     ) except -1:
         cdef bytes named = b""
         cdef Py_ssize_t number = 0
@@ -698,7 +798,9 @@ cdef class Lane(Splitter):
         self.calls_out += 1
         if named_size or meta_size:
             p = self._reserve(HEADER_FULL + named_size + meta_size)
-            pack_head(p, HEADER_FULL, flags, 0, 0, id, <uint32_t>(named_size + meta_size + count))
+            pack_head(
+                p, HEADER_FULL, flags, 0, bits, id, <uint32_t>(named_size + meta_size + count)
+            )
             put32(p + 20, <uint32_t>number)
             put32(p + 24, millis)
             put16(p + 28, <uint16_t>named_size)
@@ -708,7 +810,9 @@ cdef class Lane(Splitter):
             self._commit(HEADER_FULL + named_size + meta_size, body)
             return 0
         p = self._reserve(HEADER_TIME)
-        pack_head(p, HEADER_TIME if millis else HEADER_ARG, flags, 0, 0, id, <uint32_t>count)
+        pack_head(
+            p, HEADER_TIME if millis else HEADER_ARG, flags, 0, bits, id, <uint32_t>count
+        )
         put32(p + 20, <uint32_t>number)
         put32(p + 24, millis)
         self._commit(HEADER_TIME if millis else HEADER_ARG, body)
@@ -719,6 +823,37 @@ cdef class Lane(Splitter):
         number = self._numbers.get(name, 0)
         if number > 0:
             self._numbers[name] = -number
+
+    def cancel(self, uint64_t id):
+        """Give up a call of ours and tell the peer; False if it has ended before."""
+        if self.table._pull(id) is None:
+            return False
+        self._cancel(id, 42)
+        return True
+
+    def put_item(self, uint64_t id, bint own, int serializer, bytes body not None):
+        """Queue an item of a stream and return what it costs of the credit.
+
+        Args:
+            id: Message id of the stream.
+            own: Whether it is a stream of ours.
+            serializer: How *body* is encoded.
+            body: Encoded item.
+        """
+        return self._put_item(id, own, serializer, body)
+
+    cdef Py_ssize_t _put_item(self, uint64_t id, bint own, int serializer, bytes body) except -1:
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(body)
+        pack_head(
+            self._reserve(HEADER_BASE), HEADER_BASE, serializer | (0 if own else FLAG_REPLY), 0,
+            KIND_DATA, id, <uint32_t>size,
+        )
+        self._commit(HEADER_BASE, body)
+        if self._out_size >= OUT_HIGH:
+            self.flush()
+        elif not self._splitting:
+            self._schedule()
+        return HEADER_BASE + size
 
     def sweep(self, now):
         """Give up cancelled and late calls, tell the peer, return the late ones."""

@@ -11,7 +11,7 @@ Rules of the room:
   * nothing here knows a policy: what is not plain goes to the owner;
   * a change here without the same change in `_lane.pyx` does not merge.
 
-Size: may grow to the budget of its twin (900), for it mirrors that file.
+Size: may grow to 1,000, as its twin may, for streams pass here item by item.
 """
 
 import struct
@@ -26,6 +26,7 @@ from fastrpc._frame_py import (
     Frame,
     Slot,
     Splitter,
+    check_metadata,
     check_msgpack,
     encode_frame,
     make_frame,
@@ -35,6 +36,8 @@ from fastrpc.wire import (
     BASELINE_BODY,
     BASELINE_CALLS,
     BIG_BODY,
+    BIT_END,
+    BIT_MORE,
     FLAG_HEARTBEAT,
     FLAG_ONEWAY,
     FLAG_REPLY,
@@ -70,7 +73,9 @@ MODE_INLINE: Final = 1
 
 _RAW: Final = 0
 _MSGPACK: Final = 1
-_NUMBERED: Final = (0, 2)  # CALL and OPEN: kinds that take an id and a method number
+_KIND_OPEN: Final = 2
+_KIND_DATA: Final = 3
+_NUMBERED: Final = (0, _KIND_OPEN)  # kinds that take an id and a method number
 
 
 @final
@@ -169,7 +174,8 @@ class Lane(Splitter):
     * `answered(slot, frame)`: a reply that is not a plain value;
     * `undecodable(slot, frame, exc)`: a plain reply that can't be decoded;
     * `tick()`: calls are open; call `sweep` now and then;
-    * `room()`: replies came while `crowded` was set.
+    * `room()`: replies came while `crowded` was set;
+    * `hold(outlet)`: a stream wants to send while the lane is paused; wake it later.
 
     Args:
         owner: See above.
@@ -186,6 +192,8 @@ class Lane(Splitter):
         "_numbers",
         "_out",
         "_out_size",
+        "_own_sinks",
+        "_peer_sinks",
         "_scattered",
         "_scheduled",
         "_splitting",
@@ -195,6 +203,7 @@ class Lane(Splitter):
         "bytes_out",
         "calls_in",
         "calls_out",
+        "corked",
         "crowded",
         "decoders",
         "draining",
@@ -204,6 +213,8 @@ class Lane(Splitter):
         "late",
         "max_depth",
         "max_items",
+        "max_metadata",
+        "max_metadata_pairs",
         "max_methods",
         "opened",
         "owner",
@@ -236,6 +247,8 @@ class Lane(Splitter):
         self.max_depth = DEPTH_FREE
         self.max_items = 100_000
         self.max_methods = 4096
+        self.max_metadata = 16 * 2**10
+        self.max_metadata_pairs = 64
         self.peer_body = BASELINE_BODY
         self.peer_calls = BASELINE_CALLS
         self.peer_methods = 4096
@@ -246,6 +259,7 @@ class Lane(Splitter):
         self.paused = False  # the peer reads too slowly
         self.stalled = False  # input is kept back until the peer reads
         self.crowded = False  # calls wait for room; new ones must queue behind them
+        self.corked = False  # many calls follow and shall leave together
         self.ticking = False
         self.last_id = 0
         self.calls_in = self.calls_out = self.replies_in = 0
@@ -253,6 +267,8 @@ class Lane(Splitter):
         self.late = self.unknown = self.given_up = 0
         self._numbers: dict[str, int] = {}  # our method numbers; negative: to be named again
         self._extras: list[Frame] = []
+        self._own_sinks: dict[int, Any] = {}  # what takes the items of our own streams
+        self._peer_sinks: dict[int, Any] = {}  # and of the peer's
         self._out: list[bytes] = []
         self._out_size = 0
         self._scattered = False  # _out holds a large body that is better not copied
@@ -281,6 +297,8 @@ class Lane(Splitter):
         self._out_size = 0
         self._rest.clear()
         self._extras.clear()
+        self._own_sinks.clear()
+        self._peer_sinks.clear()
         return self.table.drain()
 
     def bound_method(self, number: int) -> Method | None:
@@ -296,6 +314,20 @@ class Lane(Splitter):
     def unsent(self) -> int:
         """Bytes that wait for the next flush."""
         return self._out_size
+
+    def add_sink(self, id: int, own: bool, sink: Any) -> None:
+        """Give the items of the stream *id* to *sink*, see `Inlet.push`.
+
+        Args:
+            id: Message id of the stream.
+            own: Whether it is a stream of ours.
+            sink: What takes them.
+        """
+        (self._own_sinks if own else self._peer_sinks)[id] = sink
+
+    def drop_sink(self, id: int, own: bool) -> None:
+        """Drop the items of the stream *id* from now on; twice is fine."""
+        (self._own_sinks if own else self._peer_sinks).pop(id, None)
 
     # In
 
@@ -362,9 +394,15 @@ class Lane(Splitter):
 
     def _on_frame(
         self, flags: int, status: int, bits: int, id: int, arg: int, time: int,
-        name: int, meta: int, data: bytes, start: int, stop: int, oversize: int,
+        name: int, meta: int, data: bytes, start: int, stop: int, oversize: int, hsize: int,
     ) -> None:  # fmt: skip
         if bits or flags & FLAG_HEARTBEAT or oversize or not self.opened:
+            if bits & (MASK_KIND | BIT_MORE) == _KIND_DATA and self.opened:
+                self._item(
+                    flags, status, bits, id, arg, time, name, meta, data, start, stop, oversize,
+                    hsize,
+                )  # fmt: skip
+                return
             asked = bits & MASK_KIND in _NUMBERED and not flags & (FLAG_REPLY | FLAG_HEARTBEAT)
             if asked and self.opened:
                 self._rise(id)
@@ -391,6 +429,27 @@ class Lane(Splitter):
             if self.paused:  # the answers would pile up: wait until the peer reads
                 self.stalled = self._halted = True
 
+    def _item(
+        self, flags: int, status: int, bits: int, id: int, arg: int, time: int, name: int,
+        meta: int, data: bytes, start: int, stop: int, oversize: int, hsize: int,
+    ) -> None:  # fmt: skip
+        if self._extras:  # one of them may open the stream, or end it
+            self._hand_up()
+            if self._halted:
+                return
+        sink = (self._own_sinks if flags & FLAG_REPLY else self._peer_sinks).get(id)
+        if sink is None:
+            return  # it was given up here while the item was on its way
+        item: Any
+        if oversize or bits & ~(MASK_KIND | BIT_END):
+            item = make_frame(
+                flags, status, bits, id, arg, time, name, meta, data, start, stop, oversize
+            )
+        else:
+            item = data[start + name + meta : stop]
+        cost = hsize + (oversize or stop - start)
+        sink.push(flags & MASK_SERIALIZER, item, cost, bool(bits & BIT_END))
+
     def _match(
         self, flags: int, status: int, id: int, arg: int, time: int,
         name: int, meta: int, data: bytes, start: int, stop: int,
@@ -414,8 +473,8 @@ class Lane(Splitter):
             return
         payload = data[start + name : stop]
         try:
-            if serializer == _MSGPACK and len(payload) > self._free():
-                self._measure(payload)
+            if serializer == _MSGPACK:
+                self.measure(payload)
             value = decode(payload)
         except Exception as exc:
             frame = make_frame(flags, status, 0, id, arg, time, name, meta, data, start, stop, 0)
@@ -432,14 +491,19 @@ class Lane(Splitter):
             self.given_up += 1
             self.late += 1
 
-    def _free(self) -> int:
-        """Return how long a payload may be without being measured."""
-        return min(DEPTH_FREE, self.max_depth, self.max_items)
+    def measure(self, payload: bytes) -> None:
+        """Look at a msgpack payload before it is decoded.
 
-    def _measure(self, payload: bytes) -> None:
-        broken = check_msgpack(payload, self.max_depth, self.max_items)
-        if broken:
-            raise TooLarge(broken)
+        Raises:
+            TooLarge: It is nested too deep, or has too many items.
+        """
+        if len(payload) > min(DEPTH_FREE, self.max_depth, self.max_items):
+            broken = check_msgpack(payload, self.max_depth, self.max_items)
+            if broken:
+                raise TooLarge(broken)
+
+    def _is_sound(self, metadata: bytes) -> bool:
+        return check_metadata(metadata, self.max_metadata, self.max_metadata_pairs)
 
     def _rise(self, id: int) -> None:
         if id <= self.last_id:
@@ -467,7 +531,11 @@ class Lane(Splitter):
     ) -> None:  # fmt: skip
         self._rise(id)
         method = self._bind(arg, data[start : start + name]) if name else self._bound.get(arg)
-        if method is None or meta or self.draining:
+        if (
+            method is None
+            or self.draining
+            or (meta and not self._is_sound(data[start + name : start + name + meta]))
+        ):
             frame = make_frame(flags, 0, 0, id, arg, time, name, meta, data, start, stop, 0)
             self._extras.append(frame)
             return
@@ -481,13 +549,13 @@ class Lane(Splitter):
                 return
         serializer = flags & MASK_SERIALIZER
         decode = method.decoders[serializer]
-        payload = data[start + name : stop]
+        payload = data[start + name + meta : stop]
         failure: Exception | None = None
         args: Sequence[Any] = ()
         if decode is not None:
             try:
-                if serializer == _MSGPACK and len(payload) > self._free():
-                    self._measure(payload)
+                if serializer == _MSGPACK:
+                    self.measure(payload)
                 args = decode(payload)
             except Exception as exc:
                 failure = exc
@@ -605,20 +673,51 @@ class Lane(Splitter):
             TooLarge: They are larger than the peer accepts; nothing was sent.
             ConfigError: Another thread or event loop than the lane's calls.
         """
-        share = self.share
+        return self._start(name, args, kwargs, timeout, metadata, decode, None, 0)[1]
+
+    def start(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None,
+        timeout: float,
+        metadata: bytes,
+        decode: Callable[[bytes], Any] | None,
+        waiter: Any,
+        bits: int,
+    ) -> int:
+        """Send a call, or open a stream, and return its id; the rest is as `call` has it.
+
+        Args:
+            name: Full method name.
+            args: Positional arguments.
+            kwargs: Keyword arguments, or None.
+            timeout: Seconds until the deadline, 0 for none.
+            metadata: Packed metadata.
+            decode: Decoder of the value.
+            waiter: Told of the end, in a future's place.
+            bits: Kind CALL, or kind OPEN and whether END.
+        """
+        return self._start(name, args, kwargs, timeout, metadata, decode, waiter, bits)[0]
+
+    def _start(
+        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, timeout: float,
+        metadata: bytes, decode: Callable[[bytes], Any] | None, waiter: Any, bits: int,
+    ) -> tuple[int, Any]:  # fmt: skip
         self._check_loop()
         serializer, body = self._encode_arguments(name, args, kwargs, metadata)
-        waiter = share.create_future()
+        if waiter is None:
+            waiter = self.share.create_future()
         started = deadline = 0.0
         millis = 0
         if timeout > 0.0:
-            started = share.clock()
+            started = self.share.clock()
             deadline = started + timeout
             millis = int(min(timeout * 1000.0, _U32_MAX - 1.0)) + 1
         quiet = not self.table and not self._out_size
         id = self.table.open(waiter, decode, name, started, deadline)
         try:
-            self._request(name, id, serializer, millis, metadata, body)
+            self._request(name, id, serializer, bits, millis, metadata, body)
         except BaseException:
             self.table.take(id)
             raise
@@ -627,11 +726,11 @@ class Lane(Splitter):
             self.owner.tick()
         # A lone call shall not wait for the loop's next turn; one among many
         # shall leave together with the others.
-        if quiet and not self._splitting:
+        if quiet and not (self._splitting or self.corked):
             self.flush()
         else:
             self._schedule()
-        return waiter
+        return id, waiter
 
     def notify(
         self,
@@ -647,7 +746,7 @@ class Lane(Splitter):
         if id >= ID_MAX:
             raise ProtocolError("the ids of this connection are used up")
         self.table.next_id = id + 1
-        self._request(name, id, FLAG_ONEWAY | serializer, 0, metadata, body)
+        self._request(name, id, FLAG_ONEWAY | serializer, 0, 0, metadata, body)
         self._schedule()
 
     def _check_loop(self) -> None:
@@ -695,7 +794,7 @@ class Lane(Splitter):
         return serializer, body
 
     def _request(
-        self, name: str, id: int, flags: int, millis: int, metadata: bytes, body: bytes
+        self, name: str, id: int, flags: int, bits: int, millis: int, metadata: bytes, body: bytes
     ) -> None:
         number = self._numbers.get(name, 0)
         if number <= 0 or metadata:
@@ -711,16 +810,16 @@ class Lane(Splitter):
                 else:
                     number = 0
             head = HEAD_FULL.pack(
-                MAGIC, HEADER_FULL, VERSION, flags, 0, 0, id,
+                MAGIC, HEADER_FULL, VERSION, flags, 0, bits, id,
                 len(named) + len(metadata) + len(body), number, millis, len(named), len(metadata),
             )  # fmt: skip
             head += named + metadata
         elif millis:
             head = _HEAD_TIME.pack(
-                MAGIC, HEADER_TIME, VERSION, flags, 0, 0, id, len(body), number, millis
+                MAGIC, HEADER_TIME, VERSION, flags, 0, bits, id, len(body), number, millis
             )
         else:
-            head = _HEAD_ARG.pack(MAGIC, HEADER_ARG, VERSION, flags, 0, 0, id, len(body), number)
+            head = _HEAD_ARG.pack(MAGIC, HEADER_ARG, VERSION, flags, 0, bits, id, len(body), number)
         self.calls_out += 1
         self._put(head, body)
 
@@ -729,6 +828,31 @@ class Lane(Splitter):
         number = self._numbers.get(name, 0)
         if number > 0:
             self._numbers[name] = -number  # the same again: the peer may have bound it after all
+
+    def cancel(self, id: int) -> bool:
+        """Give up a call of ours and tell the peer; False if it has ended before."""
+        if self.table.take(id) is None:
+            return False
+        self._cancel(id, 42)
+        return True
+
+    def put_item(self, id: int, own: bool, serializer: int, body: bytes) -> int:
+        """Queue an item of a stream and return what it costs of the credit.
+
+        Args:
+            id: Message id of the stream.
+            own: Whether it is a stream of ours.
+            serializer: How *body* is encoded.
+            body: Encoded item.
+        """
+        flags = serializer if own else FLAG_REPLY | serializer
+        size = len(body)
+        self._put(HEAD.pack(MAGIC, HEADER_BASE, VERSION, flags, 0, _KIND_DATA, id, size), body)
+        if self._out_size >= OUT_HIGH:
+            self.flush()
+        elif not self._splitting:
+            self._schedule()
+        return HEADER_BASE + size
 
     def sweep(self, now: float) -> list[Slot]:
         """Give up cancelled and late calls, tell the peer, return the late ones."""

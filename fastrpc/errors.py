@@ -23,6 +23,7 @@ The tree, whole:
         * `Overloaded`
         * `Unavailable`
         * `Internal`
+        * `StreamEnded`: nothing more can be sent on this stream
         * `RemoteError`: the handler raised
             * `RpcError`: the handler raised it on purpose, with a code
 
@@ -255,6 +256,13 @@ class Internal(CallError):
 
     status = 50
     ran: Ran = "yes"
+
+
+class StreamEnded(CallError):
+    """Nothing more can be sent on this stream: it has ended, or its end was sent."""
+
+    status = 42
+    ran: Ran = "maybe"
 
 
 class RemoteError(CallError):

@@ -13,13 +13,14 @@ _PURE = os.environ.get("FASTRPC_PURE", "0") not in ("", "0")
 def _is_built() -> bool:
     from importlib.util import find_spec  # the common way does without
 
-    return any(find_spec(f"fastrpc.{unit}") for unit in ("_frame", "_lane", "_caller"))
+    return any(find_spec(f"fastrpc.{unit}") for unit in ("_frame", "_lane", "_stream", "_caller"))
 
 
 if TYPE_CHECKING or _PURE:
     from fastrpc._caller_py import BoundCall, ByteStream, Caller, Exchange, Turns, Waiter
     from fastrpc._frame_py import CallTable, Frame, FrameDecoder, check_msgpack, encode_frame
     from fastrpc._lane_py import Lane, LoopShare, Method, drive
+    from fastrpc._stream_py import Inlet, ItemReader, Outlet
 
     COMPILED = False
 else:
@@ -27,6 +28,7 @@ else:
         from fastrpc._caller import BoundCall, ByteStream, Caller, Exchange, Turns, Waiter
         from fastrpc._frame import CallTable, Frame, FrameDecoder, check_msgpack, encode_frame
         from fastrpc._lane import Lane, LoopShare, Method, drive
+        from fastrpc._stream import Inlet, ItemReader, Outlet
 
         COMPILED = True
     except ModuleNotFoundError:
@@ -35,6 +37,7 @@ else:
         from fastrpc._caller_py import BoundCall, ByteStream, Caller, Exchange, Turns, Waiter
         from fastrpc._frame_py import CallTable, Frame, FrameDecoder, check_msgpack, encode_frame
         from fastrpc._lane_py import Lane, LoopShare, Method, drive
+        from fastrpc._stream_py import Inlet, ItemReader, Outlet
 
         COMPILED = False
 
@@ -47,9 +50,12 @@ __all__ = [
     "Exchange",
     "Frame",
     "FrameDecoder",
+    "Inlet",
+    "ItemReader",
     "Lane",
     "LoopShare",
     "Method",
+    "Outlet",
     "Turns",
     "Waiter",
     "check_msgpack",

@@ -31,9 +31,12 @@ LOOPS: dict[str, LoopFactory] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
 }
-TWINS = {"pure": ("fastrpc._frame_py", "fastrpc._lane_py", "fastrpc._caller_py")}
+TWINS = {
+    "pure": ("fastrpc._frame_py", "fastrpc._lane_py", "fastrpc._stream_py", "fastrpc._caller_py")
+}
 if not PURE_ONLY:
-    TWINS = {"compiled": ("fastrpc._frame", "fastrpc._lane", "fastrpc._caller")} | TWINS
+    COMPILED = ("fastrpc._frame", "fastrpc._lane", "fastrpc._stream", "fastrpc._caller")
+    TWINS = {"compiled": COMPILED} | TWINS
 
 hypothesis.settings.register_profile(
     "house", deadline=None, derandomize=True, database=None, print_blob=True

@@ -5,8 +5,9 @@ Rules of the room:
   * nothing here knows bytes of arguments: a codec's `convert` is passed in.
 """
 
-from fastrpc.call.binding import Bound, bind, explain, read_arguments, split_payload
-from fastrpc.call.metadata import decode_metadata, encode_metadata
+from fastrpc.call.binding import Bound, bind, explain, fill, read_arguments, split_payload
+from fastrpc.call.context import GIVEN, Call, Handler, Interceptor, Peer, Reply, chain
+from fastrpc.call.metadata import Metadata, Pairs, decode_metadata, encode_metadata
 from fastrpc.call.service import (
     MethodInfo,
     Mode,
@@ -19,18 +20,28 @@ from fastrpc.call.service import (
 )
 
 __all__ = [
+    "GIVEN",
     "Bound",
+    "Call",
+    "Handler",
+    "Interceptor",
+    "Metadata",
     "MethodInfo",
     "Mode",
+    "Pairs",
     "Parameter",
+    "Peer",
+    "Reply",
     "ServiceInfo",
     "Traits",
     "bind",
+    "chain",
     "check_name",
     "decode_metadata",
     "describe_service",
     "encode_metadata",
     "explain",
+    "fill",
     "read_arguments",
     "rpc",
     "split_payload",

@@ -142,6 +142,19 @@ def _convert(
         raise explain(info, name or parameter.name, error) from error
 
 
+def fill(
+    info: MethodInfo, args: Sequence[Any], kwargs: Mapping[str, Any], values: Sequence[Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments with *values* in the places of `info.filled`."""
+    all_args, all_kwargs = list(args), dict(kwargs)
+    for (place, parameter), value in zip(info.filled, values, strict=True):
+        if 0 <= place <= len(all_args):
+            all_args.insert(place, value)
+        else:
+            all_kwargs[parameter.name] = value
+    return all_args, all_kwargs
+
+
 def explain(info: MethodInfo, argument: str, error: Exception) -> InvalidArgument:
     """Return the error for an argument that a codec could not convert.
 

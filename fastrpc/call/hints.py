@@ -24,6 +24,12 @@ def is_stream(annotation: Any) -> bool:
     return (typing.get_origin(annotation) or annotation) in _STREAMS
 
 
+def item_of(annotation: Any) -> Any:
+    """Return the type of the items that *annotation* says come one by one; Any if it does not."""
+    item = next(iter(typing.get_args(annotation)), Any)
+    return types.NoneType if item is None else item
+
+
 def resolve_hints(
     name: str,
     handler: Callable[..., Any],

@@ -8,17 +8,71 @@ Rules of the room:
   * order is kept and a key may come twice.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import final
 
 from fastrpc.errors import InvalidArgument, TooLarge
 from fastrpc.wire import LIMIT_CEILINGS, Limits
 
 Pairs = Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]
 
+_ANY = Limits(max_metadata=LIMIT_CEILINGS["max_metadata"], max_metadata_pairs=2**16)
 _KEY_MAX = 255
 _VALUE_MAX = 65_535
 # Printable ASCII but space and capitals: what a header line of any tongue takes.
 _KEY_BYTES = frozenset(range(0x21, 0x7F)) - frozenset(range(ord("A"), ord("Z") + 1))
+
+
+@final
+class Metadata(Mapping[str, bytes]):
+    """The pairs beside a call or a reply: a mapping that knows keys which come twice.
+
+    Args:
+        pairs: Packed, or anything that `encode_metadata` takes.
+    """
+
+    __slots__ = ("_first", "_pairs")
+
+    def __init__(self, pairs: "bytes | Pairs" = b"") -> None:
+        if isinstance(pairs, bytes):
+            self._pairs = decode_metadata(pairs, _ANY)
+        elif isinstance(pairs, Metadata):
+            self._pairs = pairs._pairs
+        else:
+            self._pairs = decode_metadata(encode_metadata(pairs), _ANY)
+        self._first: dict[str, bytes] | None = None
+
+    def __getitem__(self, key: str) -> bytes:
+        """Return the first value of *key*."""
+        if self._first is None:
+            self._first = dict(reversed(self._pairs))
+        return self._first[key]
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the keys, each once, in the order they came."""
+        return iter(dict.fromkeys(key for key, _ in self._pairs))
+
+    def __len__(self) -> int:
+        """Count the keys."""
+        return len({key for key, _ in self._pairs})
+
+    def __repr__(self) -> str:
+        """Tell the keys; values may be secret."""
+        return f"<Metadata {', '.join(self) or 'empty'}>"
+
+    def text(self, key: str, default: str = "") -> str:
+        """Return the first value of *key* as text; what is no UTF-8 is replaced."""
+        value = self.get(key)
+        return default if value is None else value.decode("utf-8", "replace")
+
+    def all(self, key: str) -> list[bytes]:
+        """Return every value of *key*, in order."""
+        return [value for name, value in self._pairs if name == key]
+
+    @property
+    def pairs(self) -> list[tuple[str, bytes]]:
+        """All pairs, in order."""
+        return list(self._pairs)
 
 
 def encode_metadata(pairs: Pairs, limits: Limits | None = None) -> bytes:
@@ -33,6 +87,8 @@ def encode_metadata(pairs: Pairs, limits: Limits | None = None) -> bytes:
         TooLarge: A pair or all of them are too long, or there are too many.
     """
     out = bytearray()
+    if isinstance(pairs, Metadata):
+        pairs = pairs.pairs
     items = pairs.items() if isinstance(pairs, Mapping) else pairs
     for count, (key, value) in enumerate(items, 1):
         name = _key(key)

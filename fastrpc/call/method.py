@@ -90,8 +90,9 @@ class Parameter:
     Attributes:
         name: Its name.
         annotation: Its type; Any if there is none.
-        kind: "positional", "positional_only", "keyword_only", "rest" (`*args`)
-            or "keywords" (`**kwargs`).
+        kind: "positional", "positional_only", "keyword_only", "rest" (`*args`),
+            "keywords" (`**kwargs`), "items" (a stream of the caller's, of type
+            *annotation* each) or "given" (the server fills it in).
         required: It has no default.
         default: The default, None if there is none.
     """
@@ -128,6 +129,8 @@ class MethodInfo:
         returns: Type of the result; Any if it isn't annotated.
         mode: How it is run.
         traits: What its author says about it.
+        item: Type of the items it gives, None if it gives no stream.
+        filled: Position and parameter of what doesn't come with the arguments.
     """
 
     name: str
@@ -137,6 +140,13 @@ class MethodInfo:
     returns: Any
     mode: Mode
     traits: Traits = field(default_factory=Traits)
+    item: Any = None
+    filled: tuple[tuple[int, Parameter], ...] = ()
+
+    @property
+    def takes(self) -> Parameter | None:
+        """The parameter that gets the caller's items, if there is one."""
+        return next((item for _, item in self.filled if item.kind == "items"), None)
 
     def signature(self) -> str:
         """Return the signature as text, such as "add(a: int, b: int = 2) -> int"."""
@@ -145,8 +155,12 @@ class MethodInfo:
     def arguments_text(self) -> str:
         """Return the parameters as text, such as "(a: int, b: int = 2)"."""
         parts: list[str] = []
-        kinds = [parameter.kind for parameter in self.parameters]
-        for index, parameter in enumerate(self.parameters):
+        shown = list(self.parameters)
+        for place, parameter in self.filled:
+            if parameter.kind == "items":
+                shown.insert(place if place >= 0 else len(shown), parameter)
+        kinds = [parameter.kind for parameter in shown]
+        for index, parameter in enumerate(shown):
             if parameter.kind == "keyword_only" and not {"rest", "*"} & set(kinds[:index]):
                 parts.append("*")
                 kinds[index] = "*"
@@ -160,7 +174,7 @@ class MethodInfo:
 
     def describe(self) -> dict[str, Any]:
         """Return all of it as plain values, fit for any codec."""
-        return {
+        told = {
             "name": self.name,
             "signature": self.signature(),
             "doc": self.doc,
@@ -169,12 +183,19 @@ class MethodInfo:
             "parameters": [parameter.describe() for parameter in self.parameters],
             "returns": type_text(self.returns),
         }
+        if self.takes is not None:
+            told["takes"] = type_text(self.takes.annotation)
+        if self.item is not None:
+            told["gives"] = type_text(self.item)
+        return told
 
 
 def _parameter_text(parameter: Parameter) -> str:
     stars = {"rest": "*", "keywords": "**"}.get(parameter.kind, "")
     typed = parameter.annotation is not Any
     text = stars + parameter.name
+    if parameter.kind == "items":
+        return f"{text}: AsyncIterator[{type_text(parameter.annotation)}]"
     if typed:
         text += f": {type_text(parameter.annotation)}"
     if not parameter.required and not stars:

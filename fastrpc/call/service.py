@@ -11,11 +11,14 @@ Rules of the room:
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+import types
+import typing
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
-from fastrpc.call.hints import is_stream, resolve_hints
+from fastrpc.call.context import Call, Peer
+from fastrpc.call.hints import is_stream, item_of, resolve_hints
 from fastrpc.call.method import (
     MARK,
     MethodInfo,
@@ -198,18 +201,22 @@ def _method(
             f"{name}: its signature can't be read; wrap it in a function of your own"
         ) from None
     hints = resolve_hints(name, handler, signature, namespace)
-    parameters = tuple(_parameter(item, hints) for item in signature.parameters.values())
+    parameters, filled = _parameters(name, signature, hints)
     returns = hints.get("return", Any)
     traits = _traits(handler, stored)
-    mode, handler = _mode(name, handler, traits, parameters, returns)
+    doc = _doc(stored, handler)
+    takes = any(item.kind == "items" for _, item in filled)
+    mode, item, handler = _mode(name, handler, traits, takes, returns)
     return MethodInfo(
         name=name,
         handler=handler,
-        doc=_doc(stored, handler),
+        doc=doc,
         parameters=parameters,
         returns=returns,
         mode=mode,
         traits=traits,
+        item=item,
+        filled=filled,
     )
 
 
@@ -220,6 +227,46 @@ _KINDS = {
     inspect.Parameter.VAR_POSITIONAL: "rest",
     inspect.Parameter.VAR_KEYWORD: "keywords",
 }
+
+
+def _parameters(
+    name: str, signature: inspect.Signature, hints: dict[str, Any]
+) -> tuple[tuple[Parameter, ...], tuple[tuple[int, Parameter], ...]]:
+    """Return what comes with the arguments, and what the server fills in, with its place."""
+    parameters: list[Parameter] = []
+    filled: list[tuple[int, Parameter]] = []
+    place = 0
+    for item in signature.parameters.values():
+        kind = _filled_kind(hints.get(item.name, Any))
+        if kind is None:
+            parameters.append(_parameter(item, hints))
+        else:
+            if _KINDS[item.kind] not in ("positional", "keyword_only"):
+                raise ConfigError(f"{name}: {item.name!r} must be a parameter with a name")
+            if kind == "items" and any(other.kind == "items" for _, other in filled):
+                raise ConfigError(f"{name}: {item.name!r} is a second stream; a call has one")
+            hint = hints[item.name]
+            annotation = item_of(hint) if kind == "items" else _without_none(hint)
+            ordered = item.kind is not item.KEYWORD_ONLY
+            given = Parameter(item.name, annotation, kind, required=False)
+            filled.append((place if ordered else -1, given))
+        place += item.kind in (item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)
+    return tuple(parameters), tuple(filled)
+
+
+def _filled_kind(annotation: Any) -> str | None:
+    """Return "items" or "given" for what does not come with the arguments."""
+    if is_stream(annotation):
+        return "items"
+    wanted = _without_none(annotation)
+    return "given" if wanted in (Call, Peer) else None
+
+
+def _without_none(annotation: Any) -> Any:
+    """Return X of `X | None`, anything else as it is."""
+    members = [item for item in typing.get_args(annotation) if item is not types.NoneType]
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return members[0] if union and len(members) == 1 else annotation
 
 
 def _parameter(item: inspect.Parameter, hints: dict[str, Any]) -> Parameter:
@@ -244,34 +291,41 @@ def _doc(stored: Any, handler: Any) -> str:
 
 
 def _mode(
-    name: str,
-    handler: Callable[..., Any],
-    traits: Traits,
-    parameters: tuple[Parameter, ...],
-    returns: Any,
-) -> tuple[Mode, Callable[..., Any]]:
-    """Return how to run a handler, and what to call."""
+    name: str, handler: Callable[..., Any], traits: Traits, takes: bool, returns: Any
+) -> tuple[Mode, Any, Callable[..., Any]]:
+    """Return how to run a handler, the type of the items it gives, and what to call."""
     called: Any = handler
     if not (_is_function(handler) or inspect.isclass(handler)):
         called = getattr(handler, "__call__", handler)  # noqa: B004  its kind counts, not the object's
     inner = inspect.unwrap(called)
-    generator = any(
-        inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn) for fn in (called, inner)
-    )
-    streams = is_stream(returns) or any(is_stream(item.annotation) for item in parameters)
+    plain = any(inspect.isgeneratorfunction(fn) for fn in (called, inner))
+    gives = plain or inspect.isasyncgenfunction(called) or inspect.isasyncgenfunction(inner)
+    gives = gives or is_stream(returns)
     coroutine = inspect.iscoroutinefunction(called)
     hidden = inspect.iscoroutinefunction(inner)
-    if traits.blocking and (generator or streams or coroutine or hidden):
+    if traits.blocking and (gives or takes or coroutine or hidden):
         raise ConfigError(f"{name}: blocking=True is for plain functions, not for async ones")
-    if generator or streams:
-        return Mode.STREAM, handler
+    if gives:
+        return Mode.STREAM, item_of(returns), _item_by_item(handler) if plain else handler
+    if takes:
+        return Mode.STREAM, None, handler
     if traits.blocking:
-        return Mode.THREAD, handler
+        return Mode.THREAD, None, handler
     if coroutine:
-        return (Mode.TASK if can_suspend(called) else Mode.INLINE), handler
+        return (Mode.TASK if can_suspend(called) else Mode.INLINE), None, handler
     if hidden:
-        return Mode.TASK, _awaited(handler)
-    return Mode.SYNC, handler
+        return Mode.TASK, None, _awaited(handler)
+    return Mode.SYNC, None, handler
+
+
+def _item_by_item(handler: Callable[..., Iterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+    """Make an async generator function of a plain one."""
+
+    async def give(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        for item in handler(*args, **kwargs):
+            yield item
+
+    return give
 
 
 def _awaited(handler: Callable[..., Any]) -> Callable[..., Any]:

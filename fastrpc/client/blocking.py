@@ -7,7 +7,6 @@ Rules of the room:
 """
 
 import copy
-import functools
 import logging
 import threading
 import time
@@ -16,17 +15,9 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, TypeVar, Unpack, cast, final
 
-from fastrpc.call.metadata import Pairs
-from fastrpc.client.options import (
-    KEEP,
-    ClientOptions,
-    ConnectOptions,
-    Keep,
-    check_timeout,
-    read_options,
-)
+from fastrpc.call import Pairs
+from fastrpc.client.options import ClientOptions, ConnectOptions, read_options
 from fastrpc.client.pace import PingPace
-from fastrpc.client.stub import make_stub
 from fastrpc.errors import (
     ConfigError,
     ConnectionDraining,
@@ -36,7 +27,17 @@ from fastrpc.errors import (
 )
 from fastrpc.frame import Turns, Waiter
 from fastrpc.policy import Backoff
-from fastrpc.session import BlockingSession, Side, blocking_share, fork, outcome
+from fastrpc.session import (
+    KEEP,
+    BlockingSession,
+    Keep,
+    Side,
+    blocking_share,
+    check_timeout,
+    fork,
+    outcome,
+)
+from fastrpc.session.stub import Bound, make_stub
 from fastrpc.transport import dial_blocking, parse_target
 
 T = TypeVar("T")
@@ -95,8 +96,7 @@ class BlockingView:
         Raises:
             ConfigError: The class can't be a service; the message says why.
         """
-        bind = functools.partial(_Bound, self)
-        return cast("T", make_stub(service, name, bind, self._client._codec))
+        return cast("T", make_stub(service, name, self._bound, self._client._codec))
 
     def options(
         self, *, timeout: float | Keep | None = KEEP, metadata: Pairs | Keep | None = KEEP
@@ -115,6 +115,10 @@ class BlockingView:
         options = self._client._options
         packed = self._metadata if isinstance(metadata, Keep) else options.pack(metadata)
         return BlockingView(self._client, seconds, packed)
+
+    def _bound(self, bound: Bound) -> Any:
+        """Return the callable of a stub's method."""
+        return _Bound(self, bound.info.name, bound.decode)
 
 
 #: Name, arguments, those by name, timeout, metadata, decoder: what `at_once` takes.

@@ -12,36 +12,41 @@ import copy
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from types import TracebackType
-from typing import Any, Final, TypeVar, Unpack, cast, final
+from typing import Any, Final, Unpack, cast, final
 
-from fastrpc.call.metadata import Pairs
+from fastrpc.call import chain
+from fastrpc.call.deadline import within
 from fastrpc.client.link import Link
-from fastrpc.client.options import (
-    KEEP,
-    ClientOptions,
-    ConnectOptions,
-    Keep,
-    check_timeout,
-    read_options,
-)
+from fastrpc.client.options import ClientOptions, ConnectOptions, read_options
 from fastrpc.client.pace import PingPace
 from fastrpc.client.room import News, RoomQueue
-from fastrpc.client.stub import make_stub
 from fastrpc.errors import ConfigError, ConnectionLost, DeadlineExceeded, Unavailable
-from fastrpc.frame import BoundCall, Caller, Lane
-from fastrpc.session import Session, Side, Ticker, fork, outcome, share_of
+from fastrpc.frame import Lane
+from fastrpc.session import (
+    Answerer,
+    Handling,
+    Origin,
+    Routes,
+    Session,
+    Side,
+    Threads,
+    Ticker,
+    View,
+    check_timeout,
+    fork,
+    outcome,
+    share_of,
+)
 from fastrpc.transport import parse_target
 
-T = TypeVar("T")
+#: Most blocking methods of a client's own that the server's calls run at once.
+CALLBACK_THREADS: Final = 4
 
 #: How long `aclose` waits for a peer to read what was written to it.
 CLOSE_PATIENCE: Final = 1.0
-
-#: Oneway calls leave together until they are this many bytes.
-NOTIFY_BATCH: Final = 64 * 2**10
 
 
 class ClientState(Enum):
@@ -52,90 +57,8 @@ class ClientState(Enum):
     CLOSED = "closed"
 
 
-class ClientView:
-    """A client as seen with certain options: the same connections, other deadlines.
-
-    Made by `Client.options`; a `Client` is one itself.
-    """
-
-    def __init__(self, client: "Client", timeout: float, metadata: bytes) -> None:
-        self._client = client
-        slow = functools.partial(client._start_waiting, timeout, metadata)
-        self._caller = Caller(client._lanes, slow, timeout, metadata)
-        # The lane's own method stands in for `call` below: same signature, no frame.
-        self.__dict__["call"] = self._caller.call
-
-    def call(self, method: str, /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
-        """Start a call and return its awaitable; several may be started at once.
-
-        What is wrong with the call itself is raised here and now if it can be sent
-        at once, else by the awaitable, which raises all the rest.
-
-        Args:
-            method: Full name, such as "Arith.add".
-            *args: Positional arguments.
-            **kwargs: Arguments by name.
-
-        Raises:
-            CodecError: The arguments can't be encoded.
-            TooLarge: They are larger than the server accepts.
-            ConfigError: This is not the client's event loop.
-            CallError: From the awaitable: any of its kinds.
-            TransportError: From the awaitable: there is no connection, or it
-                broke; see `ran`.
-        """
-        return cast("Awaitable[Any]", self._caller.call(method, *args, **kwargs))
-
-    def notify(self, method: str, /, *args: Any, **kwargs: Any) -> None:
-        """Send a oneway call: no reply, not even an error.
-
-        Raises:
-            Unavailable: There is no connection now, or the server reads too
-                slowly; nothing was sent.
-            CodecError: The arguments can't be encoded.
-            TooLarge: They are larger than the server accepts.
-            ConfigError: This is not the client's event loop.
-        """
-        lane = self._client._lane_at_once(method)
-        lane.notify(method, args, kwargs, self._caller.metadata)
-        if lane.unsent > NOTIFY_BATCH:
-            lane.flush()
-
-    def stub(self, service: type[T], name: str | None = None) -> T:
-        """Return an object with the methods of *service*, each calling the server.
-
-        Args:
-            service: The class that the server registered, or one like it.
-            name: Service name if it is not the class's own.
-
-        Raises:
-            ConfigError: The class can't be a service; the message says why.
-        """
-        bind = functools.partial(BoundCall, self._caller)
-        return cast("T", make_stub(service, name, bind, self._client._codec))
-
-    def options(
-        self, *, timeout: float | Keep | None = KEEP, metadata: Pairs | Keep | None = KEEP
-    ) -> "ClientView":
-        """Return a view with other options; this one stays as it is.
-
-        Args:
-            timeout: Seconds each call may take, None for no deadline.
-            metadata: Sent with each call, None for nothing.
-
-        Raises:
-            ConfigError: The timeout is not above 0.
-            InvalidArgument: The metadata can't be sent.
-        """
-        mine = self._caller
-        seconds = mine.timeout if isinstance(timeout, Keep) else check_timeout(timeout)
-        options = self._client._options
-        packed = mine.metadata if isinstance(metadata, Keep) else options.pack(metadata)
-        return ClientView(self._client, seconds, packed)
-
-
 @final
-class Client(ClientView):
+class Client(View, Origin):
     """A server, as seen from here. Made by `connect`.
 
     Use it as `async with`, or call `aclose` when done. It may be made anywhere
@@ -146,13 +69,17 @@ class Client(ClientView):
         self._target = parse_target(target)
         self._options = options
         self._codecs = options.registry()
-        self._codec = self._codecs.get(options.codec)
-        self._lanes: list[Lane] = []
+        self.codec = self._codecs.get(options.codec)
+        self.limits = options.limits
+        self.chain = chain(options.interceptors)
+        self.lanes: list[Lane] = []
+        self._routes = Routes(self._codecs, options.limits)
+        self._answers: Answerer | None = None
         self._links: list[Link] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ticker: Ticker | None = None
         self._news = News()
-        self._room = RoomQueue(self._lanes)
+        self._room = RoomQueue(self.lanes)
         self._pace = PingPace()
         self._state = ClientState.IDLE
         super().__init__(self, check_timeout(options.timeout), options.packed_metadata())
@@ -160,12 +87,24 @@ class Client(ClientView):
 
     def __repr__(self) -> str:
         """Tell target and state."""
-        return f"<Client {self._target} {self._state.value}, {len(self._lanes)} connected>"
+        return f"<Client {self._target} {self._state.value}, {len(self.lanes)} connected>"
 
     @property
     def target(self) -> str:
         """Where the server is."""
         return str(self._target)
+
+    def register(self, obj: Any, name: str | None = None) -> None:
+        """Serve the public methods of *obj* to the server, which may call them at any time.
+
+        Register before the first connection is made; see `Server.register`.
+
+        Raises:
+            ConfigError: It can't be served, or the client is connected already.
+        """
+        if self._state is not ClientState.IDLE:
+            raise ConfigError("register before the client connects: the server may call at once")
+        self._routes.add(obj, name)
 
     async def __aenter__(self) -> "Client":
         """Connect.
@@ -198,7 +137,7 @@ class Client(ClientView):
         if self._state is ClientState.OPEN:
             self._running_loop()
         self._state = ClientState.CLOSED
-        self._lanes.clear()
+        self.lanes.clear()
         endings = [ending for link in self._links for ending in link.close()]
         self._changed()
         try:
@@ -208,6 +147,8 @@ class Client(ClientView):
                 link.abort()
             if self._ticker is not None:
                 self._ticker.close()
+            if self._answers is not None:
+                self._answers.close()
         await _all_done(stuck)
 
     async def describe(self) -> dict[str, Any]:
@@ -274,22 +215,36 @@ class Client(ClientView):
                 log=logging.getLogger("fastrpc.client"),
                 on_room=self._on_room,
             )
-            patience, serializer = self._options.connect_timeout, self._codec.serializer
+            if self._routes.table:
+                self._serve(side)
+            patience, serializer = self._options.connect_timeout, self.codec.serializer
             self._links = [
-                Link(side, loop, self._target, patience, serializer, self._lanes, self._changed)
+                Link(side, loop, self._target, patience, serializer, self.lanes, self._changed)
                 for _ in range(self._options.connections)
             ]
             self._state = ClientState.OPEN
         for link in self._links:
             link.begin()
 
+    def _serve(self, side: Side) -> None:
+        """Let the server call what was registered."""
+        threads = Threads(side.share.loop, CALLBACK_THREADS)
+        side.router = self._routes.table
+        side.answers = self._answers = Answerer(
+            side,
+            max_running=self._options.limits.max_calls * self._options.connections,
+            handler_timeout=0.0,
+            handling=Handling(threads),
+            tracebacks=False,
+        )
+
     def after_fork(self) -> None:
         """Let go of the parent's connections: a child dials its own, on its own loop."""
-        self._lanes.clear()
+        self.lanes.clear()
         self._links = []
         self._loop = self._ticker = None
         self._news = News()
-        self._room = RoomQueue(self._lanes)
+        self._room = RoomQueue(self.lanes)
         if self._state is ClientState.OPEN:
             self._state = ClientState.IDLE
 
@@ -304,13 +259,13 @@ class Client(ClientView):
 
     # Calls that can't be sent at once
 
-    def _lane_at_once(self, name: str) -> Lane:
+    def lane_at_once(self, name: str) -> Lane:
         """Return a lane that takes a call now."""
         self._bind()
-        for lane in self._lanes:
+        for lane in self.lanes:
             if lane.ready:
                 return lane
-        why = "the server reads too slowly" if self._lanes else "no connection is ready"
+        why = "the server reads too slowly" if self.lanes else "no connection is ready"
         raise Unavailable(f"{name}: not sent to {self.target}: {why}", method=name)
 
     async def _connected(self) -> Session:
@@ -336,7 +291,7 @@ class Client(ClientView):
         while await self._news.wait(deadline):
             if self._state is ClientState.CLOSED:
                 raise ConnectionLost(f"this client of {self.target} is closed", "no")
-            if self._lanes:
+            if self.lanes:
                 return True
             if any(link.is_dialling for link in self._links):
                 continue
@@ -345,7 +300,7 @@ class Client(ClientView):
                 raise copy.copy(failed[0])  # its own for each: tracebacks are not shared
         return False
 
-    def _start_waiting(
+    def start_waiting(
         self,
         timeout: float,
         metadata: bytes,
@@ -362,6 +317,11 @@ class Client(ClientView):
             call.close()
             raise
 
+    async def session_for(self, name: str, seconds: float) -> tuple[Session, float]:
+        """Wait for a connection that takes a call; return it and what is left of *seconds*."""
+        lane, left, _ = await self._place(name, seconds)
+        return lane.owner, left
+
     async def _wait_and_call(
         self,
         seconds: float,
@@ -372,6 +332,30 @@ class Client(ClientView):
         decode: Any,
     ) -> Any:
         started = time.monotonic()
+        seconds = within(seconds, started)
+        lane, left, late = await self._place(name, seconds)
+        try:
+            reply = lane.call(name, args, kwargs, left, metadata, decode)
+        except BaseException:
+            self._room.on_room()  # the place is for the next
+            raise
+        try:
+            return await reply
+        except DeadlineExceeded as exc:
+            now = time.monotonic()
+            if not seconds or now < started + seconds:  # the server's own limit
+                raise
+            raise late(now, handler=exc.stages.handler) from None
+
+    async def _place(
+        self, name: str, seconds: float
+    ) -> tuple[Lane, float, Callable[..., DeadlineExceeded]]:
+        """Wait for a connection and room on it.
+
+        Returns the lane, what is left of *seconds* (0 for no deadline), and what makes
+        the error of a call that is late all the same. Send before the next await.
+        """
+        started = time.monotonic()
         deadline = started + seconds if seconds else 0.0
         connecting = queued = left = 0.0
         attempts = sum(link.attempts for link in self._links)
@@ -379,7 +363,7 @@ class Client(ClientView):
         in_time = True
         while in_time and lane is None:
             since = time.monotonic()
-            if self._lanes:
+            if self.lanes:
                 lane, in_time = await self._room.take(deadline)
                 queued += time.monotonic() - since
             else:
@@ -390,23 +374,13 @@ class Client(ClientView):
             outcome.late, name, started, deadline, address=self.target,
             connecting=connecting, queued=queued, attempts=attempts,
         )  # fmt: skip
-        try:
-            if deadline:
-                left = deadline - time.monotonic()
-                in_time = in_time and left > 0.0
-            if lane is None or not in_time:
-                raise late(time.monotonic(), sent=False)
-            reply = lane.call(name, args, kwargs, left, metadata, decode)
-        except BaseException:
+        if deadline:
+            left = deadline - time.monotonic()
+            in_time = in_time and left > 0.0
+        if lane is None or not in_time:
             self._room.on_room()  # the place, if there was one, is for the next
-            raise
-        try:
-            return await reply
-        except DeadlineExceeded as exc:
-            now = time.monotonic()
-            if not deadline or now < deadline:  # the server's own limit
-                raise
-            raise late(now, handler=exc.stages.handler) from None
+            raise late(time.monotonic(), sent=False)
+        return lane, left, late
 
 
 async def _all_done(endings: list[asyncio.Future[Any]]) -> list[asyncio.Future[Any]]:

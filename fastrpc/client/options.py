@@ -6,28 +6,17 @@ It is apart from the clients so that both read and refuse the same words.
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from enum import Enum
 from typing import Any, Final
 
-from fastrpc.call import encode_metadata
-from fastrpc.call.metadata import Pairs
+from fastrpc.call import Interceptor, Pairs, encode_metadata
 from fastrpc.codec import Codec, CodecRegistry, default_codecs
 from fastrpc.errors import ConfigError
 from fastrpc.protocol import Option
+from fastrpc.session.view import check_timeout
 from fastrpc.version import __version__
 from fastrpc.wire import LimitKeywords, Limits
 
-TIMEOUT_MAX: Final = 2**32 / 1000
 CONNECTIONS_MAX: Final = 1024
-
-
-class Keep(Enum):
-    """What a view's option is when it is not to change."""
-
-    KEEP = "keep"
-
-
-KEEP: Final = Keep.KEEP
 
 
 class ConnectOptions(LimitKeywords, total=False):
@@ -41,6 +30,7 @@ class ConnectOptions(LimitKeywords, total=False):
     codec: str
     codecs: Sequence[Codec]
     connections: int
+    interceptors: Sequence[Interceptor]
     metadata: Pairs | None
     pickle: bool
 
@@ -55,6 +45,7 @@ class ClientOptions:
         codec: Name of the codec that calls are sent with.
         codecs: Codecs of your own beside raw, msgpack and JSON.
         connections: How many connections share the calls.
+        interceptors: What stands before every call, outermost first.
         metadata: Sent with every call.
         pickle: Allow the codec "pickle"; the server must allow it too. A server
             can then run any code here.
@@ -66,6 +57,7 @@ class ClientOptions:
     codec: str = "msgpack"
     codecs: Sequence[Codec] = ()
     connections: int = 1
+    interceptors: Sequence[Interceptor] = ()
     metadata: Pairs | None = None
     pickle: bool = False
     limits: Limits = field(default_factory=Limits)
@@ -139,18 +131,3 @@ def read_options(options: ConnectOptions) -> ClientOptions:
     limits = Limits(**{name: given[name] for name in given if name in _LIMITS})
     rest = {name: given[name] for name in given if name in _OPTIONS}
     return ClientOptions(limits=limits, **rest)
-
-
-def check_timeout(timeout: object, name: str = "timeout", *, optional: bool = True) -> float:
-    """Return a timeout as the lane wants it: 0 for none.
-
-    Raises:
-        ConfigError: It is not above 0.
-    """
-    if timeout is None and optional:
-        return 0.0
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise ConfigError(f"{name} must be seconds{' or None' * optional}, got {timeout!r}")
-    if not 0 < timeout < TIMEOUT_MAX:
-        raise ConfigError(f"{name} must be above 0 and below {TIMEOUT_MAX:.0f}, got {timeout!r}")
-    return float(timeout)

@@ -15,12 +15,22 @@ from enum import Enum
 from types import TracebackType
 from typing import Any, Final, Unpack, final
 
+from fastrpc.call import Interceptor, Peer
 from fastrpc.codec import Codec, CodecRegistry, default_codecs
 from fastrpc.errors import ConfigError, ConnectionLost
 from fastrpc.server.admission import Admission
 from fastrpc.server.options import AGENT, LIMIT_NAMES, ServerKeywords, offer, read_options
-from fastrpc.server.routes import Routes
-from fastrpc.session import Answerer, Session, Side, Ticker, fork, share_of
+from fastrpc.session import (
+    Answerer,
+    Handling,
+    Routes,
+    Session,
+    Side,
+    Threads,
+    Ticker,
+    fork,
+    share_of,
+)
 from fastrpc.transport import Listener, connection_cap, listen
 
 DESCRIBE: Final = "fastrpc.describe"
@@ -71,6 +81,7 @@ class Server:
 
     Args:
         codecs: Codecs of your own beside raw, msgpack and JSON.
+        interceptors: What stands before every handler, outermost first.
         log: Logger to use; "fastrpc.server" by default.
         options: Fields of `ServerOptions` and of `wire.Limits`, by name.
 
@@ -82,6 +93,7 @@ class Server:
         self,
         *,
         codecs: Sequence[Codec] = (),
+        interceptors: Sequence[Interceptor] = (),
         log: logging.Logger | None = None,
         **options: Unpack[ServerKeywords],
     ) -> None:
@@ -94,7 +106,8 @@ class Server:
         if self.limits.max_name < len(DESCRIBE):
             need = f"at least {len(DESCRIBE)}, for the built-in method {DESCRIBE}"
             raise ConfigError(f"max_name of a server must be {need}, got {self.limits.max_name}")
-        self._routes = Routes(self._codecs, self.limits)
+        self._interceptors = tuple(interceptors)
+        self._routes = Routes(self._codecs, self.limits, wrapped=bool(self._interceptors))
         self._routes.add(self._describe, DESCRIBE)
         self._log = log or logging.getLogger("fastrpc.server")
         self._state = ServerState.IDLE
@@ -131,6 +144,11 @@ class Server:
     def targets(self) -> list[str]:
         """The real addresses, as text that a client can use."""
         return [target for listener in self._listeners for target in listener.targets]
+
+    @property
+    def peers(self) -> list[Peer]:
+        """Those who are connected, to be called in turn; oldest first."""
+        return [each.as_peer for each in self._admission.sessions if each.lane.opened]
 
     def stats(self) -> ServerStats:
         """Return what the server did so far."""
@@ -256,7 +274,7 @@ class Server:
             side,
             max_running=self.options.max_running,
             handler_timeout=self.options.handler_timeout or 0.0,
-            threads=self.options.threads,
+            handling=Handling(Threads(loop, self.options.threads), self._interceptors),
             tracebacks=self.options.tracebacks,
         )
         side.answers = self._answers

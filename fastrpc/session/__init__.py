@@ -8,17 +8,32 @@ what all connections of one server or client share.
 from fastrpc.session import fork, outcome
 from fastrpc.session.answer import Answerer
 from fastrpc.session.blocking import BlockingSession, blocking_share
+from fastrpc.session.handling import Handling
+from fastrpc.session.origin import Origin
+from fastrpc.session.routes import Routes
 from fastrpc.session.session import Session
 from fastrpc.session.side import Side
+from fastrpc.session.stream import Stream
+from fastrpc.session.threads import Threads
 from fastrpc.session.ticker import Ticker, share_of
+from fastrpc.session.view import KEEP, Keep, View, check_timeout
 
 __all__ = [
+    "KEEP",
     "Answerer",
     "BlockingSession",
+    "Handling",
+    "Keep",
+    "Origin",
+    "Routes",
     "Session",
     "Side",
+    "Stream",
+    "Threads",
     "Ticker",
+    "View",
     "blocking_share",
+    "check_timeout",
     "fork",
     "outcome",
     "share_of",

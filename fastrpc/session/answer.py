@@ -18,17 +18,15 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import copy_context
-from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
-from fastrpc.call import Mode, decode_metadata, read_arguments
-from fastrpc.errors import CodecError, InvalidArgument, RpcError, TooLarge
-from fastrpc.frame import Frame, Method, check_msgpack, drive
+from fastrpc.call import Mode, Reply, decode_metadata, read_arguments
+from fastrpc.errors import CodecError, FastRPCError, InvalidArgument, RpcError, TooLarge
+from fastrpc.frame import Frame, Method, check_msgpack, encode_frame
 from fastrpc.session import failure
+from fastrpc.session.handling import Handling
 from fastrpc.session.running import Fate, Running
 from fastrpc.session.side import Side
-from fastrpc.session.threads import Outcome, Threads
 from fastrpc.wire import BIT_SEG, BIT_ZIP, Kind, Serializer, StatusCode
 
 if TYPE_CHECKING:
@@ -46,7 +44,7 @@ class Answerer:
         side: The server's share of every session.
         max_running: Most handlers of all connections together.
         handler_timeout: Seconds a handler may take, 0 for no limit.
-        threads: Most blocking handlers at once.
+        handling: How handlers are run.
         tracebacks: Send remote tracebacks to callers.
     """
 
@@ -56,7 +54,7 @@ class Answerer:
         *,
         max_running: int,
         handler_timeout: float,
-        threads: int,
+        handling: Handling,
         tracebacks: bool,
     ) -> None:
         """Run nothing yet."""
@@ -64,7 +62,7 @@ class Answerer:
         self._max_running = max_running
         self._handler_timeout = handler_timeout
         self._tracebacks = tracebacks
-        self._threads = Threads(side.share.loop, threads)
+        self._handling = handling
         self._all: set[Running] = set()
         self.refused = 0
 
@@ -82,7 +80,7 @@ class Answerer:
         """Let go of handlers that would not end, and of the threads."""
         for task in self.tasks:
             task.cancel()
-        self._threads.close()
+        self._handling.close()
 
     # What the lane and the session hand over
 
@@ -103,18 +101,13 @@ class Answerer:
             self.refuse(session, frame, StatusCode.NOT_FOUND, text)
         elif method is None:
             self.refuse(session, frame, StatusCode.NOT_FOUND, f"there is no {name}")
-        elif frame.kind == Kind.OPEN:
-            self._refuse_stream(session, method, frame)
-        elif frame.bits & (BIT_ZIP | BIT_SEG):
-            what = "compression" if frame.bits & BIT_ZIP else "segments"
-            self.refuse(session, frame, StatusCode.UNSUPPORTED, f"{name}: {what} was not agreed on")
         else:
             try:
                 decode_metadata(frame.metadata, limits)
-            except InvalidArgument as exc:
-                self.refuse(session, frame, StatusCode.BAD_REQUEST, f"{name}: {exc}")
-            except TooLarge as exc:
-                self.refuse(session, frame, StatusCode.TOO_LARGE, f"{name}: {exc}")
+                if frame.bits & (BIT_ZIP | BIT_SEG):
+                    frame.payload = session.plain(frame)
+            except FastRPCError as exc:
+                self.refuse(session, frame, exc.status, f"{name}: {exc}")
             else:
                 self.bind(session, method, frame, None)
 
@@ -142,14 +135,11 @@ class Answerer:
             self.refuse(session, frame, StatusCode.BAD_REQUEST, text)
             return
         try:
-            args, kwargs = read_arguments(method.info, payload, codec.convert)
+            args, kwargs = read_arguments(method.info.info, payload, codec.convert)
         except InvalidArgument as error:
             self.refuse(session, frame, StatusCode.BAD_REQUEST, failure.text_of(error))
             return
-        if method.mode in (Mode.TASK, Mode.THREAD):
-            self.start(session, method, frame, args, kwargs)
-        else:
-            self._run_now(session, method, frame, args, kwargs)
+        self.start(session, method, frame, args, kwargs)
 
     def expired(self, session: "Session", method: Method, frame: Frame) -> None:
         """Answer a call whose deadline passed before its turn came."""
@@ -173,7 +163,7 @@ class Answerer:
         session.side.complain(logging.ERROR, session.peer, where, exc, about=what)
         body = failure.unexpected(exc, self._tracebacks)
         self._send(session, frame, StatusCode.SERVER_ERROR, body)
-        if isinstance(exc, KeyboardInterrupt) and method.mode != Mode.THREAD:
+        if isinstance(exc, KeyboardInterrupt) and method.info.info.mode is not Mode.THREAD:
             raise exc  # the person at the keyboard means the server, not the call
 
     def unsendable(
@@ -204,7 +194,10 @@ class Answerer:
         args: Sequence[Any],
         kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        """Run a handler that takes its time."""
+        """Run a handler that the lane may not run: at once, or as a task."""
+        if self._handling.is_immediate(method):
+            self._run_now(session, method, frame, args, kwargs or {})
+            return
         if not self._has_place(session):
             self._overloaded(session, frame)
             return
@@ -213,9 +206,12 @@ class Answerer:
         if self._handler_timeout:
             limit = now + self._handler_timeout
             deadline = min(deadline, limit) if deadline else limit
-        running = Running(method, frame, now, deadline)
+        stops = method.info.info.mode is not Mode.THREAD  # which can't be stopped
+        running = Running(method, frame, now, deadline, stops)
         session.running[frame.id] = running
         self._all.add(running)
+        if frame.kind == Kind.OPEN:  # at once: items may come right behind
+            self._handling.open(session, running)
         method.calls += 1
         coroutine = self._run(session, running, args, kwargs or {})
         loop = session.lane.share.loop
@@ -233,14 +229,16 @@ class Answerer:
     def _may_decode(self, session: "Session", method: Method, frame: Frame) -> bool:
         """Refuse a call whatever its arguments are; True if it is not."""
         number = frame.serializer
-        if method.mode == Mode.STREAM:
-            self._refuse_stream(session, method, frame)
+        if (frame.kind == Kind.OPEN) is not (method.info.info.mode is Mode.STREAM):
+            what = "is no stream" if frame.kind == Kind.OPEN else "is a stream: open it as one"
+            text = f"{method.name.decode()} {what}"
+            self.refuse(session, frame, StatusCode.BAD_REQUEST, text)
             return False
         if number not in session.serializers or number not in session.side.by_number:
             text = f"{method.name.decode()}: serializer {number} was not agreed on"
             self.refuse(session, frame, StatusCode.UNSUPPORTED, text)
             return False
-        if method.mode in (Mode.TASK, Mode.THREAD) and not self._has_place(session):
+        if not self._handling.is_immediate(method) and not self._has_place(session):
             self._overloaded(session, frame)
             return False
         session.detour(False)
@@ -276,14 +274,12 @@ class Answerer:
     ) -> None:
         method.calls += 1
         try:
-            result = method.handler(*args, **kwargs)
-            if method.mode == Mode.INLINE:
-                result = drive(result)
+            reply = self._handling.run_now(session, method, frame, args, kwargs)
         except BaseException as exc:
             method.errors += 1
             self.raised(session, method, frame, exc)
             return
-        self._reply(session, method, frame, result, 0)
+        self._reply(session, method, frame, reply, 0)
 
     async def _run(
         self,
@@ -301,13 +297,7 @@ class Answerer:
                 running.fate = Fate.SENT
                 self.expired(session, method, frame)
                 return
-            if method.mode != Mode.THREAD:
-                result = await method.handler(*args, **kwargs)
-            else:
-                work = partial(copy_context().run, _in_thread, running, args, kwargs)
-                result, error = await self._threads.run(work)
-                if error is not None:
-                    raise error
+            reply = await self._handling.run(session, running, args, kwargs)
             spent = session.lane.share.clock() - running.started
             while session.is_full and running.fate is Fate.OWED:
                 await session.until_read()
@@ -316,9 +306,11 @@ class Answerer:
         else:
             if running.fate is Fate.OWED:
                 running.fate = Fate.SENT
-                self._reply(session, method, frame, result, max(int(spent * 1e6), 1))
+                self._reply(session, method, frame, reply, max(int(spent * 1e6), 1))
         finally:
             self._all.discard(running)
+            if frame.kind == Kind.OPEN:
+                self._handling.end(session, running)
             session.finished(frame.id)
 
     def _failed(self, session: "Session", running: Running, exc: BaseException) -> None:
@@ -373,28 +365,36 @@ class Answerer:
             return router.get(frame.name) if router is not None else None
         return session.lane.bound_method(frame.arg)
 
-    def _refuse_stream(self, session: "Session", method: Method, frame: Frame) -> None:
-        text = f"{method.name.decode()}: streams are not served by this version"
-        self.refuse(session, frame, StatusCode.UNSUPPORTED, text)
-
     def _reply(
-        self, session: "Session", method: Method, frame: Frame, result: Any, spent: int
+        self, session: "Session", method: Method, frame: Frame, reply: Reply, spent: int
     ) -> None:
         if frame.oneway:
             return
+        lane, info = session.lane, method.info.info
         try:
-            serializer, body = session.lane.encode_result(frame.serializer, result)
-            if serializer not in session.serializers:
-                raise CodecError(f"serializer {serializer} was not agreed on")
+            trailers = reply.packed(session.side.limits)
+            if info.item is not None:  # the items were the result
+                serializer, body = int(Serializer.RAW), b""
+            else:
+                serializer, body = lane.encode_result(frame.serializer, reply.value)
+                if serializer not in session.serializers:
+                    raise CodecError(f"serializer {serializer} was not agreed on")
         except Exception as exc:
             method.errors += 1
             self.unsendable(session, method, frame, exc)
             return
-        if len(body) > session.lane.peer_body:
+        if len(body) + len(trailers) > lane.peer_body:
             method.errors += 1
             self.unsendable(session, method, frame, None)
             return
-        session.lane.reply(frame.id, serializer, body, 0, 0, spent)
+        if trailers:
+            data = encode_frame(
+                Kind.CALL, frame.id, serializer=serializer, reply=True, time=spent,
+                metadata=trailers, payload=body,
+            )  # fmt: skip
+            lane.send(data)
+        else:
+            lane.reply(frame.id, serializer, body, 0, 0, spent)
         session.hand_over()
 
     def _send(
@@ -415,20 +415,6 @@ class Answerer:
             data = b""  # the status has to do
         session.lane.reply(frame.id, int(Serializer.MSGPACK), data, int(status), code, time)
         session.hand_over()
-
-
-def _in_thread(running: Running, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Outcome:
-    """Run a blocking handler; its exceptions travel as values.
-
-    A StopIteration can't be raised into a future, and a SystemExit must end the
-    call, not the thread.
-    """
-    if running.fate is not Fate.OWED:  # given up while it waited for a thread
-        return None, None
-    try:
-        return running.method.handler(*args, **kwargs), None
-    except BaseException as exc:
-        return None, exc
 
 
 def _name_of(frame: Frame, method: Method | None) -> str:

@@ -15,6 +15,7 @@ from fastrpc.frame import Frame, encode_frame
 from fastrpc.protocol import Input, PeerGuard, State, step
 from fastrpc.protocol.guard import CANCEL_BURST
 from fastrpc.session import outcome
+from fastrpc.session.watch import PING, Watch
 from fastrpc.wire import BIT_MORE, KIND_CRITICAL, PING_BODY_MAX, Kind, Serializer, StatusCode
 
 if TYPE_CHECKING:
@@ -55,15 +56,16 @@ class Control:
         if frame.kind == Kind.CALL:
             self._call(session, frame)
         elif frame.kind == Kind.OPEN:
-            frame.oneway = False  # the flag has no meaning here
             _answer(session, frame)
         elif frame.kind == Kind.CANCEL:
             self._cancel(session, frame)
+        elif frame.kind in (Kind.HALF, Kind.CREDIT):
+            session.streams.take(frame)
         elif frame.kind == Kind.GOAWAY:
             self._goaway(session, frame)
         elif frame.kind in KIND_CRITICAL:
             raise ProtocolError(f"kind {frame.kind} is not known to version 1")
-        # DATA, HALF and CREDIT of streams that are not open, and kinds 12 to 15: skipped.
+        # DATA never comes here, and kinds 12 to 15 are skipped.
 
     def ping(self, session: "Session") -> "asyncio.Future[float]":
         """Send a ping; the future gets the seconds until its pong."""
@@ -93,6 +95,42 @@ class Control:
         fresh, self._strikes = strikes - self._strikes, strikes
         if fresh > 0:
             self._guarded(session).unknown_reply(lane.share.clock(), fresh)
+
+    def look(self, session: "Session", watch: Watch, now: float, late: bool) -> str:
+        """Look after an open connection; return why it has to end, "" if it may go on.
+
+        Args:
+            session: The connection.
+            watch: What was seen of its peer so far.
+            now: The time.
+            late: Whether this look comes late.
+
+        Raises:
+            ProtocolError: There were too many replies that nobody asked for.
+        """
+        self.check_strikes(session)
+        lane, agreed, why = session.lane, session.peer_interval, ""
+        if lane.paused:
+            unsent = session.unsent()
+            why = watch.stalled(now, late, lane.bytes_out - unsent, unsent)
+        elif session.is_lasting:
+            if watch.due(now, agreed):
+                self.send_ping(session)
+        else:
+            ping_after = max(session.side.limits.idle_ping, agreed)
+            why = watch.silent(now, late, lane.bytes_in, ping_after)
+            if why == PING:
+                self.send_ping(session)
+                why = ""
+        if why:
+            return why
+        partial = lane.waiting and not lane.stalled
+        return watch.slow(now, late, lane.bytes_in, lane.calls_in + lane.replies_in, partial)
+
+    def send_ping(self, session: "Session") -> None:
+        """Send a ping that nobody waits for."""
+        token = int(session.lane.share.clock() * 1000)
+        session.lane.send(encode_frame(Kind.CALL, token, heartbeat=True))
 
     def _call(self, session: "Session", frame: Frame) -> None:
         """Take pings, pongs, and calls and replies that are not plain."""
@@ -148,6 +186,8 @@ class Control:
 
 def _answer(session: "Session", frame: Frame) -> None:
     """Answer a call that is not plain, or any call where none are served."""
+    if frame.kind == Kind.OPEN:
+        frame.oneway = False  # the flag has no meaning there
     if session.side.answers is not None:
         session.side.answers.slowly(session, frame)
     elif not frame.oneway:

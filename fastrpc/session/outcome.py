@@ -77,7 +77,9 @@ def settle(
         fail(slot[0], refusal(slot, frame, told, address))
     elif frame.oversize or frame.bits or decode is None:
         fail(slot[0], unreadable(slot, frame, lane.max_body))
-    else:  # with trailers, which have no reader yet: the value counts
+    else:
+        if frame.metadata and hasattr(slot[0], "trailers"):  # who calls wants to see them
+            slot[0].trailers = frame.metadata
         try:
             if frame.serializer == Serializer.MSGPACK:
                 broken = check_msgpack(frame.payload, lane.max_depth, lane.max_items)

@@ -3,8 +3,7 @@
 from enum import Enum
 from typing import TYPE_CHECKING, final
 
-from fastrpc.call import Mode
-from fastrpc.frame import Frame, Method
+from fastrpc.frame import Frame, Inlet, Method, Outlet
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,15 +26,24 @@ class Running:
         method: What runs.
         deadline: When it is told off, 0 for never.
         started: When it began.
+        stops: Whether giving it up stops the handler.
         begun: Whether the task has come to the handler.
         fate: Whether the caller still waits.
         task: What runs it.
+        inlet: The caller's items, of a stream that has some.
+        outlet: Where the items of a stream go.
     """
 
-    __slots__ = ("begun", "deadline", "fate", "frame", "method", "started", "task")
+    __slots__ = (
+        "begun", "deadline", "fate", "frame", "inlet", "method", "outlet", "started", "stops",
+        "task",
+    )  # fmt: skip
 
-    def __init__(self, method: Method, frame: Frame, started: float, deadline: float) -> None:
+    def __init__(
+        self, method: Method, frame: Frame, started: float, deadline: float, stops: bool
+    ) -> None:
         """Note a call that is about to run."""
+        self.stops = stops
         self.method = method
         self.frame = frame
         self.started = started
@@ -43,6 +51,8 @@ class Running:
         self.begun = False
         self.fate = Fate.OWED
         self.task: asyncio.Task[None] | None = None
+        self.inlet: Inlet | None = None
+        self.outlet: Outlet | None = None
 
     def settle(self, fate: Fate) -> bool:
         """Decide the fate and cancel the handler; False if it was decided before.
@@ -53,6 +63,6 @@ class Running:
         if self.fate is not Fate.OWED:
             return False
         self.fate = fate
-        if self.begun and self.task is not None and self.method.mode != Mode.THREAD:
+        if self.begun and self.task is not None and self.stops:
             self.task.cancel()
         return True

@@ -14,18 +14,20 @@ import logging
 import os
 from typing import Any, cast, final
 
-from fastrpc.errors import ConnectionLost, FastRPCError, ProtocolError
-from fastrpc.frame import Frame, Lane, Method, encode_frame
+from fastrpc.errors import ConnectionLost, FastRPCError, ProtocolError, Unsupported
+from fastrpc.frame import Frame, Lane, Method, Outlet, encode_frame
 from fastrpc.protocol import Input, Option, State, step
 from fastrpc.session import opening, outcome
 from fastrpc.session.control import Control
 from fastrpc.session.farewell import part
 from fastrpc.session.flow import WRITE_HIGH, writelines_of
+from fastrpc.session.peer import ConnectedPeer
 from fastrpc.session.running import Fate, Running
 from fastrpc.session.side import Side
-from fastrpc.session.watch import PING, Watch
+from fastrpc.session.streams import Streams
+from fastrpc.session.watch import Watch
 from fastrpc.transport import peer_of
-from fastrpc.wire import ID_MAX, Kind, Serializer, StatusCode
+from fastrpc.wire import BIT_ZIP, ID_MAX, Kind, Serializer, StatusCode
 
 _BASELINE = frozenset({int(Serializer.RAW), int(Serializer.MSGPACK), int(Serializer.JSON)})
 
@@ -41,9 +43,10 @@ class Session(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "__weakref__", "_control", "_deadline", "_gone", "_held", "_idle", "_lasting", "_nonce",
-        "_timer", "_transport", "_watch", "buffer_updated", "cause", "get_buffer", "is_client",
-        "lane", "peer", "peer_interval", "running", "serializers", "side", "state",
+        "__weakref__", "_control", "_deadline", "_gone", "_held", "_idle", "_nonce", "_peer",
+        "_streams", "_timer", "_transport", "_watch", "buffer_updated", "cause", "get_buffer",
+        "is_client", "is_lasting", "lane", "peer", "peer_interval", "peer_window", "running",
+        "serializers", "side", "state",
     )  # fmt: skip
 
     def __init__(self, side: Side, *, client: bool, address: str = "") -> None:
@@ -56,6 +59,7 @@ class Session(asyncio.BufferedProtocol):
         self.state = State.CONNECTING
         self.peer = address
         self.peer_interval = 0.0  # shortest time between pings that the peer takes
+        self.peer_window = 0  # credit for each stream that we send on
         self.serializers = _BASELINE
         self.running: dict[int, Running] = {}
         self.cause: Exception | None = None  # why it ended, once it has
@@ -64,12 +68,14 @@ class Session(asyncio.BufferedProtocol):
         self._watch = Watch(side.limits, side.share.clock())
         self._control = Control()
         self._nonce = ""
+        self._streams: Streams | None = None  # most connections have none
+        self._peer: ConnectedPeer | None = None
         self._held: list[asyncio.Future[None]] = []  # handlers whose results wait
         self._idle: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0  # of the timer
-        self._lasting = False  # the peer sends no more, but gets its answers
+        self.is_lasting = False  # the peer sends no more, but gets its answers
 
     def __repr__(self) -> str:
         """Tell peer and state."""
@@ -83,7 +89,25 @@ class Session(asyncio.BufferedProtocol):
     @property
     def is_full(self) -> bool:
         """Whether results have to wait until the peer reads."""
-        return self.lane.paused and self._unsent() >= self.side.limits.max_unsent
+        return self.lane.paused and self.unsent() >= self.side.limits.max_unsent
+
+    @property
+    def streams(self) -> Streams:
+        """The streams that are open."""
+        if self._streams is None:
+            self._streams = Streams()
+        return self._streams
+
+    @property
+    def as_peer(self) -> ConnectedPeer:
+        """The other end, as something to call."""
+        if self._peer is None:
+            self._peer = ConnectedPeer(self)
+        return self._peer
+
+    def call_id(self, id: int) -> str:
+        """Return what the logs of both sides call the call of that id."""
+        return f"{id}"
 
     @property
     def in_flight(self) -> int:
@@ -131,9 +155,9 @@ class Session(asyncio.BufferedProtocol):
         """Let a peer that sends no more still have its answers."""
         self.lane.flush()
         if self.running and not self.is_client:
-            self._lasting = True
+            self.is_lasting = True
             # It may as well be gone altogether: then writing to it will tell.
-            self._send_ping()
+            self._control.send_ping(self)
             return True
         text = f"{self.peer}: the connection was closed by the peer"
         self._end(ConnectionLost(text, "maybe"), Input.LOST)
@@ -158,6 +182,8 @@ class Session(asyncio.BufferedProtocol):
             return
         self.lane.ready = self.state is State.OPEN
         self._release()
+        if self._streams is not None:
+            self._streams.release()
         self.lane.resume()
         if self.side.router is not None and self._transport is not None and not self.lane.paused:
             self._transport.resume_reading()
@@ -232,7 +258,23 @@ class Session(asyncio.BufferedProtocol):
 
     def room(self) -> None:
         """Tell those who wait that replies came."""
+        if self._peer is not None:  # it is crowded because of `until_room`
+            self.lane.crowded = False
+            self._release()
         self.side.on_room(self)
+
+    def hold(self, outlet: Outlet) -> None:
+        """Wake *outlet* when the peer has read."""
+        self.streams.hold(outlet)
+
+    def plain(self, frame: Frame) -> bytes:
+        """Return the payload of a frame that has bits, as if it had none.
+
+        Raises:
+            Unsupported: What the bits mean was not agreed on.
+        """
+        what = "compression" if frame.bits & BIT_ZIP else "segments"
+        raise Unsupported(f"{what} was not agreed on")
 
     # What the ticker calls
 
@@ -256,32 +298,14 @@ class Session(asyncio.BufferedProtocol):
             self._give_up(watch.no_hello(now, late))
             return
         if self.state is State.CLOSED:
-            unsent = self._unsent()
+            unsent = self.unsent()
             if watch.may_leave(now, late, lane.bytes_out - unsent, unsent) and self._transport:
                 self._transport.abort()
             return
         try:
-            self._control.check_strikes(self)
+            self._give_up(self._control.look(self, watch, now, late))
         except ProtocolError as exc:
             self.broken(exc)
-            return
-        agreed = self.peer_interval
-        if lane.paused:
-            unsent = self._unsent()
-            self._give_up(watch.stalled(now, late, lane.bytes_out - unsent, unsent))
-        elif self._lasting:
-            if watch.due(now, agreed):
-                self._send_ping()
-        else:
-            ping_after = max(self.side.limits.idle_ping, agreed)
-            why = watch.silent(now, late, lane.bytes_in, ping_after)
-            if why == PING:
-                self._send_ping()
-            else:
-                self._give_up(why)
-        partial = lane.waiting and not lane.stalled
-        frames = lane.calls_in + lane.replies_in
-        self._give_up(watch.slow(now, late, lane.bytes_in, frames, partial))
 
     # Requests of the owner, and of the answerer
 
@@ -305,7 +329,7 @@ class Session(asyncio.BufferedProtocol):
     def finished(self, id: int) -> None:
         """Note that a handler has ended."""
         self.running.pop(id, None)
-        if self._lasting and not self.running:
+        if self.is_lasting and not self.running:
             self.close()
         self.check_idle()
 
@@ -320,6 +344,11 @@ class Session(asyncio.BufferedProtocol):
             self.lane.flush()
         if self.lane.paused:
             self._note_unread()
+
+    def until_room(self) -> "asyncio.Future[None]":
+        """Return a future that is done when the peer may take another call, or is gone."""
+        self.lane.crowded = True  # replies are told then
+        return self.until_read()
 
     def until_read(self) -> "asyncio.Future[None]":
         """Return a future that is done when the peer has read, or is gone."""
@@ -389,7 +418,7 @@ class Session(asyncio.BufferedProtocol):
         self._end(cause, event)
         if self._transport is None:
             return
-        if self._lasting or (self.is_client and not last):
+        if self.is_lasting or (self.is_client and not last):
             self._transport.close()  # no more can come, or nobody minds
         else:
             part(self._transport, self.connection_lost)
@@ -423,6 +452,7 @@ class Session(asyncio.BufferedProtocol):
         """Put in force what both sides accept."""
         self.state = step(self.state, Input.HELLO)
         self.peer_interval = peer.ping_ms / 1000.0
+        self.peer_window = peer.window
         serializers = frozenset(agreed.codecs.values())
         # Nearly all connections agree on the same, and ten thousand may be idle.
         self.serializers = _BASELINE if serializers == _BASELINE else serializers
@@ -453,6 +483,8 @@ class Session(asyncio.BufferedProtocol):
         for _, slot in open_calls:
             outcome.fail(slot[0], outcome.lost(self.cause, slot[2]))
         self._control.end(self.cause)
+        if self._streams is not None:
+            self._streams.end(outcome.lost(self.cause, "the stream"))
         self._release()
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
@@ -473,15 +505,12 @@ class Session(asyncio.BufferedProtocol):
 
     def _note_unread(self) -> None:
         if self.side.unread is not None and self._transport is not None:
-            self.side.unread.note(self, self._unsent)
+            self.side.unread.note(self, self.unsent)
 
-    def _unsent(self) -> int:
+    def unsent(self) -> int:
         """Bytes that the peer has not read, as far as we can see."""
         queued = self._transport.get_write_buffer_size() if self._transport is not None else 0
         return queued + self.lane.unsent
-
-    def _send_ping(self) -> None:
-        self.lane.send(encode_frame(Kind.CALL, int(self.lane.share.clock() * 1000), heartbeat=True))
 
     def _give_up(self, text: str) -> None:
         if not text or self.state is State.CLOSED:

@@ -83,6 +83,7 @@ class Side:
         lane.max_body = limits.max_body
         lane.max_depth, lane.max_items = limits.max_depth, limits.max_items
         lane.max_methods = limits.max_methods
+        lane.max_metadata, lane.max_metadata_pairs = limits.max_metadata, limits.max_metadata_pairs
         lane.peer_body, lane.peer_calls = peer.max_body, peer.max_calls
         lane.peer_methods = peer.methods
         lane.raw = int(Serializer.RAW) in agreed.codecs.values()

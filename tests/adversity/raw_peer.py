@@ -522,10 +522,10 @@ def _kinds() -> Iterable[Case]:
     name = b"Victim.add"
     for bits, what in ((0, "OPEN"), (0x10, "OPEN and END")):
         frame = encode_frame(Kind.OPEN, 1, name=name, bits=bits, serializer=MSGPACK)
-        yield Case(what, frame, (reply(1, 47, "streams"),))
+        yield Case(what, frame, (reply(1, 40, "is no stream"),))
     yield Case("OPEN of nothing", encode_frame(Kind.OPEN, 1, name=b"No.such"), (reply(1, 44),))
     yield Case("OPEN is never oneway", encode_frame(Kind.OPEN, 1, name=name, oneway=True),
-               (reply(1, 47),))  # fmt: skip
+               (reply(1, 40),))  # fmt: skip
     yield Case("CANCEL of nothing", encode_frame(Kind.CANCEL, 77, status=42))
     yield Case("CANCEL of the past, twice", call(1) + encode_frame(Kind.CANCEL, 1) * 2,
                (reply(1, value=5),))  # fmt: skip

@@ -45,7 +45,7 @@ async def test_many_that_never_read(
         sessions = server._admission
 
         def unsent() -> int:
-            return sum(each._unsent() for each in sessions.sessions)
+            return sum(each.unsent() for each in sessions.sessions)
 
         honest = await RawPeer.greeted(server.targets[0])
         async with honest:

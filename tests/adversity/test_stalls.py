@@ -59,7 +59,7 @@ class Gauge:
 
         def hand_over(session: Session) -> None:
             plain(session)
-            self.most = max(self.most, session._unsent())
+            self.most = max(self.most, session.unsent())
 
         monkeypatch.setattr(Session, "hand_over", hand_over)
 
@@ -266,7 +266,7 @@ async def test_results_wait_at_max_unsent_and_not_before() -> None:
             await until(lambda: server.stats().calls == 20)
             session = session_of(server)
             await until(lambda: session.is_full)
-            assert MIB <= session._unsent() <= 2 * MIB + 64 * 1024
+            assert MIB <= session.unsent() <= 2 * MIB + 64 * 1024
             held = sorted(session.running)
             assert 0 < len(held) == server.stats().running < 20
             # What is read makes room; what was cancelled while it waited is not sent.
@@ -315,12 +315,12 @@ async def test_reading_a_sip_now_and_then_is_not_reading(quick_ticks: None, tmp_
         transport, _ = await dial(server.targets[0], Sipping, timeout=1)
         transport.write(hello_frame() + b"".join(ask(id, b"Large.block", MIB) for id in (1, 2, 3)))
         await until(lambda: server.stats().calls)
-        unread = session_of(server)._unsent()
+        unread = session_of(server).unsent()
         while server.stats().connections:
-            before = session_of(server)._unsent()
+            before = session_of(server).unsent()
             transport.resume_reading()
             await asyncio.sleep(0.005)
-            assert not server.stats().connections or session_of(server)._unsent() < before
+            assert not server.stats().connections or session_of(server).unsent() < before
         assert unread
 
 

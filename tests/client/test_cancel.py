@@ -70,9 +70,9 @@ class Scene:
         """Check that the client's next calls get their own replies, and nothing is left open."""
         for n in range(5):
             assert await client.options(timeout=5).call("Work.echo", f"mine {n}") == f"mine {n}"
-        await turn_until(lambda: not any(len(lane.table) for lane in client._lanes))
+        await turn_until(lambda: not any(len(lane.table) for lane in client.lanes))
         assert len(client._room) == 0
-        assert not any(lane.crowded for lane in client._lanes)
+        assert not any(lane.crowded for lane in client.lanes)
         assert not client._news._waiters
         await turn_until(lambda: not any(s.running for s in sessions_of(self.server)))
 
@@ -195,10 +195,10 @@ async def test_call_that_reconnects(target: str, monkeypatch: pytest.MonkeyPatch
 
         async def prepare() -> Act:
             await client.options(timeout=5).call("Work.add", 1, 2)
-            (lane,) = client._lanes
+            (lane,) = client.lanes
             for session in sessions_of(scene.server):
                 session.abort(fastrpc.ConnectionLost("cut"))
-            while lane in client._lanes:
+            while lane in client.lanes:
                 await asyncio.sleep(0)
 
             async def act() -> None:
@@ -264,7 +264,7 @@ async def test_a_cancel_reaches_the_handler() -> None:
             with pytest.raises(asyncio.CancelledError) as caught:
                 await call
             assert type(caught.value) is asyncio.CancelledError
-        assert client._lanes[0].given_up == 2
+        assert client.lanes[0].given_up == 2
 
 
 @pytest.mark.asyncio
@@ -302,4 +302,4 @@ async def test_after_many_cancels_everybody_gets_his_own_reply() -> None:
 
         await asyncio.gather(*(caller(number) for number in range(50)))
         assert wrong == []
-        await turn_until(lambda: len(client._lanes[0].table) == 0)
+        await turn_until(lambda: len(client.lanes[0].table) == 0)

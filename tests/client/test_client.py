@@ -1,7 +1,7 @@
 import asyncio
 import gc
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -396,7 +396,7 @@ async def test_closing_waits_not_for_a_peer_that_reads_nothing() -> None:
         assert session._transport is not None
         session._transport.pause_reading()
         call = client.call("Work.size", b"\0" * 16_000_000)
-        await turn_until(lambda: client._lanes[0].paused)
+        await turn_until(lambda: client.lanes[0].paused)
         await client.aclose()
         with pytest.raises(fastrpc.ConnectionLost):
             await call
@@ -409,7 +409,7 @@ async def test_closing_waits_not_for_a_peer_that_reads_nothing() -> None:
 async def test_connections_share_the_calls() -> None:
     async with serving() as (server, work):
         async with fastrpc.connect(server.targets[0], connections=4) as client:
-            await turn_until(lambda: len(client._lanes) == 4)
+            await turn_until(lambda: len(client.lanes) == 4)
             calls = [client.call("Work.wait", str(n)) for n in range(8)]
             await turn_until(lambda: len(work.runs) == 8)
             assert sorted(len(session.running) for session in sessions_of(server)) == [2, 2, 2, 2]
@@ -421,24 +421,9 @@ async def test_connections_share_the_calls() -> None:
 async def test_a_busy_connection_is_passed_over() -> None:
     async with serving(max_calls=1) as (server, work):
         async with fastrpc.connect(server.targets[0], connections=2) as client:
-            await turn_until(lambda: len(client._lanes) == 2)
+            await turn_until(lambda: len(client.lanes) == 2)
             held = client.call("Work.wait", "held")
             for n in range(10):
                 assert await client.options(timeout=5).call("Work.add", n, n) == 2 * n
             work.gate.set()
             assert await held == "held"
-
-
-@pytest.mark.asyncio
-async def test_streams_are_refused_by_name() -> None:
-    class Streams:
-        async def count(self, n: int) -> AsyncIterator[int]:
-            for i in range(n):
-                yield i
-
-    async with serving() as (server, _), fastrpc.connect(server.targets[0]) as client:
-        server.register(Streams())
-        with pytest.raises(fastrpc.Unsupported, match=r"Streams\.count"):
-            await client.call("Streams.count", 3)
-        with pytest.raises(fastrpc.Unsupported, match=r"Streams\.count"):
-            client.stub(Streams).count(3)

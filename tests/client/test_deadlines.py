@@ -47,7 +47,7 @@ async def test_many_deadlines_are_all_kept() -> None:
         await asyncio.gather(*(call(rng.uniform(0.01, 0.2)) for _ in range(300)))
         assert len(excess) == 300
         assert min(excess) >= 0.0
-        assert len(client._lanes[0].table) == 0
+        assert len(client.lanes[0].table) == 0
 
 
 @pytest.mark.asyncio

@@ -52,14 +52,14 @@ async def test_a_client_comes_back_by_itself_after_a_restart(target: str) -> Non
         for round in range(3):
             async with serving(target) as (_, work):
                 if round:
-                    await turn_until(lambda: client._lanes)
+                    await turn_until(lambda: client.lanes)
                 call = client.call("Work.wait", "x")
                 assert await client.call("Work.add", 1, round) == round + 1
                 await turn_until(lambda work=work: work.runs == ["x"])
             with pytest.raises((fastrpc.ConnectionLost, fastrpc.Cancelled)) as lost:
                 await call
             assert lost.value.ran == "maybe"
-            await turn_until(lambda: not client._lanes)
+            await turn_until(lambda: not client.lanes)
 
 
 @pytest.mark.asyncio
@@ -286,14 +286,14 @@ async def test_a_call_fails_only_when_all_attempts_have() -> None:
 async def test_one_of_several_connections_that_ends_comes_back() -> None:
     async with serving() as (server, work), client_of(server.targets[0], connections=3) as client:
         await client.call("Work.add", 1)
-        await turn_until(lambda: len(client._lanes) == 3)
+        await turn_until(lambda: len(client.lanes) == 3)
         calls = [client.call("Work.wait", str(n)) for n in range(9)]
         await turn_until(lambda: len(work.runs) == 9)
         sessions_of(server)[1].abort(fastrpc.ConnectionLost("cut"))
-        await turn_until(lambda: len(client._lanes) == 2)
+        await turn_until(lambda: len(client.lanes) == 2)
         for n in range(30):
             assert await client.call("Work.add", n, n) == 2 * n
-        await turn_until(lambda: len(client._lanes) == 3)
+        await turn_until(lambda: len(client.lanes) == 3)
         work.gate.set()
         results = await asyncio.gather(*calls, return_exceptions=True)
         lost = [result for result in results if isinstance(result, Exception)]
@@ -328,7 +328,7 @@ async def test_a_drain_moves_new_calls_without_an_error(target: str) -> None:
             listener.close()
         async with serving(target) as (_, second):
             leaving = asyncio.create_task(old.aclose(grace=20))
-            await turn_until(lambda: len(client._lanes) == 1 and client._links[0]._draining)
+            await turn_until(lambda: len(client.lanes) == 1 and client._links[0]._draining)
             so_far = done
             await turn_until(lambda: done > so_far + 200)
             client.notify("Work.note", "new")
@@ -495,9 +495,9 @@ async def test_late_unknown_and_double_replies_reach_nobody() -> None:
             third = asyncio.ensure_future(client.call("x"))
             await asyncio.sleep(0)
             third.cancel()
-            await turn_until(lambda: client._lanes[0].given_up == 1)
+            await turn_until(lambda: client.lanes[0].given_up == 1)
             assert await client.call("x") == 4
-            lane = client._lanes[0]
+            lane = client.lanes[0]
             assert (lane.unknown, lane.late) == (1, 2)
 
 

@@ -243,7 +243,7 @@ async def test_quick_calls_behind_a_full_table_wait_their_turn() -> None:
             assert await asyncio.gather(*held) == ["0", "1"]
             assert work.runs == ["0", "1", "q0", "q1", "q2", "q3", "q4"]
             assert len(client._room) == 0
-            assert not client._lanes[0].crowded
+            assert not client.lanes[0].crowded
 
 
 @pytest.mark.asyncio
@@ -313,7 +313,7 @@ async def test_a_peer_that_reads_slowly_holds_calls_back_and_keeps_their_deadlin
             transport: Any = session._transport
             transport.pause_reading()
             big = [client.call("Work.size", b"\0" * 2_000_000) for _ in range(8)]
-            await turn_until(lambda: client._lanes[0].paused)
+            await turn_until(lambda: client.lanes[0].paused)
             started = time.monotonic()
             with pytest.raises(fastrpc.DeadlineExceeded) as late:
                 await client.options(timeout=0.1).call("Work.note", "late")
@@ -342,7 +342,7 @@ async def test_a_peer_that_reads_nothing_is_left_and_calls_go_to_another() -> No
         client = fastrpc.connect(server.target, write_stall=0.2)
         await client._connected()
         big = [client.call("x", b"\0" * 4_000_000) for _ in range(4)]
-        await turn_until(lambda: client._lanes[0].paused)
+        await turn_until(lambda: client.lanes[0].paused)
         queued = client.call("x")
         for call in big:
             with pytest.raises(fastrpc.ConnectionLost, match="write_stall"):

@@ -108,7 +108,7 @@ def test_without_a_router_all_are_unknown(rig: Rig) -> None:
         {"bits": wire.BIT_MORE},
         {"buffers": [b"b"]},
         {"kind": 2},
-        {"kind": 3},
+        {"kind": 3, "bits": wire.BIT_MORE},
         {"kind": 12},
         {"heartbeat": True},
         {"reply": True, "heartbeat": True},

@@ -17,7 +17,7 @@ from tests.frame.twins import MODULES, both, open_twin
 
 PURE = open_twin("pure")
 CLASSES = [name for name in vars(PURE) if isinstance(getattr(PURE, name), type)]
-FUNCTIONS = ["encode_frame", "check_msgpack", "drive"]
+FUNCTIONS = ["check_metadata", "check_msgpack", "drive", "encode_frame"]
 ROOT = Path(__file__).parents[2] / "fastrpc"
 
 #: How to make one of each: arguments for the constructor.
@@ -28,6 +28,9 @@ MADE: dict[str, Any] = {
     "LoopShare": lambda twin: (None, None, None, None, 0, None),
     "Method": lambda twin: (b"m", 0, print, arguments()),
     "Lane": lambda twin: (None, Rig(twin).share, 100),
+    "Inlet": lambda twin: (made(twin, "Lane"), 1, True, 100, 1, print, print, print),
+    "ItemReader": lambda twin: (made(twin, "Inlet"),),
+    "Outlet": lambda twin: (made(twin, "Lane"), 1, True, 100, 1),
     "Caller": lambda twin: ([], print),
     "BoundCall": lambda twin: (twin.Caller([], print), "m"),
     "Waiter": lambda twin: (),

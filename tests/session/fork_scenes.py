@@ -276,7 +276,7 @@ def a_server(target: str, loop: str) -> None:
         await turn_until(lambda: len(sessions_of(server)) == 1)
         (session,) = sessions_of(server)
         session.abort(fastrpc.ConnectionLost("cut"))
-        await turn_until(lambda: not before._lanes)  # the end reaches the client
+        await turn_until(lambda: not before.lanes)  # the end reaches the client
         await before.aclose()
         await server.aclose(grace=0)
         try:

@@ -8,8 +8,7 @@ from typing import Any
 from fastrpc.codec import default_codecs
 from fastrpc.frame import Frame, FrameDecoder, LoopShare, encode_frame
 from fastrpc.protocol import Option, encode_option, negotiate
-from fastrpc.server.routes import Routes
-from fastrpc.session import Answerer, Session, Side, Ticker
+from fastrpc.session import Answerer, Handling, Routes, Session, Side, Threads, Ticker
 from fastrpc.wire import Kind, Limits, Serializer
 
 JSON, MSGPACK = int(Serializer.JSON), int(Serializer.MSGPACK)
@@ -90,7 +89,8 @@ class Rig:
         )  # fmt: skip
         if not client:
             given = {
-                "max_running": 100, "handler_timeout": 0.0, "threads": 2, "tracebacks": False,
+                "max_running": 100, "handler_timeout": 0.0, "tracebacks": False,
+                "handling": Handling(Threads(loop, 2)),
             }  # fmt: skip
             self.side.answers = Answerer(self.side, **{**given, **(answers or {})})
         self.session = Session(self.side, client=client, address="tcp://far:1" if client else "")

@@ -10,6 +10,7 @@ import pytest
 
 import fastrpc
 from fastrpc.frame import encode_frame
+from fastrpc.session import Handling, Threads
 from fastrpc.wire import Kind
 from tests.session.rig import JSON, MSGPACK, Rig, kinds
 
@@ -83,9 +84,9 @@ async def test_refusals_say_what_is_wrong() -> None:
         call(10, "sync", (), bits=0x20),
         call(11, "count", (1,)),
         call(12, "count", {"n": 1}),
-        encode_frame(Kind.OPEN, 13, name=b"Work.count", payload=pack([1]), serializer=MSGPACK),
+        encode_frame(Kind.OPEN, 13, name=b"Work.sync", payload=pack([1]), serializer=MSGPACK),
     )
-    streams = (47, "Work.count: streams are not served by this version")
+    stream = (40, "Work.count is a stream: open it as one")
     assert texts(rig) == [
         (44, "there is no method 'Work.none'"),
         (44, "there is no method number 7"),
@@ -98,7 +99,7 @@ async def test_refusals_say_what_is_wrong() -> None:
         (40, "Work.sync: metadata is cut off in pair 1"),
         (47, "Work.sync: serializer 9 was not agreed on"),
         (47, "Work.sync: compression was not agreed on"),
-        streams, streams, streams,
+        stream, stream, (40, "Work.sync is no stream"),
     ]  # fmt: skip
     assert rig.side.answers is not None
     assert rig.side.answers.refused == 13
@@ -169,7 +170,9 @@ async def test_a_task_that_was_given_up_before_it_began_does_not_run() -> None:
 
 async def test_a_thread_that_was_given_up_before_it_began_does_not_run() -> None:
     service = Work()
-    rig = Rig(service, answers={"threads": 1}).greet()
+    rig = Rig(
+        service, answers={"handling": Handling(Threads(asyncio.get_running_loop(), 1))}
+    ).greet()
     rig.feed(call(1, "thread"))
     await turns()
     rig.feed(call(2, "thread"))

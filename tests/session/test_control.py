@@ -124,7 +124,7 @@ async def test_open_is_a_call_and_is_never_oneway() -> None:
     rig = Rig(Work()).greet()
     rig.feed(encode_frame(Kind.OPEN, 1, name=b"Work.add", oneway=True))
     rig.feed(encode_frame(Kind.OPEN, 1, name=b"Work.add"))
-    assert kinds(rig.frames()) == [(Kind.CALL, 47), GONE]
+    assert kinds(rig.frames()) == [(Kind.CALL, 40), GONE]
 
 
 async def test_goaway_of_a_client_changes_nothing_for_its_calls() -> None:

@@ -12,9 +12,9 @@ from fastrpc.session.running import Fate, Running
 pytestmark = pytest.mark.asyncio
 
 
-async def running(mode: Mode, *, begun: bool = True) -> Running:
-    method = Method(b"x", int(mode), print, [None] * 32)
-    one = Running(method, Frame(0, 1), 1000.0, 0.0)
+async def running(*, stops: bool = True, begun: bool = True) -> Running:
+    method = Method(b"x", int(Mode.TASK), print, [None] * 32)
+    one = Running(method, Frame(0, 1), 1000.0, 0.0, stops)
     one.begun = begun
     one.task = asyncio.ensure_future(asyncio.Event().wait())  # type: ignore[assignment]
     await asyncio.sleep(0)
@@ -31,7 +31,7 @@ async def end(one: Running) -> Any:
 
 @pytest.mark.parametrize("fate", [Fate.SENT, Fate.UNWANTED])
 async def test_a_fate_is_decided_once(fate: Fate) -> None:
-    one = await running(Mode.TASK)
+    one = await running()
     assert one.fate is Fate.OWED
     assert one.settle(fate)
     assert not one.settle(Fate.UNWANTED)
@@ -42,12 +42,12 @@ async def test_a_fate_is_decided_once(fate: Fate) -> None:
 
 
 async def test_a_thread_is_not_cancelled() -> None:
-    one = await running(Mode.THREAD)
+    one = await running(stops=False)
     assert one.settle(Fate.SENT)
     assert not await end(one)
 
 
 async def test_what_has_not_begun_is_not_cancelled() -> None:
-    one = await running(Mode.TASK, begun=False)
+    one = await running(begun=False)
     assert one.settle(Fate.UNWANTED)
     assert not await end(one)

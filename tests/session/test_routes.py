@@ -9,7 +9,7 @@ import fastrpc
 from fastrpc.call import Mode
 from fastrpc.codec import default_codecs
 from fastrpc.errors import ConfigError
-from fastrpc.server.routes import Routes
+from fastrpc.session.routes import Routes
 from fastrpc.wire import Limits
 
 
@@ -63,7 +63,7 @@ def test_modes_and_names(routes: Routes) -> None:
     assert modes[b"S.inline"] is Mode.INLINE
     assert modes[b"S.thread"] is Mode.THREAD
     assert modes[b"S.stream"] is Mode.STREAM
-    assert {method.info.name.encode() for method in routes.table.values()} == set(routes.table)
+    assert {method.info.info.name.encode() for method in routes.table.values()} == set(routes.table)
 
 
 def test_all_or_none(routes: Routes) -> None:

@@ -1,8 +1,11 @@
 """Make the lane's method table from described services.
 
-It is apart from the server because it is plain data: names in, table out.
+It is apart from server and client, which both can serve, because it is plain data:
+names in, table out.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Final, final
 
 from fastrpc.call import MethodInfo, Mode, ServiceInfo, describe_service
@@ -15,20 +18,47 @@ from fastrpc.wire import SERIALIZERS, Limits, Serializer
 # looks at what HELLO settled; the lane can't.
 _ALWAYS: Final = frozenset({Serializer.RAW, Serializer.MSGPACK, Serializer.JSON})
 
+#: Mode of methods that the lane may not run by itself, whatever they are.
+HANDED_UP: Final = 15
+
+
+@dataclass(slots=True)
+class Route:
+    """What is known about a method beyond what its lane needs.
+
+    Attributes:
+        info: The method as it is served.
+        items: Decoders of the caller's items by serializer, made when first needed.
+    """
+
+    info: MethodInfo
+    items: dict[int, Callable[[bytes], Any]] = field(default_factory=dict)
+
+    def decoder(self, codec: Codec) -> Callable[[bytes], Any]:
+        """Return what reads one of the caller's items."""
+        decode = self.items.get(codec.serializer)
+        if decode is None:
+            takes = self.info.takes
+            decode = codec.decoder(takes.annotation if takes is not None else Any)
+            self.items[codec.serializer] = decode
+        return decode
+
 
 @final
 class Routes:
-    """The methods a server answers, by name.
+    """The methods that one side answers, by name.
 
     Args:
         codecs: What arguments may come in.
         limits: Longest method name.
+        wrapped: Whether interceptors stand before the handlers.
     """
 
-    def __init__(self, codecs: CodecRegistry, limits: Limits) -> None:
+    def __init__(self, codecs: CodecRegistry, limits: Limits, *, wrapped: bool = False) -> None:
         """Begin with none."""
         self._codecs = codecs
         self._limits = limits
+        self._wrapped = wrapped
         self.table: dict[bytes, Method] = {}
         self.services: list[ServiceInfo] = []
 
@@ -57,12 +87,14 @@ class Routes:
 
     def _method(self, key: bytes, info: MethodInfo) -> Method:
         decoders: list[Any] = [None] * SERIALIZERS
-        if info.mode is not Mode.STREAM:
-            for codec in self._codecs:
-                if codec.serializer in _ALWAYS:
-                    _check_annotations(codec, info)
+        route = Route(info)
+        for codec in self._codecs:
+            if codec.serializer in _ALWAYS:
+                _check_annotations(codec, route)
+                if info.mode is not Mode.STREAM:
                     decoders[codec.serializer] = self._arguments(codec, info)
-        return Method(key, int(info.mode), info.handler, decoders, info)
+        in_place = not (self._wrapped or info.filled)
+        return Method(key, int(info.mode) if in_place else HANDED_UP, info.handler, decoders, route)
 
     def _arguments(self, codec: Codec, info: MethodInfo) -> Any:
         """Return the fast decoder of plain positional arguments, None if there can't be one."""
@@ -79,11 +111,12 @@ class Routes:
             raise ConfigError(f"{info.name}: {exc}") from exc
 
 
-def _check_annotations(codec: Codec, info: MethodInfo) -> None:
+def _check_annotations(codec: Codec, route: Route) -> None:
     """Refuse a method with a parameter, named ones included, that *codec* can't read."""
+    info = route.info
     if codec.serializer == Serializer.RAW:
         return  # it carries bytes; what is something else comes by another codec
-    for item in info.parameters:
+    for item in (*info.parameters, *([info.takes] if info.takes is not None else [])):
         try:
             codec.decoder(item.annotation)
         except ConfigError as exc:

@@ -4,15 +4,27 @@ A stub has an attribute per public method; calling it calls the server, and the
 result is read as the annotated type. Type checkers see the class itself.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from fastrpc.call import MethodInfo, Mode, describe_service
+from fastrpc.call import MethodInfo, describe_service
 from fastrpc.call.method import MARK
 from fastrpc.codec import Codec, Mismatch
-from fastrpc.errors import ConfigError, Unsupported
+from fastrpc.errors import ConfigError, InvalidArgument
 
-Bind = Callable[[str, Callable[[bytes], Any] | None], Callable[..., Any]]
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A method of a stub, before it can be called.
+
+    Attributes:
+        info: The method.
+        decode: Decoder of its value, None for the codec's own.
+    """
+
+    info: MethodInfo
+    decode: Callable[[bytes], Any] | None
 
 
 class Stub:
@@ -30,13 +42,13 @@ class Stub:
         raise AttributeError(f"{self._service} has no method {name!r}")
 
 
-def make_stub(service: type, name: str | None, bind: Bind, codec: Codec) -> Stub:
+def make_stub(service: type, name: str | None, bind: Callable[[Bound], Any], codec: Codec) -> Stub:
     """Return a stub of *service*.
 
     Args:
         service: The class; it is not instantiated, so abstract ones will do.
         name: Service name instead of the class's own.
-        bind: Makes the callable of a method from its name and result decoder.
+        bind: Makes the callable of a method.
         codec: Reads the results.
 
     Raises:
@@ -47,10 +59,7 @@ def make_stub(service: type, name: str | None, bind: Bind, codec: Codec) -> Stub
     described = describe_service(_bare(service), name or service.__name__)
     stub = Stub(described.name)
     for info in described.methods.values():
-        call = (
-            _no_stream(info) if info.mode is Mode.STREAM else bind(info.name, _decoder(info, codec))
-        )
-        setattr(stub, _attribute(service, info), call)
+        setattr(stub, _attribute(service, info), bind(Bound(info, _decoder(info, codec))))
     return stub
 
 
@@ -77,7 +86,7 @@ def _attribute(service: type, info: MethodInfo) -> str:
 
 def _decoder(info: MethodInfo, codec: Codec) -> Callable[[bytes], Any] | None:
     """Return what reads the result; what it refuses is refused in the words of arguments."""
-    if info.returns is Any:
+    if info.returns is Any or info.item is not None:
         return None
     decode, returns = codec.decoder(info.returns), info.returns
 
@@ -96,8 +105,28 @@ def _decoder(info: MethodInfo, codec: Codec) -> Callable[[bytes], Any] | None:
     return read
 
 
-def _no_stream(info: MethodInfo) -> Callable[..., Any]:
-    def refuse(*args: Any, **kwargs: Any) -> Any:
-        raise Unsupported(f"{info.name}: streams are not supported by this version")
+def split_source(
+    info: MethodInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any], AsyncIterable[Any]]:
+    """Take the stream of items out of the arguments of a stub's method.
 
-    return refuse
+    Raises:
+        InvalidArgument: It is missing, or nothing to iterate over.
+    """
+    place, parameter = next(item for item in info.filled if item[1].kind == "items")
+    # What the server fills in before it does not come with the arguments.
+    place -= sum(1 for other, item in info.filled if 0 <= other < place and item.kind == "given")
+    rest = dict(kwargs)
+    if parameter.name in rest:
+        source = rest.pop(parameter.name)
+    elif 0 <= place < len(args):
+        source = args[place]
+        args = args[:place] + args[place + 1 :]
+    else:
+        raise InvalidArgument(f"{info.name}: argument {parameter.name!r} is missing")
+    if not hasattr(source, "__aiter__"):
+        kind = type(source).__name__
+        raise InvalidArgument(
+            f"{info.name}: argument {parameter.name!r}: {kind} is no async iterable"
+        )
+    return args, rest, source

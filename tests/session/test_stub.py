@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 import fastrpc
-from fastrpc.client.stub import make_stub
 from fastrpc.codec import Mismatch
+from fastrpc.session.stub import make_stub
 from tests.client.served import Background, serving
 
 
@@ -205,7 +205,7 @@ class Odd:
 
 
 def test_a_codec_of_ones_own_may_raise_anything() -> None:
-    stub: Any = make_stub(Shop, None, lambda name, decode: decode, Odd())  # type: ignore[arg-type]
+    stub: Any = make_stub(Shop, None, lambda bound: bound.decode, Odd())  # type: ignore[arg-type]
     assert stub.lie(b"fits") == b"fits"
     with pytest.raises(Mismatch, match="^not that$"):
         stub.lie(b"told")
@@ -239,8 +239,6 @@ def test_what_is_not_there_is_told() -> None:
         stub.missing()
     with pytest.raises(AttributeError, match="Shop has no method '_hidden'"):
         stub._hidden()
-    with pytest.raises(fastrpc.Unsupported, match=r"Shop\.feed: streams are not supported"):
-        stub.feed()
 
 
 def test_interfaces_make_stubs_too() -> None:

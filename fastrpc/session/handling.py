@@ -1,0 +1,210 @@
+"""Run one handler: with what it asks for, behind the interceptors, item by item.
+
+`answer` decides whether and when a call runs, and what becomes of its reply; here
+is only how. Interceptors see a `Call` and give a `Reply`; where there are none,
+and nothing asks for its call, neither is made.
+
+Rules of the room:
+  * a handler runs in a context of its own, which knows the call's deadline;
+  * a generator is closed before its call is answered, whatever ended it.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, final
+
+from fastrpc.call import Call, Interceptor, MethodInfo, Mode, Peer, Reply, chain, fill
+from fastrpc.call.deadline import DEADLINE
+from fastrpc.errors import Internal, StreamEnded
+from fastrpc.frame import Frame, ItemReader, Method, Outlet, drive
+from fastrpc.session.items import Items
+from fastrpc.session.running import Fate, Running
+from fastrpc.session.threads import Outcome, Threads
+from fastrpc.wire import BIT_END
+
+if TYPE_CHECKING:
+    from fastrpc.session.session import Session
+
+
+@final
+class Handling:
+    """How the handlers of one side are run.
+
+    Args:
+        threads: For handlers that block.
+        interceptors: What stands before the handlers, outermost first.
+    """
+
+    def __init__(self, threads: Threads, interceptors: Sequence[Interceptor] = ()) -> None:
+        self._threads = threads
+        self._chain = chain(interceptors)
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._threads.close()
+
+    def is_immediate(self, method: Method) -> bool:
+        """Say whether a call of *method* is over when `run_now` returns."""
+        return self._chain is None and method.info.info.mode in (Mode.SYNC, Mode.INLINE)
+
+    def run_now(
+        self,
+        session: "Session",
+        method: Method,
+        frame: Frame,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Reply:
+        """Run a handler that does not wait."""
+        info: MethodInfo = method.info.info
+        call = None
+        if info.filled:
+            deadline = session.lane.share.clock() + frame.time / 1000.0 if frame.time else 0.0
+            call = call_of(session, method, frame, args, kwargs, deadline)
+            args, kwargs = fill(info, args, kwargs, _values(info, call))
+        value = method.handler(*args, **kwargs)
+        if info.mode is Mode.INLINE:
+            value = drive(value)
+        return Reply(value, metadata=b"" if call is None else call.reply_metadata)
+
+    async def run(
+        self, session: "Session", running: Running, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Reply:
+        """Run any handler, in a task of its own; the items of a stream are sent here."""
+        method, frame = running.method, running.frame
+        info: MethodInfo = method.info.info
+        if running.deadline:
+            DEADLINE.set(running.deadline)
+        if not (self._chain or info.filled or info.mode is Mode.STREAM):
+            if info.mode is Mode.TASK:  # the most frequent: no coroutine more than it needs
+                return Reply(await method.handler(*args, **kwargs))
+            return Reply(await self._value(running, method.handler, info.mode, args, kwargs))
+        items = ItemReader(running.inlet) if running.inlet is not None else None
+        call = call_of(session, method, frame, args, kwargs, running.deadline, items)
+        if self._chain is not None:
+            call.sender = partial(self._handle, method, running)
+            reply = await self._chain(call)
+            if not isinstance(reply, Reply):
+                raise Internal(f"an interceptor of {info.name} gave {type(reply).__name__}")
+        else:
+            reply = await self._handle(method, running, call)
+        if reply.items is not None:
+            await self._send_items(session, running, reply.items)
+        return reply
+
+    def open(self, session: "Session", running: Running) -> None:
+        """Make the halves of a stream that a handler will serve."""
+        frame, info = running.frame, running.method.info.info
+        if info.takes is not None:
+            items = Items(session, info.name, False, info.takes.annotation)
+            codec = session.side.by_number[frame.serializer]
+            decode = running.method.info.decoder(codec)
+            running.inlet = items.inlet(frame.id, frame.serializer, decode)
+            if frame.bits & BIT_END:
+                running.inlet.end(None)
+        if info.item is not None:
+            running.outlet = Outlet(
+                session.lane, frame.id, False, session.peer_window, frame.serializer
+            )
+        session.streams.peers[frame.id] = running
+
+    def end(self, session: "Session", running: Running) -> None:
+        """Let go of the halves of a stream."""
+        session.streams.peers.pop(running.frame.id, None)
+        if running.inlet is not None:
+            running.inlet.drop()
+        if running.outlet is not None:
+            running.outlet.close(StreamEnded("the handler has ended"))
+
+    async def _handle(self, method: Method, running: Running, call: Call) -> Reply:
+        """Call the handler itself."""
+        info: MethodInfo = method.info.info
+        args, kwargs = call.args, call.kwargs
+        if info.filled:
+            args, kwargs = fill(info, args, kwargs, _values(info, call))
+        value = await self._value(running, method.handler, info.mode, args, kwargs)
+        if info.item is None:
+            return Reply(value, metadata=call.reply_metadata)
+        return Reply(items=aiter(value), metadata=call.reply_metadata)
+
+    async def _value(
+        self,
+        running: Running,
+        handler: Callable[..., Any],
+        mode: Mode,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        if mode is Mode.THREAD:
+            work = partial(copy_context().run, _in_thread, running, handler, args, kwargs)
+            result, error = await self._threads.run(work)
+            if error is not None:
+                raise error
+            return result
+        result = handler(*args, **kwargs)
+        if mode in (Mode.TASK, Mode.INLINE):
+            return await result
+        # A stream's handler may be a generator, or a coroutine that returns an iterator or a value.
+        return await result if mode is Mode.STREAM and hasattr(result, "__await__") else result
+
+    async def _send_items(
+        self, session: "Session", running: Running, items: AsyncIterator[Any]
+    ) -> None:
+        try:
+            if running.outlet is None:
+                raise Internal(
+                    f"{running.method.info.info.name}: items for a call without a stream"
+                )
+            await running.outlet.pump(items)
+        finally:
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                await close()
+
+
+def call_of(
+    session: "Session",
+    method: Method,
+    frame: Frame,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    deadline: float,
+    items: AsyncIterator[Any] | None = None,
+) -> Call:
+    """Return what a handler and its interceptors see of a call."""
+    return Call(
+        method.info.info.name,
+        args,
+        kwargs,
+        metadata=frame.metadata,
+        deadline=deadline,
+        peer=session.as_peer,
+        id=session.call_id(frame.id),
+        is_oneway=frame.oneway,
+        items=items,
+    )
+
+
+def _values(info: MethodInfo, call: Call) -> list[Any]:
+    """Return what to fill in, in the order of `info.filled`."""
+    given = {Call: call, Peer: call.peer}
+    return [
+        call.items if item.kind == "items" else given[item.annotation] for _, item in info.filled
+    ]
+
+
+def _in_thread(
+    running: Running, handler: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Outcome:
+    """Run a blocking handler; its exceptions travel as values.
+
+    A StopIteration can't be raised into a future, and a SystemExit must end the
+    call, not the thread.
+    """
+    if running.fate is not Fate.OWED:  # given up while it waited for a thread
+        return None, None
+    try:
+        return handler(*args, **kwargs), None
+    except BaseException as exc:
+        return None, exc

@@ -1,0 +1,78 @@
+"""Read the items of one stream, whatever way they come.
+
+Plain items are read in the lane's unit; what comes here is the rest: other
+serializers, payloads that are not plain, and errors that need words.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, final
+
+from fastrpc.codec import Mismatch
+from fastrpc.errors import CodecError, FastRPCError, InvalidArgument, TooLarge, Unsupported
+from fastrpc.frame import Frame, Inlet, check_msgpack
+from fastrpc.wire import Serializer
+
+if TYPE_CHECKING:
+    from fastrpc.session.session import Session
+
+
+@final
+class Items:
+    """How the items of a stream are read.
+
+    Args:
+        session: The connection.
+        name: The method, for messages.
+        own: Whether the stream is one of ours.
+        annotation: Type of an item.
+    """
+
+    __slots__ = ("_annotation", "_name", "_own", "_session")
+
+    def __init__(self, session: "Session", name: str, own: bool, annotation: Any) -> None:
+        self._session = session
+        self._name = name
+        self._own = own
+        self._annotation = annotation
+
+    def inlet(self, id: int, serializer: int, decode: Callable[[bytes], Any]) -> Inlet:
+        """Return the receiving half of the stream *id*."""
+        session = self._session
+        window = session.side.limits.window
+        return Inlet(
+            session.lane, id, self._own, window, serializer, decode, self.unpack, self.explain
+        )
+
+    def unpack(self, serializer: int, item: bytes | Frame) -> Any:
+        """Return the value of an item that is not plain."""
+        side = self._session.side
+        if not isinstance(item, bytes):
+            if item.oversize:
+                text = f"{item.oversize} bytes are over max_body of {side.limits.max_body}"
+                raise TooLarge(text)
+            item = self._session.plain(item)
+        codec = side.by_number.get(serializer)
+        if codec is None or serializer not in self._session.serializers:
+            raise Unsupported(f"serializer {serializer} was not agreed on")
+        if serializer == Serializer.MSGPACK:
+            broken = check_msgpack(item, side.limits.max_depth, side.limits.max_items)
+            if broken:
+                raise TooLarge(broken)
+        return codec.decoder(self._annotation)(item)
+
+    def explain(self, number: int, exc: Exception) -> Exception:
+        """Return the error for the item of that number that can't be read."""
+        where = f"{self._name}: item {number}"
+        if isinstance(exc, TooLarge | Unsupported):
+            return type(exc)(f"{where}: {exc}", ran="yes", method=self._name)
+        if isinstance(exc, Mismatch):
+            text = str(exc.inside(where))
+        elif isinstance(exc, FastRPCError):
+            text = f"{where}: {exc}"
+        else:
+            text = f"{where} can't be decoded: {exc}"
+        if self._own:
+            error = CodecError(text)
+            error.ran = "yes"
+            return error
+        return InvalidArgument(text, ran="yes", method=self._name)

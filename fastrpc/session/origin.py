@@ -1,0 +1,73 @@
+"""Say what views and streams stand on: something that has connections to call through.
+
+A client is such an origin, with a connection that comes back; the peer of a
+connection is one, with that connection and no other.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fastrpc.call import Handler
+from fastrpc.codec import Codec
+from fastrpc.frame import Lane
+from fastrpc.wire import Limits
+
+if TYPE_CHECKING:
+    from fastrpc.session.session import Session
+
+Decode = Callable[[bytes], Any]
+
+
+class Origin(ABC):
+    """What calls go out through.
+
+    Attributes:
+        lanes: Those that may take calls; the list is kept, its contents change.
+        codec: What calls are sent with.
+        limits: What this side keeps to.
+        chain: What stands before every call, if anything does.
+    """
+
+    lanes: list[Lane]
+    codec: Codec
+    limits: Limits
+    chain: Handler | None = None
+
+    @abstractmethod
+    def start_waiting(
+        self,
+        timeout: float,
+        metadata: bytes,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None,
+        decode: Decode | None,
+    ) -> Awaitable[Any]:
+        """Start a call that can't be sent at once."""
+
+    @abstractmethod
+    def lane_at_once(self, name: str) -> Lane:
+        """Return a lane that takes a oneway call of *name* now.
+
+        Raises:
+            Unavailable: There is none.
+        """
+
+    @abstractmethod
+    async def session_for(self, name: str, seconds: float) -> "tuple[Session, float]":
+        """Wait for a connection that takes a call; return it and what is left of *seconds*.
+
+        The call must be sent before the next await.
+
+        Raises:
+            DeadlineExceeded: The time was up first.
+            TransportError: There is none, and there will be none.
+        """
+
+    def session_at_once(self) -> "Session | None":
+        """Return a connection that takes a call right now."""
+        for lane in self.lanes:
+            if lane.ready and not lane.crowded and len(lane.table) < lane.peer_calls:
+                return lane.owner  # type: ignore[no-any-return]
+        return None

@@ -1,0 +1,108 @@
+"""Call whoever is at the other end of one connection.
+
+The server's way to its clients: a handler asks for its `Peer`, and `Server.peers`
+gives all of them.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING, Any, final
+
+from fastrpc.call import Peer
+from fastrpc.call.deadline import within
+from fastrpc.errors import ConnectionDraining, ConnectionLost, Unavailable
+from fastrpc.frame import Lane
+from fastrpc.protocol import State
+from fastrpc.session import outcome
+from fastrpc.session.origin import Decode, Origin
+from fastrpc.session.view import View
+
+if TYPE_CHECKING:
+    from fastrpc.session.session import Session
+
+
+@final
+class ConnectedPeer(View, Origin, Peer):
+    """The other end of a connection, as something to call."""
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+        self.lanes = [session.lane]
+        self.codec = session.side.by_number[session.lane.serializer]
+        self.limits = session.side.limits
+        super().__init__(self, 0.0, b"")
+
+    def __repr__(self) -> str:
+        """Tell where it is."""
+        return f"<Peer {self.address}{'' if self.is_open else ', gone'}>"
+
+    @property
+    def address(self) -> str:  # type: ignore[override]
+        """Where it is."""
+        return self._session.peer
+
+    @property
+    def is_open(self) -> bool:  # type: ignore[override]
+        """Whether calls may be sent."""
+        return self._session.state is State.OPEN
+
+    def lane_at_once(self, name: str) -> Lane:
+        """Return the lane if it takes a oneway call of *name* now."""
+        lane = self._session.lane
+        if not lane.ready:
+            self._check_open(name)
+            raise Unavailable(f"{name}: not sent: {self.address} reads too slowly", method=name)
+        return lane
+
+    def start_waiting(
+        self,
+        timeout: float,
+        metadata: bytes,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None,
+        decode: Decode | None,
+    ) -> Awaitable[Any]:
+        """Start a call that waits until the peer reads, or takes another call."""
+        call = self._wait_and_call(timeout, metadata, name, args, kwargs, decode)
+        return asyncio.ensure_future(call)
+
+    async def session_for(self, name: str, seconds: float) -> "tuple[Session, float]":
+        """Wait until the peer takes a call."""
+        session = self._session
+        lane = session.lane
+        started = time.monotonic()
+        deadline = started + seconds if seconds else 0.0
+        while not lane.ready or len(lane.table) >= lane.peer_calls:
+            self._check_open(name)
+            try:
+                async with asyncio.timeout(seconds or None):
+                    await session.until_room()
+            except TimeoutError:
+                now = time.monotonic()
+                late = outcome.late(
+                    name, started, deadline, now, self.address, queued=now - started, sent=False
+                )
+                raise late from None
+            seconds = max(deadline - time.monotonic(), 1e-6) if deadline else 0.0
+        return session, seconds
+
+    async def _wait_and_call(
+        self,
+        seconds: float,
+        metadata: bytes,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None,
+        decode: Decode | None,
+    ) -> Any:
+        seconds = within(seconds, time.monotonic())
+        session, left = await self.session_for(name, seconds)
+        return await session.lane.call(name, args, kwargs, left, metadata, decode)
+
+    def _check_open(self, name: str) -> None:
+        if self._session.state is State.CLOSED:
+            raise ConnectionLost(f"{name}: not sent: {self.address} is gone", "no")
+        if self._session.state is not State.OPEN:
+            raise ConnectionDraining(f"{name}: {self.address} takes no more calls")

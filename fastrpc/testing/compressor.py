@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
-from fastrpc.compress import Compressor, CompressorRegistry, Data, pack, unpack
+from fastrpc.compress import Compressor, CompressorRegistry, pack, unpack
 from fastrpc.errors import ConfigError, FastRPCError
 
 _MIB: Final = 2**20
@@ -161,20 +161,25 @@ def _peak(work: Callable[[], object]) -> int:
             tracemalloc.stop()
 
 
+def _view(data: bytes) -> memoryview:
+    return memoryview(bytearray(data))
+
+
+_KINDS: Final[Sequence[Callable[[bytes], bytearray | memoryview]]] = (bytearray, _view)
+
+
 def _buffers(compressor: Compressor, samples: Sequence[bytes]) -> None:
     """It reads from any buffer, and what it gives doesn't change with it."""
     for sample in samples:
         data = compressor.compress(sample)
-        for kind in (bytearray, lambda data: memoryview(bytearray(data))):
-            plain, packed = _buffer(kind, sample), _buffer(kind, data)
-            _expect(compressor.compress(plain) == data, "another buffer was compressed otherwise")
-            back = compressor.decompress(packed, len(sample))
-            packed[:] = bytes(len(data))
+        for kind in _KINDS:
+            _expect(
+                compressor.compress(kind(sample)) == data, "a buffer is not compressed as bytes"
+            )
+            buffer = kind(data)
+            back = compressor.decompress(buffer, len(sample))
+            buffer[:] = bytes(len(data))
             _expect(back == sample, f"{len(sample)} bytes changed with the buffer")
-
-
-def _buffer(kind: Callable[[bytes], bytearray | memoryview], data: Data) -> bytearray | memoryview:
-    return kind(bytes(data))
 
 
 def _threads(compressor: Compressor, samples: Sequence[bytes]) -> None:

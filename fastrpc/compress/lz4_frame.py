@@ -36,9 +36,9 @@ class Lz4Compressor:
 
     def __init__(self, *, level: int = 0) -> None:
         self._level = check_level(self.name, level, 0, _LEVEL_MAX)
-        # Here, because it is an optional extra and nobody else should pay for it. It has no types.
+        # Here, because it is an optional extra and nobody else should pay for it.
         try:
-            import lz4.frame  # type: ignore[import-untyped]  # noqa: PLC0415
+            import lz4.frame  # noqa: PLC0415
         except ImportError:
             raise ConfigError("lz4 is not installed: pip install 'fastrpc[lz4]'") from None
         self._lz4 = lz4.frame

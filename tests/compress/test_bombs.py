@@ -74,9 +74,7 @@ def test_memory_of_the_process(name: str, bombs: dict[str, tuple[bytes, bytes]])
 @NAMES
 def test_a_refusal_takes_next_to_nothing(name: str, bombs: dict[str, tuple[bytes, bytes]]) -> None:
     _, longer = bombs[name]
-    told = measure(
-        name, [stated(2**32 - 1, longer), stated(1000, longer), stated(CAP, longer[:9])]
-    )
+    told = measure(name, [stated(2**32 - 1, longer), stated(1000, longer), stated(CAP, longer[:9])])
     assert told["outcomes"] == ["TooLarge", "CodecError", "CodecError"]
     assert told["took"] <= 2**20
 

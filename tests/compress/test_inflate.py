@@ -110,6 +110,7 @@ def test_a_library_that_neither_takes_nor_gives_is_no_hang() -> None:
 @pytest.mark.parametrize("size", [2**22, 2**22 + 12_345])
 def test_memory_at_most_doubles_on_the_way(size: int) -> None:
     chunk = bytes(STEP)
+    left = size // 4
 
     def step(piece: Data, most: int) -> tuple[bytes, Data, bool]:
         nonlocal left
@@ -117,7 +118,6 @@ def test_memory_at_most_doubles_on_the_way(size: int) -> None:
         left -= len(given)
         return given, b"", not left
 
-    left = size // 4
     tracemalloc.start()
     try:
         with pytest.raises(CodecError, match="shorter"):

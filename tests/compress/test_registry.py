@@ -124,9 +124,10 @@ def test_an_extra_that_is_missing_says_how_to_install_it(name: str) -> None:
 )
 def test_levels(kind: Any, lowest: int, highest: int) -> None:
     text = b"level " * 100
-    for level in (lowest, highest):
-        assert len(kind(level=level).compress(text)) < 100
-    for level in (lowest - 1, highest + 1, True, 1.0, "1", None):
+    for right in (lowest, highest):
+        assert len(kind(level=right).compress(text)) < 100
+    wrong: list[Any] = [lowest - 1, highest + 1, True, 1.0, "1", None]
+    for level in wrong:
         with pytest.raises(ConfigError, match=f"the level of {kind.name} must be {lowest} to"):
             kind(level=level)
 

@@ -16,11 +16,11 @@ else:
 
 ZSTD = ZstdCompressor()
 MAGIC = b"\x28\xb5\x2f\xfd"
-Parameter = zstd.CompressionParameter
 
 
 def framed(data: bytes, **options: int) -> bytes:
-    packer = zstd.ZstdCompressor(options={Parameter[key]: value for key, value in options.items()})
+    numbers = {int(getattr(zstd.CompressionParameter, name)): options[name] for name in options}
+    packer = zstd.ZstdCompressor(options=numbers)
     return packer.compress(data) + packer.flush()
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tracemalloc
 import zlib
+from pathlib import Path
 from typing import Any
 
 import lz4.frame
@@ -17,6 +18,7 @@ from fastrpc.wire import DEFAULT_BODY
 from tests.compress.samples import COMPRESSORS, MODULES
 from tests.compress.test_zstd_frame import framed
 
+ROOT = Path(__file__).parents[2]
 CAP = DEFAULT_BODY
 ZEROS = bytes(2**20)
 NAMES = pytest.mark.parametrize("name", MODULES)
@@ -85,7 +87,7 @@ def measure(name: str, payloads: list[bytes]) -> Any:
         told.write(len(payload).to_bytes(4, "big") + payload)
     done = subprocess.run(
         [sys.executable, "-m", "tests.compress.bombs", name, str(CAP)],
-        input=told.getvalue(), capture_output=True, check=False, timeout=25,
+        cwd=ROOT, input=told.getvalue(), capture_output=True, check=False, timeout=25,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     return json.loads(done.stdout)

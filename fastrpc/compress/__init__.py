@@ -2,8 +2,7 @@
 
 Rules of the room:
   * bytes on both sides: nothing here knows what they mean, who sent them, or how;
-  * whoever sends a payload decides neither how much memory nor how much time it
-    takes to inflate.
+  * whoever sends a payload does not decide how much memory it takes to inflate.
 """
 
 from fastrpc.compress.contract import Compressor, Data

@@ -8,8 +8,9 @@ little, and the counting is done here, once for all of them.
 Rules of the room:
   * no byte is kept beyond the stated size, and memory at most doubles on the way
     there, so a size that is a lie costs next to nothing;
-  * input must lead to output: blocks that hold nothing cost time and would
-    otherwise be bounded by the length of the frame alone;
+  * input must lead to output: nobody reads a frame of blocks that hold nothing to
+    its end. Between blocks that hold much they can still hide, so the time for a
+    frame is bounded by its length, at what the library's dearest block costs;
   * every error is a `CodecError` in words of ours: none repeats what was sent.
 """
 

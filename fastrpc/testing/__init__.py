@@ -2,11 +2,13 @@
 
 * `check_transport`: what every transport must do; `TRANSPORT_CHECKS` one by one
 * `check_codec`: what every codec must do
+* `check_compressor`: what every compressor must do
 * `FaultPipe`: a relay before a real server that cuts, delays, splits, corrupts
   and stalls, by script
 """
 
 from fastrpc.testing.codec import check_codec
+from fastrpc.testing.compressor import check_compressor
 from fastrpc.testing.pipe import Cut, Delay, Fault, FaultPipe, Flip, Split, Stall, random_faults
 from fastrpc.testing.transport import TRANSPORT_CHECKS, check_transport
 
@@ -20,6 +22,7 @@ __all__ = [
     "Split",
     "Stall",
     "check_codec",
+    "check_compressor",
     "check_transport",
     "random_faults",
 ]

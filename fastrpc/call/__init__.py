@@ -1,4 +1,4 @@
-"""Say what a call is about: the service behind it, its arguments, its metadata.
+"""Say what a call is about: the service behind it, its arguments, its metadata, its errors.
 
 Rules of the room:
   * services are described once, when they are registered;
@@ -6,6 +6,7 @@ Rules of the room:
 """
 
 from fastrpc.call.binding import Bound, bind, explain, read_arguments, split_payload
+from fastrpc.call.exceptions import ErrorClasses, ErrorRegistry
 from fastrpc.call.metadata import decode_metadata, encode_metadata
 from fastrpc.call.service import (
     MethodInfo,
@@ -20,6 +21,8 @@ from fastrpc.call.service import (
 
 __all__ = [
     "Bound",
+    "ErrorClasses",
+    "ErrorRegistry",
     "MethodInfo",
     "Mode",
     "Parameter",

@@ -88,8 +88,11 @@ def describe_error(error: FastRPCError) -> dict[str, object]:
         "status": int(error.status),
         "ran": error.ran,
     }
-    if isinstance(error, CallError) and error.retry_after is not None:
-        told["retry_after"] = error.retry_after
+    if isinstance(error, CallError):
+        if error.retry_after is not None:
+            told["retry_after"] = error.retry_after
+        if error.call_id:
+            told["call_id"] = error.call_id
     if isinstance(error, RemoteError):
         told |= {"remote_type": error.type, "code": error.code, "data": error.data}
         if error.trace:

@@ -147,6 +147,7 @@ class Client(ClientView):
         self._options = options
         self._codecs = options.registry()
         self._codec = self._codecs.get(options.codec)
+        self._errors = options.error_registry(self._codecs)
         self._lanes: list[Lane] = []
         self._links: list[Link] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -271,6 +272,7 @@ class Client(ClientView):
                 limits=self._options.limits,
                 option=self._options.option(self._codecs),
                 codecs=self._codecs,
+                errors=self._errors,
                 log=logging.getLogger("fastrpc.client"),
                 on_room=self._on_room,
             )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, Final
 
-from fastrpc.call import encode_metadata
+from fastrpc.call import ErrorClasses, ErrorRegistry, encode_metadata
 from fastrpc.call.metadata import Pairs
 from fastrpc.codec import Codec, CodecRegistry, default_codecs
 from fastrpc.errors import ConfigError
@@ -43,6 +43,7 @@ class ConnectOptions(LimitKeywords, total=False):
     connections: int
     metadata: Pairs | None
     pickle: bool
+    errors: ErrorClasses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,8 @@ class ClientOptions:
         metadata: Sent with every call.
         pickle: Allow the codec "pickle"; the server must allow it too. A server
             can then run any code here.
+        errors: Exception classes that arrive as themselves, or a map of names to
+            classes; the server must have registered them under the same names.
         limits: What the server may do to this client.
     """
 
@@ -68,6 +71,7 @@ class ClientOptions:
     connections: int = 1
     metadata: Pairs | None = None
     pickle: bool = False
+    errors: ErrorClasses = ()
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -90,6 +94,10 @@ class ClientOptions:
             registry = registry.with_pickle()
         registry.get(self.codec)
         return registry
+
+    def error_registry(self, codecs: CodecRegistry) -> ErrorRegistry:
+        """Return the exceptions that are made again, checked as msgpack values are."""
+        return ErrorRegistry(self.errors, codecs.get("msgpack").convert)
 
     def packed_metadata(self) -> bytes:
         """Return the metadata as it is sent."""

@@ -7,12 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastrpc.call import ErrorRegistry
 from fastrpc.errors import RpcError
 from fastrpc.session import failure
 from fastrpc.session.failure import TEXT_MAX, TRACE_MAX
 
 encode = msgspec.msgpack.encode
 decode = msgspec.msgpack.decode
+
+
+NOBODY = ErrorRegistry()
+
+
+def application(exc: BaseException, traced: bool = False) -> tuple[int, dict[str, Any]]:
+    meant = failure.application(exc, NOBODY, traced)
+    assert meant is not None
+    return meant
 
 
 class Unprintable(Exception):
@@ -72,15 +82,16 @@ def test_traces_end_with_the_exception_and_are_no_longer_than_allowed() -> None:
 
 
 def test_traces_that_can_not_be_made_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(exc: BaseException) -> list[str]:
+    def fail(*exc: object) -> list[str]:
         raise RecursionError
 
     monkeypatch.setattr(failure.traceback, "format_exception", fail)
     assert failure.trace_of(ValueError()) == ""
+    assert failure.log_info(ValueError()) is None
 
 
 def test_an_error_on_purpose_with_all_it_has() -> None:
-    assert failure.application(RpcError(7, "no", {"a": 1})) == (
+    assert application(RpcError(7, "no", {"a": 1})) == (
         7,
         {"type": "RpcError", "message": "no", "data": {"a": 1}},
     )
@@ -90,28 +101,30 @@ def test_an_error_on_purpose_with_all_it_has() -> None:
 def test_codes_of_no_sense_become_0(code: Any) -> None:
     error = RpcError(7, "no")
     error.code = code
-    assert failure.application(error)[0] == 0
+    assert application(error)[0] == 0
 
 
 def test_an_error_whose_class_forgot_its_base() -> None:
     class Forgetful(RpcError):
         def __init__(self) -> None: ...
 
-    assert failure.application(Forgetful()) == (0, {"type": "Forgetful", "message": ""})
+    assert application(Forgetful()) == (0, {"type": "Forgetful", "message": ""})
 
 
 @pytest.mark.parametrize("message", [Unprintable(), Text("a"), b"bytes", 5, None])
 def test_messages_that_are_no_text(message: Any) -> None:
     error = RpcError(7, "no")
     error.message = message
-    told = failure.application(error)[1]["message"]
+    told = application(error)[1]["message"]
     assert type(told) is str
 
 
 def test_an_unexpected_error_shows_its_trace_on_demand_only() -> None:
     error = ValueError("wrong")
-    assert failure.unexpected(error, False) == {"type": "ValueError", "message": "wrong"}
-    assert "ValueError: wrong" in failure.unexpected(error, True)["trace"]
+    told = failure.unexpected(error, NOBODY, False)
+    assert told == {"type": "ValueError", "message": "wrong"}
+    assert "ValueError: wrong" in failure.unexpected(error, NOBODY, True)["trace"]
+    assert "RpcError: [7] no" in application(RpcError(7, "no"), traced=True)[1]["trace"]
 
 
 def test_names_of_classes_are_clipped() -> None:

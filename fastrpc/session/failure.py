@@ -55,11 +55,12 @@ def clipped(text: str, most: int = TEXT_MAX) -> str:
 
 
 def trace_of(exc: BaseException) -> str:
-    """Return the end of the traceback as text."""
+    """Return the end of the traceback as text, without the exception if that can't be printed."""
+    stack = _traceback_of(exc)
     try:
-        lines = "".join(traceback.format_exception(type(exc), exc, _traceback_of(exc)))
+        lines = "".join(traceback.format_exception(type(exc), exc, stack))
     except BaseException:
-        return ""
+        lines = _stack_text(stack)
     return lines[-TRACE_MAX:].encode("utf-8", "replace").decode()
 
 
@@ -155,6 +156,13 @@ def _traced(body: Body, exc: BaseException, errors: ErrorRegistry, traced: bool)
     if traced:
         body["trace"] = trace_of(exc)
     return body
+
+
+def _stack_text(stack: TracebackType | None) -> str:
+    try:
+        return "".join(traceback.format_tb(stack))
+    except BaseException:  # of a module that a class says it comes from, or deep in a recursion
+        return ""
 
 
 def _registered(exc: BaseException, errors: ErrorRegistry) -> str | None:

@@ -127,7 +127,7 @@ class Side:
                 return
             info = failure.log_info(exc) if exc is not None else None
             if exc is not None and info is None:
-                more += " (its traceback can't be shown)"
+                more += f" (it can't be printed)\n{failure.trace_of(exc)}"
             self.log.log(level, "%s: %s%s", peer, text, more, exc_info=info)
         except Exception:  # a handler of the logger: not worth a connection, nor a reply
             return

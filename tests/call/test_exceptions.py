@@ -63,7 +63,7 @@ class Slotted(Exception):
 
 
 class SlottedOnce(Exception):
-    __slots__ = "seat"  # noqa: PLC0205
+    __slots__ = "seat"
     seat: int
 
 
@@ -345,7 +345,17 @@ def test_any_plain_arguments_travel(args: list[Any]) -> None:
 
 @given(PLAIN_VALUES)
 def test_whatever_comes_is_an_exception_of_the_class_or_an_error(data: Any) -> None:
-    for kind in (Plain, NotEnough, Frozen, Worded, Messaged, Annotated, Positional, Anonymous, Quiet):
+    for kind in (
+        Plain,
+        NotEnough,
+        Frozen,
+        Worded,
+        Messaged,
+        Annotated,
+        Positional,
+        Anonymous,
+        Quiet,
+    ):
         try:
             made = restored(kind, data)
         except Exception as exc:

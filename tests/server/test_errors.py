@@ -226,7 +226,12 @@ async def test_the_worst_that_can_be_raised_is_one_typed_error(way: str, traced:
                     assert error.type == "Bare"
                     assert error.message == "<Bare that can't be printed>"
             odd = await raised(client, way, "bare rpc")
-            assert (type(odd), odd.code, odd.type, odd.data) == (fastrpc.RpcError, 0, "BareRpcError", None)
+            assert (type(odd), odd.code, odd.type, odd.data) == (
+                fastrpc.RpcError,
+                0,
+                "BareRpcError",
+                None,
+            )
             lost = await raised(client, way, "unsendable")
             assert (type(lost), lost.type) == (fastrpc.RpcError, "Unsendable")
             assert "its state did not come with it" in lost.__notes__[0]
@@ -246,7 +251,9 @@ async def test_the_log_and_the_caller_name_the_call_alike(
                 tag, _, number = error.call_id.partition("-")
                 assert len(tag) == 8
                 assert int(number) > 1
-                (line,) = [r.getMessage() for r in caplog.records if error.call_id in r.getMessage()]
+                (line,) = [
+                    r.getMessage() for r in caplog.records if error.call_id in r.getMessage()
+                ]
                 assert f"call {error.call_id} of Bank.{way} raised {error.type}" in line
                 assert error.__notes__ == [f"call {error.call_id} in the server's log"]
             with pytest.raises(fastrpc.Internal) as caught:

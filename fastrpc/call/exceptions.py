@@ -14,7 +14,7 @@ Rules of the room:
 import inspect
 import typing
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -26,7 +26,7 @@ NAME_MAX: Final = 200  # characters of a class's name on the wire
 #: Key of the state whose value are the positional arguments.
 ARGS_KEY: Final = "args"
 
-ErrorClasses = Iterable[type[Exception]] | Mapping[str, type[Exception]]
+ErrorClasses = Collection[type[Exception]] | Mapping[str, type[Exception]]
 Convert = Callable[[Any, Any], Any]
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -174,7 +174,7 @@ class ErrorRegistry:
         if isinstance(given, Mapping):
             for name, each in given.items():
                 self.add(each, name)
-        elif isinstance(given, Iterable) and not isinstance(given, str | bytes):
+        elif isinstance(given, Collection) and not isinstance(given, str | bytes):
             for each in given:
                 self.add(each)
         else:

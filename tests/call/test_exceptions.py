@@ -256,7 +256,7 @@ def test_names_that_can_not_travel_are_refused(name: Any) -> None:
         ErrorRegistry({name: Plain})
 
 
-@pytest.mark.parametrize("classes", ["Plain", b"x", 5, Plain])
+@pytest.mark.parametrize("classes", ["Plain", b"x", 5, Plain, iter([Plain])])
 def test_what_is_no_list_of_classes_is_refused(classes: Any) -> None:
     with pytest.raises(fastrpc.ConfigError, match="errors must be classes, or a map"):
         ErrorRegistry(classes)

@@ -338,11 +338,13 @@ PLAIN_VALUES = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(st.lists(PLAIN_VALUES, max_size=4))
 def test_any_plain_arguments_travel(args: list[Any]) -> None:
     sent(Plain(*args))
 
 
+@pytest.mark.slow
 @given(PLAIN_VALUES)
 def test_whatever_comes_is_an_exception_of_the_class_or_an_error(data: Any) -> None:
     for kind in (

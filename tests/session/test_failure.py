@@ -323,6 +323,7 @@ def hostile(draw: st.DrawFn) -> Callable[[], BaseException]:
     return lambda: exc
 
 
+@pytest.mark.slow
 @given(hostile(), hostile(), st.booleans())
 def test_whatever_is_raised_there_is_a_body(
     make: Callable[[], BaseException], make_cause: Callable[[], BaseException], traced: bool

@@ -379,6 +379,7 @@ BODIES = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(BODIES, st.sampled_from([1, 40, 50, 51, 54, 60, 99]), st.integers(0, 2**32 - 1))
 def test_whatever_a_body_says_it_is_one_typed_error(body: Any, status: int, code: int) -> None:
     frame = reply_of(status, body, arg=code)

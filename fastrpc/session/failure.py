@@ -109,8 +109,10 @@ def causes_of(exc: BaseException, errors: ErrorRegistry, traced: bool) -> list[B
     paths, passwords in addresses. So these go out only with tracebacks.
     """
     told: list[Body] = []
-    seen = {id(exc)}
     cause = _cause_of(exc)
+    if cause is None:  # as nearly always
+        return told
+    seen = {id(exc)}
     while cause is not None and id(cause) not in seen:
         if len(seen) > _CHAIN_MAX or len(told) == CAUSES_MAX:
             break

@@ -119,7 +119,9 @@ def call_id(nonce: str, id: int) -> str:
 
     It goes into logs, so of a nonce that is not ours only letters and digits count.
     """
-    tag = "".join(filter(str.isalnum, nonce[:TAG_MAX].encode("ascii", "ignore").decode()))
+    tag = nonce[:TAG_MAX]
+    if not (tag.isascii() and tag.isalnum()):
+        tag = "".join(letter for letter in tag if letter.isascii() and letter.isalnum())
     return f"{tag}-{id}" if tag else str(id)
 
 

@@ -124,7 +124,12 @@ class CallError(FastRPCError):
         ran: Whether the handler was started; by default what the class says.
         method: The method called, if known.
         retry_after: Seconds the server asks the caller to stay away, or None.
+
+    Attributes:
+        call_id: What the server's log calls this call; empty if it did not answer.
     """
+
+    call_id: str = ""
 
     def __init__(
         self,
@@ -268,6 +273,8 @@ class StreamEnded(CallError):
 class RemoteError(CallError):
     """The handler raised an exception.
 
+    If the server tells what that was raised from, `__cause__` is one of these, too.
+
     Args:
         message: Text of the remote exception.
         type: Name of the remote exception's class.
@@ -304,7 +311,8 @@ class RemoteError(CallError):
 class RpcError(RemoteError):
     """Raise it in a handler to answer with an application code of your own.
 
-    The caller gets the same class with the same code, message and data.
+    The caller gets the same class with the same code, message and data. A class
+    derived from it arrives as itself if both sides registered it.
 
     Args:
         code: Your number, 0 to 2**32 - 1.

@@ -1,4 +1,4 @@
-"""Say what a call is about: the service behind it, its arguments, its metadata.
+"""Say what a call is about: the service behind it, its arguments, its metadata, its errors.
 
 Rules of the room:
   * services are described once, when they are registered;
@@ -7,6 +7,7 @@ Rules of the room:
 
 from fastrpc.call.binding import Bound, bind, explain, fill, read_arguments, split_payload
 from fastrpc.call.context import GIVEN, Call, Handler, Interceptor, Peer, Reply, chain
+from fastrpc.call.exceptions import ErrorClasses, ErrorRegistry
 from fastrpc.call.metadata import Metadata, Pairs, decode_metadata, encode_metadata
 from fastrpc.call.service import (
     MethodInfo,
@@ -23,6 +24,8 @@ __all__ = [
     "GIVEN",
     "Bound",
     "Call",
+    "ErrorClasses",
+    "ErrorRegistry",
     "Handler",
     "Interceptor",
     "Metadata",

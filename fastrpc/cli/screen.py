@@ -16,7 +16,7 @@ from rich.text import Text
 
 from fastrpc.cli.exits import exit_code
 from fastrpc.cli.values import to_json
-from fastrpc.errors import CallError, DeadlineExceeded, FastRPCError, RemoteError
+from fastrpc.errors import CallError, DeadlineExceeded, FastRPCError, Internal, RemoteError
 
 # Without a terminal there is no width to wrap at; programs cut lines themselves.
 _PIPE_WIDTH = 400
@@ -90,6 +90,8 @@ def describe_error(error: FastRPCError) -> dict[str, object]:
     }
     if isinstance(error, CallError) and error.retry_after is not None:
         told["retry_after"] = error.retry_after
+    if isinstance(error, RemoteError | Internal) and error.call_id:  # the server's log has it
+        told["call_id"] = error.call_id
     if isinstance(error, RemoteError):
         told |= {"remote_type": error.type, "code": error.code, "data": error.data}
         if error.trace:

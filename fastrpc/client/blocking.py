@@ -174,6 +174,7 @@ class BlockingClient(BlockingView):
             limits=self._options.limits,
             option=self._options.option(self._codecs),
             codecs=self._codecs,
+            errors=self._options.error_registry(self._codecs),
             log=logging.getLogger("fastrpc.client"),
         )
         self._session: BlockingSession | None = None

@@ -75,6 +75,7 @@ class Client(View, Origin):
         self.lanes: list[Lane] = []
         self._routes = Routes(self._codecs, options.limits)
         self._answers: Answerer | None = None
+        self._errors = options.error_registry(self._codecs)
         self._links: list[Link] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ticker: Ticker | None = None
@@ -212,6 +213,7 @@ class Client(View, Origin):
                 limits=self._options.limits,
                 option=self._options.option(self._codecs),
                 codecs=self._codecs,
+                errors=self._errors,
                 log=logging.getLogger("fastrpc.client"),
                 on_room=self._on_room,
             )

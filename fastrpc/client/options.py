@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
-from fastrpc.call import Interceptor, Pairs, encode_metadata
+from fastrpc.call import ErrorClasses, ErrorRegistry, Interceptor, Pairs, encode_metadata
 from fastrpc.codec import Codec, CodecRegistry, default_codecs
 from fastrpc.errors import ConfigError
 from fastrpc.protocol import Option
@@ -33,6 +33,7 @@ class ConnectOptions(LimitKeywords, total=False):
     interceptors: Sequence[Interceptor]
     metadata: Pairs | None
     pickle: bool
+    errors: ErrorClasses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,8 @@ class ClientOptions:
         metadata: Sent with every call.
         pickle: Allow the codec "pickle"; the server must allow it too. A server
             can then run any code here.
+        errors: Exception classes that arrive as themselves, or a map of names to
+            classes; the server must have registered them under the same names.
         limits: What the server may do to this client.
     """
 
@@ -60,6 +63,7 @@ class ClientOptions:
     interceptors: Sequence[Interceptor] = ()
     metadata: Pairs | None = None
     pickle: bool = False
+    errors: ErrorClasses = ()
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -82,6 +86,10 @@ class ClientOptions:
             registry = registry.with_pickle()
         registry.get(self.codec)
         return registry
+
+    def error_registry(self, codecs: CodecRegistry) -> ErrorRegistry:
+        """Return the exceptions that are made again, checked as msgpack values are."""
+        return ErrorRegistry(self.errors, codecs.get("msgpack").convert)
 
     def packed_metadata(self) -> bytes:
         """Return the metadata as it is sent."""

@@ -15,7 +15,7 @@ from enum import Enum
 from types import TracebackType
 from typing import Any, Final, Unpack, final
 
-from fastrpc.call import Interceptor, Peer
+from fastrpc.call import ErrorClasses, ErrorRegistry, Interceptor, Peer
 from fastrpc.codec import Codec, CodecRegistry, default_codecs
 from fastrpc.errors import ConfigError, ConnectionLost
 from fastrpc.server.admission import Admission
@@ -82,6 +82,8 @@ class Server:
     Args:
         codecs: Codecs of your own beside raw, msgpack and JSON.
         interceptors: What stands before every handler, outermost first.
+        errors: Exception classes that arrive as themselves, or a map of names to
+            classes; see `register_error`.
         log: Logger to use; "fastrpc.server" by default.
         options: Fields of `ServerOptions` and of `wire.Limits`, by name.
 
@@ -94,6 +96,7 @@ class Server:
         *,
         codecs: Sequence[Codec] = (),
         interceptors: Sequence[Interceptor] = (),
+        errors: ErrorClasses = (),
         log: logging.Logger | None = None,
         **options: Unpack[ServerKeywords],
     ) -> None:
@@ -103,6 +106,7 @@ class Server:
         for codec in codecs:
             registry.register(codec)
         self._codecs: CodecRegistry = registry.with_pickle() if self.options.pickle else registry
+        self._errors = ErrorRegistry(errors, self._codecs.get("msgpack").convert)
         if self.limits.max_name < len(DESCRIBE):
             need = f"at least {len(DESCRIBE)}, for the built-in method {DESCRIBE}"
             raise ConfigError(f"max_name of a server must be {need}, got {self.limits.max_name}")
@@ -139,6 +143,21 @@ class Server:
             ConfigError: It can't be served; the message says why.
         """
         self._routes.add(obj, name)
+
+    def register_error(self, kind: type[Exception], name: str | None = None) -> None:
+        """Let exceptions of class *kind* arrive as themselves where they are registered, too.
+
+        They are answers then and no faults: their state is sent (see docs/guide/errors.md),
+        and they are not logged. Classes that derive from *kind* have to be registered themselves.
+
+        Args:
+            kind: The class.
+            name: On the wire, instead of the class's own.
+
+        Raises:
+            ConfigError: It can't be used, or class or name are taken.
+        """
+        self._errors.add(kind, name)
 
     @property
     def targets(self) -> list[str]:
@@ -263,6 +282,7 @@ class Server:
             limits=self.limits,
             option=offer(self.limits, self._codecs, self.options.handler_timeout),
             codecs=self._codecs,
+            errors=self._errors,
             log=self._log,
             router=self._routes.table,
             max_unsent_total=self.options.max_unsent_total,

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 from fastrpc.call import Mode, Reply, decode_metadata, read_arguments
-from fastrpc.errors import CodecError, FastRPCError, InvalidArgument, RpcError, TooLarge
+from fastrpc.errors import CodecError, FastRPCError, InvalidArgument, TooLarge
 from fastrpc.frame import Frame, Method, check_msgpack, encode_frame
 from fastrpc.session import failure
 from fastrpc.session.handling import Handling
@@ -149,21 +149,24 @@ class Answerer:
     def raised(self, session: "Session", method: Method, frame: Frame, exc: BaseException) -> None:
         """Tell the caller that the handler raised; nothing else is disturbed."""
         name = method.name.decode()
-        if isinstance(exc, RpcError):
-            code, body = failure.application(exc)
+        errors, traced = session.side.errors, self._tracebacks
+        meant = failure.application(exc, errors, traced)
+        if meant is not None:
+            code, body = meant
             self._send(session, frame, StatusCode.APPLICATION, body, code)
             return
-        if isinstance(exc, asyncio.CancelledError):  # raised by itself: nobody cancelled it
+        kind = type(exc)  # what `isinstance` asks, `__class__`, may raise
+        if issubclass(kind, asyncio.CancelledError):  # raised by itself: nobody cancelled it
             why = failure.text_of(exc) or "the handler was cancelled on the server"
             body = {"type": "Cancelled", "message": f"{name}: {why}"}
             self._send(session, frame, StatusCode.CANCELLED, body)
             return
         what = f"{name} raised {failure.type_of(exc)}"
-        where = f"call {frame.id} of {what}"
+        where = f"call {session.call_id(frame.id)} of {what}"
         session.side.complain(logging.ERROR, session.peer, where, exc, about=what)
-        body = failure.unexpected(exc, self._tracebacks)
+        body = failure.unexpected(exc, errors, traced)
         self._send(session, frame, StatusCode.SERVER_ERROR, body)
-        if isinstance(exc, KeyboardInterrupt) and method.info.info.mode is not Mode.THREAD:
+        if issubclass(kind, KeyboardInterrupt) and method.info.info.mode is not Mode.THREAD:
             raise exc  # the person at the keyboard means the server, not the call
 
     def unsendable(
@@ -175,7 +178,8 @@ class Answerer:
             text = f"{name}: the result is over the client's max_body of {session.lane.peer_body}"
         else:
             text = f"{name}: the result can't be encoded: {failure.text_of(exc)}"
-        session.side.complain(logging.ERROR, session.peer, text, about=f"{name} unsendable")
+        where = f"call {session.call_id(frame.id)}: {text}"
+        session.side.complain(logging.ERROR, session.peer, where, about=f"{name} unsendable")
         body = {"type": "UnsendableResult", "message": failure.clipped(text)}
         self._send(session, frame, StatusCode.RESULT_UNSENDABLE, body)
 
@@ -319,11 +323,12 @@ class Answerer:
             running.fate = Fate.SENT
             method.errors += 1
             self.raised(session, method, frame, exc)
-        elif isinstance(exc, Exception):
+        elif issubclass(type(exc), Exception):
             what = f"{method.name.decode()} raised after it was given up"
-            where, about = f"call {frame.id} of {what}", f"{what}: {failure.type_of(exc)}"
+            where = f"call {session.call_id(frame.id)} of {what}"
+            about = f"{what}: {failure.type_of(exc)}"
             session.side.complain(logging.WARNING, session.peer, where, exc, about)
-        elif isinstance(exc, KeyboardInterrupt):
+        elif issubclass(type(exc), KeyboardInterrupt):
             raise exc
 
     def expire(self, session: "Session", now: float) -> float:
@@ -410,9 +415,8 @@ class Answerer:
             return
         encode: Callable[[Any], bytes] | None = session.side.encoders[Serializer.MSGPACK]
         assert encode is not None  # every registry has msgpack
-        data = failure.encoded(encode, body)
-        if len(data) > session.lane.peer_body or session.is_full:
-            data = b""  # the status has to do
+        # Where there is no room the status has to do.
+        data = b"" if session.is_full else failure.encoded(encode, body, session.lane.peer_body)
         session.lane.reply(frame.id, int(Serializer.MSGPACK), data, int(status), code, time)
         session.hand_over()
 

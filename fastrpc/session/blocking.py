@@ -351,7 +351,8 @@ class BlockingSession:
         """End a call with a reply that is no plain value."""
         if frame.status == StatusCode.NOT_FOUND:
             self._lane.forget(slot[2])
-        outcome.settle(slot, frame, self._lane, self._side.decoders, self._address)
+        side, call = self._side, outcome.call_id(self._nonce, frame.id)
+        outcome.settle(slot, frame, self._lane, side.decoders, self._address, side.errors, call)
 
     def undecodable(self, slot: outcome.Slot, frame: Frame, exc: Exception) -> None:
         """End a call whose reply can't be read."""

@@ -19,7 +19,7 @@ from fastrpc.protocol import (
     negotiate,
 )
 from fastrpc.session import outcome
-from fastrpc.wire import Kind, Serializer
+from fastrpc.wire import Kind, Serializer, StatusCode
 
 _HTTP: Final = (b"GE", b"PO", b"PU", b"HE", b"OP", b"DE", b"PA", b"CO", b"TR")  # its methods
 _NOT_HTTP_TEXT: Final = b"This port speaks the fastrpc binary protocol, not HTTP.\r\n"
@@ -89,6 +89,18 @@ def stranger(
     if state is State.HELLO and exc.seen.startswith(_HTTP):
         return exc, _NOT_HTTP
     return None
+
+
+def words(exc: Exception) -> tuple[int, str]:
+    """Return what the peer, and a server's log, are told of input that makes no sense.
+
+    It repeats nothing of the input, as the error for our own caller may.
+    """
+    if isinstance(exc, FrameError) and exc.at == "magic":
+        return exc.status, "not a frame: the magic number is another"
+    if isinstance(exc, FastRPCError):
+        return exc.status, str(exc)
+    return int(StatusCode.SERVER_ERROR), "internal error"
 
 
 def _answer(payload: bytes, status: int = 0) -> bytes:

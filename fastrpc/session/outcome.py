@@ -11,6 +11,7 @@ Rules of the room:
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from fastrpc.call import ErrorRegistry
 from fastrpc.codec import Mismatch
 from fastrpc.errors import (
     CallError,
@@ -20,6 +21,7 @@ from fastrpc.errors import (
     ConnectionLost,
     DeadlineExceeded,
     FastRPCError,
+    Internal,
     MethodNotFound,
     PermissionDenied,
     RemoteError,
@@ -33,14 +35,20 @@ from fastrpc.errors import (
 )
 from fastrpc.frame import Frame, Lane, check_msgpack
 from fastrpc.protocol import decode_refusal
+from fastrpc.session import failure
 from fastrpc.wire import NOT_RUN, Serializer, StatusCode
 
-_ERROR_DEPTH: Final = 64
-_ERROR_ITEMS: Final = 10_000
+#: Characters of the client's nonce that tell its connections apart in a log.
+TAG_MAX: Final = 8
 
 #: A handler that the server stopped earlier than this before our deadline was stopped
 #: by a limit of the server's.
 _SKEW: Final = 0.02
+
+#: What a class derived from RpcError may have forgotten, or set otherwise.
+_FIELDS: Final = (
+    "message", "type", "code", "data", "trace", "method", "retry_after", "call_id",
+)  # fmt: skip
 
 _REFUSALS: Final = {43: Unauthenticated, 45: PermissionDenied, 47: Unsupported}
 
@@ -59,6 +67,8 @@ def settle(
     lane: Lane,
     decoders: Sequence[Callable[[bytes], Any] | None],
     address: str,
+    errors: ErrorRegistry | None = None,
+    call: str = "",
 ) -> None:
     """End a call with a reply that is no plain value.
 
@@ -68,13 +78,16 @@ def settle(
         lane: Where it came in.
         decoders: Of this side, by serializer number.
         address: Target of the connection, for messages.
+        errors: Exceptions that are made again.
+        call: What the server's log calls it.
     """
     decode = slot[1] if frame.serializer == lane.serializer else None
     decode = decode or decoders[frame.serializer]
     if frame.status:
         told = decoders[Serializer.MSGPACK]
         assert told is not None  # every registry has msgpack
-        fail(slot[0], refusal(slot, frame, told, address))
+        error = refusal(slot, frame, told, address, call)
+        fail(slot[0], restored(error, errors) if errors else error)
     elif frame.oversize or frame.bits or decode is None:
         fail(slot[0], unreadable(slot, frame, lane.max_body))
     else:
@@ -103,7 +116,20 @@ def lost(cause: Exception, name: str) -> ConnectionLost:
     return ConnectionLost(f"{name}: {type(cause).__name__}: {cause}", "maybe")
 
 
-def refusal(slot: Slot, frame: Frame, decode: Callable[[bytes], Any], address: str) -> Exception:
+def call_id(nonce: str, id: int) -> str:
+    """Return what both ends call a call: the connection, by the client's nonce, and the id.
+
+    It goes into logs, so of a nonce that is not ours only letters and digits count.
+    """
+    tag = nonce[:TAG_MAX]
+    if not (tag.isascii() and tag.isalnum()):
+        tag = "".join(letter for letter in tag if letter.isascii() and letter.isalnum())
+    return f"{tag}-{id}" if tag else str(id)
+
+
+def refusal(
+    slot: Slot, frame: Frame, decode: Callable[[bytes], Any], address: str, call: str = ""
+) -> CallError:
     """Return the exception for a reply whose status is not ok.
 
     Args:
@@ -111,9 +137,57 @@ def refusal(slot: Slot, frame: Frame, decode: Callable[[bytes], Any], address: s
         frame: The reply.
         decode: Decoder of error bodies (msgpack).
         address: Target of the connection, for messages.
+        call: What the server's log calls it.
     """
-    _, _, name, started, deadline = slot
     told = error_map(frame, decode)
+    error = _error_of(slot, frame, told, address)
+    error.call_id = call
+    if isinstance(error, RemoteError):
+        _chain(error, told.get("causes"))
+        trace = told.get("trace")
+        error.trace = trace if isinstance(trace, str) else None
+    if call and (error.status == StatusCode.SERVER_ERROR or isinstance(error, Internal)):
+        # Not in the text: who groups errors by their text should get one group.
+        error.add_note(f"call {call} in the server's log")
+    return error
+
+
+def restored(error: CallError, errors: ErrorRegistry) -> Exception:
+    """Return the registered exception that a reply tells of, or *error* itself."""
+    if error.status != StatusCode.APPLICATION or not isinstance(error, RpcError):
+        return error
+    try:
+        made = errors.restore(error)
+        if made is None:
+            return error
+        if isinstance(made, RpcError):
+            for name in _FIELDS:
+                object.__setattr__(made, name, getattr(error, name))
+        # As Python does it: a class may have a word in ordinary assignments.
+        object.__setattr__(made, "__cause__", error)
+    except BaseException as exc:  # the class's own code runs here, on data of the peer's
+        why = f"{failure.type_of(exc)}: {failure.text_of(exc)}"
+        error.add_note(f"no {error.type} could be made of it: {why}")
+        return error
+    return made
+
+
+def _chain(error: RemoteError, causes: Any) -> None:
+    """Hang what the remote exception was raised from on *error*."""
+    if not isinstance(causes, list):
+        return
+    for told in causes[: failure.CAUSES_MAX]:
+        if isinstance(told, dict):
+            cause = RemoteError(
+                str(told.get("message") or ""), type=str(told.get("type") or ""),
+                method=error.method,
+            )  # fmt: skip
+            error.__cause__ = cause
+            error = cause
+
+
+def _error_of(slot: Slot, frame: Frame, told: dict[str, Any], address: str) -> CallError:
+    _, _, name, started, deadline = slot
     message = str(told.get("message") or "") or f"{name}: status {frame.status}"
     kind = str(told.get("type") or "")
     retry = told.get("retry_ms")
@@ -131,7 +205,6 @@ def refusal(slot: Slot, frame: Frame, decode: Callable[[bytes], Any], address: s
             message,
             type=kind,
             data=told.get("data"),
-            trace=told["trace"] if isinstance(told.get("trace"), str) else None,
             method=name,
             retry_after=retry_after,
         )
@@ -248,7 +321,7 @@ def error_map(frame: Frame, decode: Callable[[bytes], Any] | None) -> dict[str, 
     """Return what an error reply or GOAWAY says; {} if it says nothing readable."""
     if not frame.payload or frame.serializer != Serializer.MSGPACK or decode is None:
         return {}
-    if check_msgpack(frame.payload, _ERROR_DEPTH, _ERROR_ITEMS):
+    if check_msgpack(frame.payload, failure.ERROR_DEPTH, failure.ERROR_ITEMS):
         return {}
     try:
         told = decode(frame.payload)

@@ -7,6 +7,9 @@ Rules of the room:
   * states and what may follow stand in `protocol.states`; here they are only acted on;
   * when the connection ends, everything open ends with it, at once and with a reason;
   * nothing is awaited: all of it is callbacks, so no cancel can leave it half done.
+
+Size: may grow to 600. Loop, lane and owner meet here, each with a dozen callbacks of
+a few lines; what is more than that stands apart (control, opening, flow, streams).
 """
 
 import asyncio
@@ -105,14 +108,14 @@ class Session(asyncio.BufferedProtocol):
             self._peer = ConnectedPeer(self)
         return self._peer
 
-    def call_id(self, id: int) -> str:
-        """Return what the logs of both sides call the call of that id."""
-        return f"{id}"
-
     @property
     def in_flight(self) -> int:
         """Calls open in either direction."""
         return len(self.running) + len(self.lane.table)
+
+    def call_id(self, id: int) -> str:
+        """Return what both ends call a call of the client's."""
+        return outcome.call_id(self._nonce, id)
 
     # What the event loop calls
 
@@ -205,21 +208,15 @@ class Session(asyncio.BufferedProtocol):
         """End a connection whose input makes no sense any more."""
         if self.state is State.CLOSED:
             return
-        verdict = opening.stranger(exc, self.is_client, self.state, self.peer)
-        if verdict is not None:
-            cause, last = verdict
-        elif isinstance(exc, FastRPCError):
-            cause, last = exc, self._goodbye(self.lane.last_id, exc.status, str(exc))
-        else:
-            # Ours, not the peer's: the connection's state is unknown, so it goes.
-            cause = exc
-            last = self._goodbye(self.lane.last_id, int(StatusCode.SERVER_ERROR), "internal error")
-        if not isinstance(exc, FastRPCError):
-            about = type(exc).__name__
-            self.side.complain(logging.ERROR, self.peer, "closing: internal error", exc, about)
-        else:  # a client's caller gets it as an exception
+        status, words = opening.words(exc)
+        stranger = opening.stranger(exc, self.is_client, self.state, self.peer)
+        cause, last = stranger or (exc, self._goodbye(self.lane.last_id, status, words))
+        if isinstance(exc, FastRPCError):  # a client's caller gets it as an exception
             level = logging.DEBUG if self.is_client else logging.WARNING
-            self.side.complain(level, self.peer, f"closing: {exc}")
+            self.side.complain(level, self.peer, f"closing: {words}")
+        else:  # ours, not the peer's: the connection's state is unknown, so it goes
+            about = type(exc).__name__
+            self.side.complain(logging.ERROR, self.peer, f"closing: {words}", exc, about)
         self.shut(cause, Input.FAILED, last)
 
     def start(self, method: Method, frame: Frame, args: Any) -> None:
@@ -246,7 +243,8 @@ class Session(asyncio.BufferedProtocol):
         """End a call with a reply that is no plain value."""
         if frame.status == StatusCode.NOT_FOUND:
             self.lane.forget(slot[2])
-        outcome.settle(slot, frame, self.lane, self.side.decoders, self.peer)
+        side, call = self.side, self.call_id(frame.id)
+        outcome.settle(slot, frame, self.lane, side.decoders, self.peer, side.errors, call)
 
     def undecodable(self, slot: outcome.Slot, frame: Frame, exc: Exception) -> None:
         """End a call whose reply can't be read."""
@@ -444,6 +442,7 @@ class Session(asyncio.BufferedProtocol):
                 self.side.complain(logging.WARNING, self.peer, f"HELLO refused: {exc}")
                 self.shut(exc, Input.REFUSED, opening.refuse(exc.status, str(exc)))
                 return
+            self._nonce = asked.nonce[: outcome.TAG_MAX]
             self._agree(agreed, asked)
             self.lane.send(words)
         self.side.on_open(self)

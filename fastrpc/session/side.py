@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from fastrpc.call import ErrorRegistry
 from fastrpc.codec import Codec, CodecRegistry
 from fastrpc.frame import Lane, LoopShare, Method
 from fastrpc.protocol import LogLimiter, Option
+from fastrpc.session import failure
 from fastrpc.session.flow import Unread
 from fastrpc.session.ticker import Ticker
 from fastrpc.wire import SERIALIZERS, Limits, Serializer
@@ -36,6 +38,7 @@ class Side:
         log: Where to say what went wrong.
         router: Methods by name; None if calls are not answered.
         answers: Runs the handlers; None if calls are not answered.
+        errors: Exceptions that arrive as themselves.
         max_unsent_total: Most bytes waiting for all slow peers together, 0 for any.
         on_accept: Told of a connection that has just been made.
         on_open: Told when HELLO is done.
@@ -54,6 +57,7 @@ class Side:
     log: logging.Logger
     router: Mapping[bytes, Method] | None = None
     answers: "Answerer | None" = None
+    errors: ErrorRegistry = field(default_factory=ErrorRegistry)
     max_unsent_total: int = 0
     on_accept: "Callable[[Session], None]" = lambda session: None
     on_open: "Callable[[Session], None]" = lambda session: None
@@ -103,7 +107,10 @@ class Side:
 
         A peer is known by its host, so that a flood of connections is one peer. What
         *about* tells apart is counted apart: one mistake of ours shall not hide another.
-        Peers must not be able to choose it.
+        Peers must not be able to choose it. Of what *about* names, the lines left out
+        are there for who reads DEBUG: somebody may look for the id of a call.
+
+        Nothing is raised, whatever *exc* and the handlers of the logger do.
         """
         host = peer.rpartition(":")[0] if peer.startswith("tcp") else peer
         if len(self._limiters) > 1024:  # a limit of its own: forget who was quiet
@@ -112,7 +119,16 @@ class Side:
         if limiter is None:
             limiter = self._limiters[host, about] = LogLimiter()
         held = limiter.take(self.share.clock())
-        if held is None:
+        if held is None and not about:
             return
         more = f" (and {held} lines more about it)" if held else ""
-        self.log.log(level, "%s: %s%s", peer, text, more, exc_info=exc)
+        try:
+            if held is None:
+                self.log.debug("%s: %s", peer, text)
+                return
+            info = failure.log_info(exc) if exc is not None else None
+            if exc is not None and info is None:
+                more += f" (it can't be printed)\n{failure.trace_of(exc)}"
+            self.log.log(level, "%s: %s%s", peer, text, more, exc_info=info)
+        except Exception:  # a handler of the logger: not worth a connection, nor a reply
+            return

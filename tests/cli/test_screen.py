@@ -30,6 +30,10 @@ def test_an_error_in_json() -> None:
     assert told["message"] == "boom"  # the class has a key of its own
     told = screen.describe_error(errors.RpcError(402, "not enough", {"balance": 3}))
     assert (told["code"], told["message"], told["data"]) == (402, "not enough", {"balance": 3})
+    assert "call_id" not in told
+    named = errors.Internal("the result can't be sent")
+    named.call_id = "ab12cd34-7"
+    assert screen.describe_error(named)["call_id"] == "ab12cd34-7"
     told = screen.describe_error(errors.DeadlineExceeded("late", attempts=2))
     assert told["message"] == "late"
     assert told["attempts"] == 2

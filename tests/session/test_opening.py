@@ -122,3 +122,19 @@ def test_a_client_shows_what_the_stranger_said() -> None:
     assert verdict is not None
     assert str(verdict[0]) == "tcp://x:80 is no fastrpc server; it says 'HTTP/1.1 400 Bad Request'"
     assert verdict[1] == b""
+
+
+@pytest.mark.parametrize(
+    ("exc", "told"),
+    [
+        (
+            FrameError("not a frame: it starts with b'secret'", "magic", b"secret"),
+            (70, "not a frame: the magic number is another"),
+        ),
+        (FrameError("version 2 is not 1", "version", b"\xfa\x57"), (70, "version 2 is not 1")),
+        (ProtocolError("too many pings", 71), (71, "too many pings")),
+        (ValueError("ours, and nobody's business"), (50, "internal error")),
+    ],
+)
+def test_the_peer_is_told_nothing_that_it_sent(exc: Exception, told: tuple[int, str]) -> None:
+    assert opening.words(exc) == told

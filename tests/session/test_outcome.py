@@ -1,10 +1,17 @@
+import concurrent.futures
+import traceback
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fastrpc
-from fastrpc.codec import Mismatch
+from fastrpc.call import ErrorRegistry
+from fastrpc.codec import Mismatch, default_codecs
 from fastrpc.frame import Frame
 from fastrpc.session import outcome
 from fastrpc.wire import NOT_RUN, Kind, Serializer, StatusCode
@@ -196,3 +203,198 @@ def test_replies_this_side_can_not_take() -> None:
     assert str(other) == "Arith.add: result, item 3: expected int, got str"
     deep = outcome.undecodable(slot_of(), fastrpc.TooLarge("nested deeper than 64"))
     assert (type(deep), deep.ran) == (fastrpc.TooLarge, "yes")
+
+
+# What the server's log calls a call
+
+
+@pytest.mark.parametrize(
+    ("nonce", "called"),
+    [
+        ("0123456789abcdef", "01234567-7"), ("n0nce", "n0nce-7"), ("", "7"), ("-- --", "7"),
+        ("a b\u00e9\u0661c", "abc-7"), ("x" * 128, "xxxxxxxx-7"), ("%s\n%d", "sd-7"),
+    ],
+)  # fmt: skip
+def test_a_call_has_a_name_that_is_fit_for_logs(nonce: str, called: str) -> None:
+    assert outcome.call_id(nonce, 7) == called
+
+
+def told(status: int, body: Any = None, call: str = "ab12-7") -> fastrpc.CallError:
+    return outcome.refusal(slot_of(), reply_of(status, body), decode, HERE, call)
+
+
+@pytest.mark.parametrize("status", CLASSES)
+def test_every_answered_call_knows_what_the_log_calls_it(status: StatusCode) -> None:
+    error = told(status, {"message": "words"})
+    assert error.call_id == "ab12-7"
+    logged = status in (StatusCode.SERVER_ERROR, StatusCode.RESULT_UNSENDABLE)
+    notes = ["call ab12-7 in the server's log"] if logged else []
+    assert getattr(error, "__notes__", []) == notes
+    assert "ab12" not in str(error)
+    assert fastrpc.ConnectionLost("gone").status == 10
+    assert refusal(status).call_id == ""
+
+
+# Causes
+
+
+def chain(error: BaseException | None) -> list[tuple[str, str]]:
+    told = []
+    while error is not None:
+        assert isinstance(error, fastrpc.RemoteError)
+        told.append((error.type, error.message))
+        error = error.__cause__
+    return told
+
+
+@pytest.mark.parametrize("status", [50, 60])
+def test_the_remote_cause_is_chained(status: int) -> None:
+    causes = [{"type": "B", "message": "b"}, {"type": "C", "message": "c"}]
+    error = told(status, {"type": "A", "message": "a", "causes": causes})
+    assert chain(error) == [("A", "a"), ("B", "b"), ("C", "c")]
+    assert chain(told(status, {"type": "A", "message": "a", "causes": causes * 50}))[6:] == []
+
+
+@pytest.mark.parametrize("causes", [5, "x", {"type": "B"}, [5, None, []], None, [[{}]]])
+def test_causes_of_no_sense_are_none(causes: Any) -> None:
+    assert told(60, {"causes": causes}).__cause__ is None
+
+
+# Exceptions that are made again
+
+
+class NotEnough(Exception):
+    def __init__(self, balance: int) -> None:
+        super().__init__(f"only {balance}")
+        self.balance = balance
+
+
+class Strict(Exception):
+    def __init__(self, *args: Any) -> None:
+        raise SystemExit("not like this")
+
+
+class Vain(Exception):
+    def __init__(self, *args: Any) -> None:
+        raise Unprintable
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise ValueError
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    a: int
+
+
+class Coded(fastrpc.RpcError):
+    def __init__(self, balance: int) -> None:
+        """Forget the base."""
+        self.balance = balance
+
+
+KNOWN = ErrorRegistry(
+    [NotEnough, Strict, Vain, Frozen, Coded], default_codecs().get("msgpack").convert
+)
+
+
+def restored(name: str, data: Any = None, status: int = 60, **body: Any) -> Any:
+    body |= {"type": name, "message": "m", "data": data}
+    return outcome.restored(told(status, body), KNOWN)
+
+
+def test_a_registered_exception_comes_with_the_remote_error_behind_it() -> None:
+    error = restored("NotEnough", {"balance": 3}, trace="T", causes=[{"type": "B"}])
+    assert type(error) is NotEnough
+    assert (error.balance, str(error)) == (3, "only 3")
+    remote = error.__cause__
+    assert type(remote) is fastrpc.RpcError
+    assert (remote.type, remote.message, remote.data, remote.trace, remote.call_id, remote.method) == (
+        "NotEnough", "m", {"balance": 3}, "T", "ab12-7", "Arith.add",
+    )  # fmt: skip
+    assert (remote.ran, chain(remote)[1]) == ("yes", ("B", ""))
+    frozen = restored("Frozen", {"a": 1})
+    assert (frozen, type(frozen.__cause__)) == (Frozen(1), fastrpc.RpcError)
+
+
+def test_one_of_rpc_error_has_all_its_fields_whatever_its_constructor_does() -> None:
+    error = restored("Coded", {"balance": 3})
+    assert type(error) is Coded
+    assert (error.balance, error.message, error.data, error.call_id, error.method, error.ran) == (
+        3, "m", {"balance": 3}, "ab12-7", "Arith.add", "yes",
+    )  # fmt: skip
+    assert str(error) == "[0] m"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "note"),
+    [
+        ("NotEnough", None, "CodecError: its state did not come with it"),
+        ("NotEnough", {"balance": "3"}, "CodecError: 'balance': expected int, got str"),
+        ("NotEnough", {}, "CodecError: argument 'balance' is missing"),
+        ("Strict", {"args": []}, "SystemExit: not like this"),
+        ("Vain", {"args": []}, "Unprintable: <Unprintable that can't be printed>"),
+    ],
+)
+def test_what_can_not_be_made_again_says_why(name: str, data: Any, note: str) -> None:
+    error = restored(name, data)
+    assert type(error) is fastrpc.RpcError
+    assert (error.type, error.data, error.message) == (name, data, "m")
+    assert error.__notes__ == [f"no {name} could be made of it: {note}"]
+
+
+def test_only_errors_that_were_meant_are_made_again() -> None:
+    assert type(restored("Elsewhere", {"balance": 3})) is fastrpc.RpcError
+    assert type(restored("NotEnough", {"balance": 3}, 50)) is fastrpc.RemoteError
+    assert type(restored("NotEnough", {"balance": 3}, 52)) is fastrpc.Overloaded
+
+
+def test_settling_ends_the_call_with_it() -> None:
+    waiter = concurrent.futures.Future[Any]()
+    slot = (waiter, None, "Arith.add", 0.0, 0.0)
+    lane: Any = SimpleNamespace(serializer=1)
+    body = {"type": "NotEnough", "data": {"balance": 3}}
+    outcome.settle(slot, reply_of(60, body), lane, [None, decode], HERE, KNOWN, "x-1")
+    assert type(waiter.exception()) is NotEnough
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=8)
+    | st.binary(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=10,
+)  # fmt: skip
+KEYS = ["message", "type", "data", "retry_ms", "trace", "causes"]
+NAMES = ["NotEnough", "Strict", "Vain", "Frozen", "Coded", "os.system", "KeyboardInterrupt"]
+BODIES = (
+    ANYTHING
+    | st.dictionaries(st.sampled_from(KEYS), ANYTHING)
+    | st.fixed_dictionaries(
+        {"type": st.sampled_from(NAMES), "data": ANYTHING | st.dictionaries(
+            st.sampled_from(["balance", "a", "args", "message"]), ANYTHING)},
+        optional={"causes": st.lists(ANYTHING, max_size=8)},
+    )
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@given(BODIES, st.sampled_from([1, 40, 50, 51, 54, 60, 99]), st.integers(0, 2**32 - 1))
+def test_whatever_a_body_says_it_is_one_typed_error(body: Any, status: int, code: int) -> None:
+    frame = reply_of(status, body, arg=code)
+    error = outcome.restored(outcome.refusal(slot_of(), frame, decode, HERE, "x-1"), KNOWN)
+    if isinstance(error, fastrpc.CallError):
+        assert (error.method, error.call_id) == ("Arith.add", "x-1")
+    else:
+        assert type(error) in (NotEnough, Frozen)
+        assert isinstance(error.__cause__, fastrpc.RpcError)
+    "".join(traceback.format_exception(error))
+
+
+@given(st.binary(max_size=200))
+def test_whatever_bytes_come_it_is_one_typed_error(payload: bytes) -> None:
+    frame = reply_of(60)
+    frame.payload = payload
+    error = outcome.restored(outcome.refusal(slot_of(), frame, decode, HERE), KNOWN)
+    assert type(error) is fastrpc.RpcError

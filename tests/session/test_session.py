@@ -518,3 +518,23 @@ async def test_a_client_that_breaks_down_says_so_quietly(
     assert kinds(rig.frames()) == [(Kind.GOAWAY, 70)]
     rig.session.broken(FrameError("again", "version"))
     assert rig.frames() == []
+
+
+async def test_bytes_that_are_no_frame_are_neither_sent_back_nor_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for rig in (Rig().connect(), Rig().greet()):
+        rig.feed(b"hunter2-is-my-password" * 4)
+        (goaway,) = rig.frames()
+        assert (goaway.kind, goaway.status) == (Kind.GOAWAY, 70)
+        assert b"not a frame" in goaway.payload
+        assert b"hunter2" not in rig.transport.written
+    assert "closing: not a frame" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+async def test_both_ends_call_a_call_the_same() -> None:
+    ours, theirs = Rig(client=True).greet(), Rig().greet(nonce="0123456789")
+    assert theirs.session.call_id(5) == "01234567-5"
+    assert ours.session.call_id(5) == f"{ours.session._nonce[:8]}-5"
+    assert Rig().greet().session.call_id(5) == "5"

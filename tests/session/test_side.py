@@ -88,3 +88,49 @@ def test_many_hosts_take_bounded_memory(side: Side, caplog: pytest.LogCaptureFix
     for number in range(5000):
         side.complain(logging.DEBUG, f"tcp://10.0.{number >> 8}.{number & 255}:1", "x")
     assert len(side._limiters) <= 1025
+
+
+def test_lines_left_out_about_mistakes_of_ours_are_there_for_who_debugs(
+    side: Side, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for number in range(3):
+        side.complain(logging.ERROR, "mem://x", f"call x-{number} of A", about="A")
+        side.complain(logging.WARNING, "mem://x", "too many pings")
+    levels = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert levels == [
+        ("ERROR", "mem://x: call x-0 of A"), ("WARNING", "mem://x: too many pings"),
+        ("DEBUG", "mem://x: call x-1 of A"), ("DEBUG", "mem://x: call x-2 of A"),
+    ]  # fmt: skip
+
+
+class Unprintable(Exception):
+    @property
+    def __cause__(self) -> BaseException:  # type: ignore[override]
+        raise SystemExit
+
+
+def test_what_can_not_be_printed_is_still_told_of(
+    side: Side, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Unprintable) as caught:
+        raise Unprintable
+    side.complain(logging.ERROR, "mem://x", "call x-1 of A", caught.value)
+    (line,) = said(caplog)
+    assert line.startswith("mem://x: call x-1 of A (it can't be printed)\n")
+    assert "raise Unprintable" in line
+
+
+class Failing(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise RecursionError
+
+
+def test_a_logger_that_fails_costs_nothing(side: Side) -> None:
+    handler = Failing()
+    side.log.addHandler(handler)
+    try:
+        side.complain(logging.ERROR, "mem://x", "A", about="A")
+        side.complain(logging.ERROR, "mem://x", "A", about="A")
+    finally:
+        side.log.removeHandler(handler)

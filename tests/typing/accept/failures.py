@@ -14,8 +14,17 @@ def main(client_error: fastrpc.FastRPCError) -> None:
     except fastrpc.RemoteError as exc:
         assert_type(exc.code, int)
         assert_type(exc.trace, str | None)
+        assert_type(exc.call_id, str)
 
 
+class NotEnough(Exception):
+    """Arrives as itself."""
+
+
+server = fastrpc.Server(errors=[NotEnough])
+server.register_error(NotEnough, "bank.NotEnough")
+client = fastrpc.connect("tcp://127.0.0.1:7000", errors={"bank.NotEnough": NotEnough})
+blocking = fastrpc.connect_sync("tcp://127.0.0.1:7000", errors=[NotEnough, KeyError])
 timeout: TimeoutError = fastrpc.DeadlineExceeded()
 lost: ConnectionError = fastrpc.ConnectionLost("gone")
 wrong: ValueError = fastrpc.ConfigError("no")

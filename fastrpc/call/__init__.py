@@ -6,7 +6,11 @@ Rules of the room:
 """
 
 from fastrpc.call.binding import Bound, bind, explain, read_arguments, split_payload
+from fastrpc.call.diff import RULES, Change, ChangeKind, compare
+from fastrpc.call.document import method_schema, write_document
 from fastrpc.call.metadata import decode_metadata, encode_metadata
+from fastrpc.call.method import method_key
+from fastrpc.call.reading import read_document
 from fastrpc.call.service import (
     MethodInfo,
     Mode,
@@ -19,7 +23,10 @@ from fastrpc.call.service import (
 )
 
 __all__ = [
+    "RULES",
     "Bound",
+    "Change",
+    "ChangeKind",
     "MethodInfo",
     "Mode",
     "Parameter",
@@ -27,11 +34,16 @@ __all__ = [
     "Traits",
     "bind",
     "check_name",
+    "compare",
     "decode_metadata",
     "describe_service",
     "encode_metadata",
     "explain",
+    "method_key",
+    "method_schema",
     "read_arguments",
+    "read_document",
     "rpc",
     "split_payload",
+    "write_document",
 ]

@@ -5,12 +5,16 @@ Rules of the room:
   * only `rpc` leaves a mark on a function of the user's.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import Any, TypeVar, overload
+from enum import Enum, IntEnum
+from typing import Any, Final, Literal, TypeVar, get_args, overload
 
-from fastrpc.call.hints import type_text
+from fastrpc.call.fields import read_record
+from fastrpc.call.fingerprint import fingerprint
+from fastrpc.call.hints import is_stream, type_text
+from fastrpc.call.schema import Schema, SchemaBuilder, default_of, is_plain
 from fastrpc.errors import ConfigError
 from fastrpc.wire import LIMIT_CEILINGS
 
@@ -18,6 +22,15 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 #: The mark that `rpc` leaves on a function.
 MARK = "__fastrpc__"
+
+#: What becomes of a handler whose caller gives up: it is cancelled, or runs to its end.
+Cancel = Literal["propagate", "shield"]
+
+#: Most that one call may cost.
+MAX_COST: Final = 1_000_000
+
+#: Longest version or group of a service.
+MAX_LABEL: Final = 64
 
 
 class Mode(IntEnum):
@@ -38,23 +51,39 @@ class Traits:
         blocking: It blocks, so it runs in a thread.
         idempotent: Running it twice does no more than running it once.
         name: Name to call it by instead of the function's.
+        cancel: "propagate" if a caller's giving up cancels it, "shield" if not.
+        cost: What one call takes from a budget of calls.
     """
 
     blocking: bool = False
     idempotent: bool = False
     name: str | None = None
+    cancel: Cancel = "propagate"
+    cost: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse names that can't be called."""
+        """Refuse names that can't be called, and traits that say nothing."""
         if self.name is not None:
             check_name(self.name)
+        if self.cancel not in get_args(Cancel):
+            raise ConfigError(f"cancel must be 'propagate' or 'shield', got {self.cancel!r}")
+        if type(self.cost) is not int or not 1 <= self.cost <= MAX_COST:
+            raise ConfigError(
+                f"cost must be a whole number from 1 to {MAX_COST}, got {self.cost!r}"
+            )
 
 
 @overload
 def rpc(fn: _F) -> _F: ...
 @overload
 def rpc(
-    fn: None = None, *, blocking: bool = False, idempotent: bool = False, name: str | None = None
+    fn: None = None,
+    *,
+    blocking: bool = False,
+    idempotent: bool = False,
+    name: str | None = None,
+    cancel: Cancel = "propagate",
+    cost: int = 1,
 ) -> Callable[[_F], _F]: ...
 def rpc(
     fn: _F | None = None,
@@ -62,6 +91,8 @@ def rpc(
     blocking: bool = False,
     idempotent: bool = False,
     name: str | None = None,
+    cancel: Cancel = "propagate",
+    cost: int = 1,
 ) -> _F | Callable[[_F], _F]:
     """Say more about a method than its annotations do; optional.
 
@@ -70,11 +101,13 @@ def rpc(
         blocking: Run it in a thread; for plain functions that wait for something.
         idempotent: It may be sent again when nobody knows whether it ran.
         name: Name to call it by instead of the function's.
+        cancel: "propagate" if a caller's giving up cancels it, "shield" if not.
+        cost: What one call takes from a budget of calls.
 
     Raises:
-        ConfigError: The name can't be used.
+        ConfigError: The name, `cancel` or `cost` can't be used.
     """
-    traits = Traits(blocking=blocking, idempotent=idempotent, name=name)
+    traits = Traits(blocking=blocking, idempotent=idempotent, name=name, cancel=cancel, cost=cost)
 
     def mark(fn: _F) -> _F:
         setattr(fn, MARK, traits)
@@ -111,8 +144,8 @@ class Parameter:
             "required": self.required,
         }
         if not self.required and self.kind not in ("rest", "keywords"):
-            plain = self.default is None or type(self.default) in (bool, int, float, str)
-            told["default"] = self.default if plain else repr(self.default)
+            single = not isinstance(self.default, list | dict) and is_plain(self.default)
+            told["default"] = self.default if single else repr(self.default)
         return told
 
 
@@ -158,14 +191,38 @@ class MethodInfo:
     def _returns_text(self) -> str:
         return "" if self.returns is Any else f" -> {type_text(self.returns)}"
 
+    def result_schema(self, builder: SchemaBuilder) -> Schema:
+        """Return the schema of what it gives, written by *builder*."""
+        write = builder.stream if self.gives_stream else builder.schema
+        return write(self.returns)
+
+    @property
+    def gives_stream(self) -> bool:
+        """Whether the result comes item by item."""
+        handler = inspect.unwrap(self.handler)
+        yields = inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler)
+        return self.mode is Mode.STREAM and (yields or is_stream(self.returns))
+
+    def fingerprint(self) -> str:
+        """Return what is the same for methods that look alike on the wire."""
+        builder = SchemaBuilder()
+        parameters = [
+            (item.name, item.kind, item.required, builder.schema(item.annotation))
+            for item in self.parameters
+        ]
+        return fingerprint(parameters, self.result_schema(builder), builder.defs)
+
     def describe(self) -> dict[str, Any]:
         """Return all of it as plain values, fit for any codec."""
         return {
             "name": self.name,
             "signature": self.signature(),
             "doc": self.doc,
+            "fingerprint": self.fingerprint(),
             "mode": self.mode.name.lower(),
             "idempotent": self.traits.idempotent,
+            "cancel": self.traits.cancel,
+            "cost": self.traits.cost,
             "parameters": [parameter.describe() for parameter in self.parameters],
             "returns": type_text(self.returns),
         }
@@ -190,19 +247,59 @@ class ServiceInfo:
         name: First part of its methods' names; for a function the whole name.
         doc: Its docstring, cleaned.
         methods: The methods by full name, in the order they are written.
+        version: Which of several that are served under one name; "" for the plain one.
+        group: Which of several that run the same code; "" for the plain one.
     """
 
     name: str
     doc: str
     methods: dict[str, MethodInfo]
+    version: str = ""
+    group: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse labels that can't travel."""
+        for method in self.methods:
+            method_key(method, self.version, self.group)
 
     def describe(self) -> dict[str, Any]:
         """Return all of it as plain values, fit for any codec."""
         return {
             "name": self.name,
+            "version": self.version,
+            "group": self.group,
             "doc": self.doc,
             "methods": [method.describe() for method in self.methods.values()],
+            "types": self._types(),
         }
+
+    def _types(self) -> list[dict[str, Any]]:
+        """Return the records and enumerations that the methods mention, as plain values."""
+        builder = SchemaBuilder()
+        for method in self.methods.values():
+            for parameter in method.parameters:
+                builder.schema(parameter.annotation)
+            method.result_schema(builder)
+        return [_type(name, annotation) for name, annotation in builder.types.items()]
+
+
+def _type(name: str, annotation: Any) -> dict[str, Any]:
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        values = [member.value for member in annotation]
+        return {"name": name, "values": values if is_plain(values) else list(map(repr, values))}
+    record = read_record(annotation)
+    if record is None:  # `type X = ...`
+        return {"name": name, "type": type_text(getattr(annotation, "__value__", annotation))}
+    fields = [
+        {
+            "name": item.name,
+            "type": type_text(item.annotation),
+            "required": item.required,
+            **default_of(item.default),
+        }
+        for item in record.fields
+    ]
+    return {"name": name, "fields": fields}
 
 
 def check_name(name: str) -> str:
@@ -219,3 +316,30 @@ def check_name(name: str) -> str:
     if len(name.encode("utf-8", "replace")) > longest:
         raise ConfigError(f"a name has at most {longest} bytes, got {len(name.encode())}: {name!r}")
     return name
+
+
+def method_key(name: str, version: str = "", group: str = "") -> str:
+    """Return what a method is called on the wire: "Arith.add@2/eu", or just the name.
+
+    Args:
+        name: Full name of the method.
+        version: Version of its service, "" for none.
+        group: Group of its service, "" for none.
+
+    Raises:
+        ConfigError: The version or group can't be used, or all of it is too long.
+    """
+    if not (version or group):
+        return name
+    for what, text in (("version", version), ("group", group)):
+        _check_label(what, text)
+    if "@" in name or "/" in name:
+        raise ConfigError(f"a method with a version or group has no @ or / in its name: {name!r}")
+    return check_name(f"{name}@{version}" + (f"/{group}" if group else ""))
+
+
+def _check_label(what: str, text: str) -> None:
+    if not text.isprintable() or set(" @/") & set(text):
+        raise ConfigError(f"a {what} is printable text without space, @ and /, got {text!r}")
+    if len(text) > MAX_LABEL:
+        raise ConfigError(f"a {what} has at most {MAX_LABEL} characters, got {len(text)}")

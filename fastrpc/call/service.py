@@ -12,6 +12,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
@@ -41,7 +42,9 @@ __all__ = [
 ]
 
 
-def describe_service(obj: Any, name: str | None = None) -> ServiceInfo:
+def describe_service(
+    obj: Any, name: str | None = None, *, version: str = "", group: str = ""
+) -> ServiceInfo:
     """Read an instance, a class, a function or a module as a service.
 
     Public methods of an instance become `Name.method`; a class is instantiated if
@@ -51,10 +54,17 @@ def describe_service(obj: Any, name: str | None = None) -> ServiceInfo:
     Args:
         obj: What to serve.
         name: Name of the service, or of the function, instead of its own.
+        version: Which of several that are served under one name.
+        group: Which of several that run the same code.
 
     Raises:
         ConfigError: It can't be served; the text names method and parameter.
     """
+    found = _read(obj, name)
+    return replace(found, version=version, group=group) if version or group else found
+
+
+def _read(obj: Any, name: str | None) -> ServiceInfo:
     if name is not None:
         check_name(name)
     if isinstance(obj, ModuleType):

@@ -3,5 +3,14 @@
 from fastrpc.client.blocking import BlockingClient, connect_sync
 from fastrpc.client.client import Client, ClientView, connect
 from fastrpc.client.options import ClientOptions
+from fastrpc.client.shapes import AsyncStream
 
-__all__ = ["BlockingClient", "Client", "ClientOptions", "ClientView", "connect", "connect_sync"]
+__all__ = [
+    "AsyncStream",
+    "BlockingClient",
+    "Client",
+    "ClientOptions",
+    "ClientView",
+    "connect",
+    "connect_sync",
+]

@@ -7,8 +7,12 @@ Rules of the room:
 
 from fastrpc.call.binding import Bound, bind, explain, fill, read_arguments, split_payload
 from fastrpc.call.context import GIVEN, Call, Handler, Interceptor, Peer, Reply, chain
+from fastrpc.call.diff import RULES, Change, ChangeKind, compare
+from fastrpc.call.document import method_schema, write_document
 from fastrpc.call.exceptions import ErrorClasses, ErrorRegistry
 from fastrpc.call.metadata import Metadata, Pairs, decode_metadata, encode_metadata
+from fastrpc.call.method import method_key
+from fastrpc.call.reading import read_document
 from fastrpc.call.service import (
     MethodInfo,
     Mode,
@@ -22,8 +26,11 @@ from fastrpc.call.service import (
 
 __all__ = [
     "GIVEN",
+    "RULES",
     "Bound",
     "Call",
+    "Change",
+    "ChangeKind",
     "ErrorClasses",
     "ErrorRegistry",
     "Handler",
@@ -40,12 +47,17 @@ __all__ = [
     "bind",
     "chain",
     "check_name",
+    "compare",
     "decode_metadata",
     "describe_service",
     "encode_metadata",
     "explain",
     "fill",
+    "method_key",
+    "method_schema",
     "read_arguments",
+    "read_document",
     "rpc",
     "split_payload",
+    "write_document",
 ]

@@ -14,6 +14,7 @@ import sys
 import types
 import typing
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
@@ -44,7 +45,9 @@ __all__ = [
 ]
 
 
-def describe_service(obj: Any, name: str | None = None) -> ServiceInfo:
+def describe_service(
+    obj: Any, name: str | None = None, *, version: str = "", group: str = ""
+) -> ServiceInfo:
     """Read an instance, a class, a function or a module as a service.
 
     Public methods of an instance become `Name.method`; a class is instantiated if
@@ -54,10 +57,17 @@ def describe_service(obj: Any, name: str | None = None) -> ServiceInfo:
     Args:
         obj: What to serve.
         name: Name of the service, or of the function, instead of its own.
+        version: Which of several that are served under one name.
+        group: Which of several that run the same code.
 
     Raises:
         ConfigError: It can't be served; the text names method and parameter.
     """
+    found = _read(obj, name)
+    return replace(found, version=version, group=group) if version or group else found
+
+
+def _read(obj: Any, name: str | None) -> ServiceInfo:
     if name is not None:
         check_name(name)
     if isinstance(obj, ModuleType):
@@ -248,7 +258,7 @@ def _parameters(
             hint = hints[item.name]
             annotation = item_of(hint) if kind == "items" else _without_none(hint)
             ordered = item.kind is not item.KEYWORD_ONLY
-            given = Parameter(item.name, annotation, kind, required=False)
+            given = Parameter(item.name, annotation, kind, required=kind == "items")
             filled.append((place if ordered else -1, given))
         place += item.kind in (item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)
     return tuple(parameters), tuple(filled)

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from fastrpc.call.document import CONTRACT_KEYS, only
+from fastrpc.call.reading import read_document
 from fastrpc.cli import loops, screen
 from fastrpc.cli.options import (
     TARGET_HELP,
@@ -20,7 +22,7 @@ from fastrpc.cli.options import (
     paragraphs,
     target_argument,
 )
-from fastrpc.cli.values import parse_pairs
+from fastrpc.cli.values import parse_pairs, to_json
 
 HELP = paragraphs(
     "Show the services of a server: methods, signatures, docs.",
@@ -34,6 +36,7 @@ EPILOG = epilog(
     "fastrpc describe 127.0.0.1:7000",
     "fastrpc describe 127.0.0.1:7000 Arith.add",
     "fastrpc describe 127.0.0.1:7000 --json | jq '.services[].methods[].name'",
+    "fastrpc describe 127.0.0.1:7000 --schema > contract.json",
 )
 
 
@@ -41,6 +44,12 @@ EPILOG = epilog(
 @target_argument
 @click.argument("name", metavar="[METHOD]", required=False, default="")
 @connect_options
+@click.option(
+    "--schema",
+    "with_schema",
+    is_flag=True,
+    help="Print the contract as JSON, with JSON Schemas of arguments and results.",
+)
 @json_option("Print one line of JSON.")
 def describe(
     target: str,
@@ -49,6 +58,7 @@ def describe(
     connect_timeout: float | None,
     codec: str | None,
     metadata: Words,
+    with_schema: bool,
     as_json: bool,
 ) -> None:
     """Show what a server offers."""
@@ -61,13 +71,18 @@ def describe(
             codec=codec,
             metadata=parse_pairs(metadata, "--metadata"),
         ) as client:
-            return await client.describe()
+            return await client.describe(schema=with_schema)
 
     with screen.failures_told(as_json=as_json):
-        told = select(loops.run(ask()), name)
-        if as_json:
+        answer = loops.run(ask())
+        if with_schema:
+            told = contract(answer, name)
+            click.echo(to_json(told, indent=None if as_json else 2))
+        elif as_json:
+            told = select(answer, name)
             screen.write_json(told)
         else:
+            told = select(answer, name)
             show(screen.results(), target, told)
     if name and not told["services"]:
         screen.notes().print(Text(f"nothing there is called {name!r}"))
@@ -86,6 +101,16 @@ def select(told: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {**told, "services": services}
 
 
+def contract(told: Mapping[str, Any], name: str = "") -> dict[str, Any]:
+    """Return the contract in what a server *told*, or the part of it called *name*.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    # Agent and limits belong to the server, not to its services.
+    return only(read_document({key: told.get(key) for key in CONTRACT_KEYS}), name)
+
+
 def show(console: Console, target: str, told: Mapping[str, Any]) -> None:
     """Print the tree of services and methods."""
     agent = screen.visible(f"  {told.get('agent', '')}")
@@ -100,6 +125,8 @@ def show(console: Console, target: str, told: Mapping[str, Any]) -> None:
         branch = tree.add(_titled(service["name"], service.get("doc")))
         for method in methods:
             branch.add(_method_text(method))
+        for type_ in service.get("types", ()):
+            branch.add(_type_text(type_))
     if not services:
         tree.add(Text("no services", style="dim"))
     console.print(tree)
@@ -127,7 +154,25 @@ def _method_text(method: Mapping[str, Any]) -> Text:
     return text
 
 
+def _type_text(type_: Mapping[str, Any]) -> Text:
+    """Return a record with its fields, or an enumeration with its values."""
+    text = Text(screen.visible(type_["name"]), style="bold")
+    fields = [
+        f"{field['name']}: {field['type']}" + ("" if field["required"] else " = ...")
+        for field in type_.get("fields", ())
+    ]
+    words = f"({', '.join(fields)})" if fields else ""
+    if "values" in type_:
+        words = ": " + " | ".join(map(repr, type_["values"]))
+    elif "type" in type_:
+        words = f" = {type_['type']}"
+    text.append(screen.visible(words), style="not bold yellow")
+    return text
+
+
 def _traits(method: Mapping[str, Any]) -> list[str]:
     """Return what a caller should know beyond the signature."""
     traits = [mode for mode in ("thread", "stream") if method.get("mode") == mode]
-    return traits + ["idempotent"] * bool(method.get("idempotent"))
+    traits += ["idempotent"] * bool(method.get("idempotent"))
+    traits += ["shielded"] * (method.get("cancel") == "shield")
+    return traits + [f"cost {method['cost']}"] * (method.get("cost", 1) != 1)

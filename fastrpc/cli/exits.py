@@ -27,6 +27,7 @@ class ExitCode(IntEnum):
     CONNECT = 3
     DEADLINE = 4
     CALL = 5
+    BREAKING = 6
     INTERRUPTED = 130
 
 
@@ -42,7 +43,8 @@ _TABLE: tuple[tuple[type[BaseException], ExitCode], ...] = (
 
 EXIT_HELP = """\
 Exit codes: 0 all well; 1 the handler raised; 2 wrong usage; 3 no connection;
-4 the deadline passed; 5 the call failed otherwise; 130 interrupted."""
+4 the deadline passed; 5 the call failed otherwise; 6 a contract changed in a way that
+breaks callers; 130 interrupted."""
 
 
 def exit_code(error: BaseException) -> ExitCode:

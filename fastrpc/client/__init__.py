@@ -4,4 +4,10 @@ from fastrpc.client.blocking import BlockingClient, connect_sync
 from fastrpc.client.client import Client, connect
 from fastrpc.client.options import ClientOptions
 
-__all__ = ["BlockingClient", "Client", "ClientOptions", "connect", "connect_sync"]
+__all__ = [
+    "BlockingClient",
+    "Client",
+    "ClientOptions",
+    "connect",
+    "connect_sync",
+]

@@ -223,9 +223,14 @@ class BlockingClient(BlockingView):
             if session is not None:
                 session.close()
 
-    def describe(self) -> dict[str, Any]:
-        """Return what the server serves: services, methods, signatures, limits."""
-        return cast("dict[str, Any]", self.call("fastrpc.describe"))
+    def describe(self, *, schema: bool = False) -> dict[str, Any]:
+        """Return what the server serves: services, methods, signatures, limits.
+
+        Args:
+            schema: Also JSON Schemas of all arguments and results, which may be long.
+        """
+        asked = {"schema": True} if schema else {}  # older servers take no argument
+        return cast("dict[str, Any]", self.call("fastrpc.describe", **asked))
 
     def ping(self) -> float:
         """Return the seconds that a ping of the connection takes to come back.

@@ -152,9 +152,14 @@ class Client(View, Origin):
                 self._answers.close()
         await _all_done(stuck)
 
-    async def describe(self) -> dict[str, Any]:
-        """Return what the server serves: services, methods, signatures, limits."""
-        return cast("dict[str, Any]", await self.call("fastrpc.describe"))
+    async def describe(self, *, schema: bool = False) -> dict[str, Any]:
+        """Return what the server serves: services, methods, signatures, limits.
+
+        Args:
+            schema: Also JSON Schemas of all arguments and results, which may be long.
+        """
+        asked = {"schema": True} if schema else {}  # older servers take no argument
+        return cast("dict[str, Any]", await self.call("fastrpc.describe", **asked))
 
     async def ping(self) -> float:
         """Return the seconds that a ping of the connection takes to come back.

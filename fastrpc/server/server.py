@@ -159,6 +159,19 @@ class Server:
         """
         self._errors.add(kind, name)
 
+    def describe(self, *, schema: bool = False) -> dict[str, Any]:
+        """Return what clients are told: services, methods, signatures, limits.
+
+        Args:
+            schema: Also JSON Schemas of all arguments and results.
+        """
+        limits = {name: getattr(self.limits, name) for name in sorted(LIMIT_NAMES)}
+        return {
+            "agent": AGENT,
+            "limits": limits,
+            **self._routes.describe(schema=schema, without=DESCRIBE),
+        }
+
     @property
     def targets(self) -> list[str]:
         """The real addresses, as text that a client can use."""
@@ -364,8 +377,9 @@ class Server:
             self._stopped.set()
         return gone
 
-    async def _describe(self) -> dict[str, Any]:
-        """Tell what this server serves: services, methods, signatures, limits."""
-        limits = {name: getattr(self.limits, name) for name in sorted(LIMIT_NAMES)}
-        services = [told for told in self._routes.describe() if told["name"] != DESCRIBE]
-        return {"agent": AGENT, "services": services, "limits": limits}
+    async def _describe(self, schema: bool = False) -> dict[str, Any]:
+        """Tell what this server serves: services, methods, signatures, limits.
+
+        With *schema* also the JSON Schemas of all arguments and results.
+        """
+        return self.describe(schema=schema)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
-from fastrpc.call import MethodInfo, Mode, ServiceInfo, describe_service
+from fastrpc.call import MethodInfo, Mode, ServiceInfo, describe_service, write_document
 from fastrpc.codec import Codec, CodecRegistry
 from fastrpc.errors import ConfigError
 from fastrpc.frame import Method
@@ -61,6 +61,7 @@ class Routes:
         self._wrapped = wrapped
         self.table: dict[bytes, Method] = {}
         self.services: list[ServiceInfo] = []
+        self._told: dict[bool, dict[str, Any]] = {}
 
     def add(self, obj: Any, name: str | None) -> ServiceInfo:
         """Describe *obj* and route its methods: all of them or none.
@@ -79,11 +80,26 @@ class Routes:
             fresh[key] = self._method(key, info)
         self.table.update(fresh)
         self.services.append(service)
+        self._told.clear()
         return service
 
-    def describe(self) -> list[dict[str, Any]]:
-        """Tell the services as plain values."""
-        return [service.describe() for service in self.services]
+    def describe(self, *, schema: bool = False, without: str = "") -> dict[str, Any]:
+        """Tell the services as plain values.
+
+        It is worked out once: whoever asks again and again gets the same objects.
+
+        Args:
+            schema: With JSON Schemas, as `call.write_document` has them.
+            without: Name of a service to leave out.
+        """
+        if schema not in self._told:
+            shown = [service for service in self.services if service.name != without]
+            self._told[schema] = (
+                write_document(shown)
+                if schema
+                else {"services": [service.describe() for service in shown]}
+            )
+        return self._told[schema]
 
     def _method(self, key: bytes, info: MethodInfo) -> Method:
         decoders: list[Any] = [None] * SERIALIZERS

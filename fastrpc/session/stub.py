@@ -56,14 +56,25 @@ def make_stub(service: type, name: str | None, bind: Callable[[Bound], Any], cod
     """
     if not isinstance(service, type):
         raise ConfigError(f"stub() takes a class, got {service!r}")
-    described = describe_service(_bare(service), name or service.__name__)
+    service = contract_of(service)
+    described = describe_service(bare_instance(service), name or service.__name__)
     stub = Stub(described.name)
     for info in described.methods.values():
-        setattr(stub, _attribute(service, info), bind(Bound(info, _decoder(info, codec))))
+        setattr(stub, attribute_of(service, info), bind(Bound(info, _decoder(info, codec))))
     return stub
 
 
-def _bare(service: type) -> Any:
+def contract_of(service: type) -> type:
+    """Return the class that *service* shows to type checkers, or else itself.
+
+    `fastrpc stubs` writes classes that have exact types for one kind of client, and
+    the class they were made from under the mark.
+    """
+    shown = vars(service).get(MARK)
+    return shown if isinstance(shown, type) else service
+
+
+def bare_instance(service: type) -> Any:
     """Return an instance that was never initialised: only its methods are looked at."""
     complete: Any = service
     if getattr(service, "__abstractmethods__", None):
@@ -75,7 +86,7 @@ def _bare(service: type) -> Any:
         raise ConfigError(f"{service.__name__} can't be a stub: {exc}") from None
 
 
-def _attribute(service: type, info: MethodInfo) -> str:
+def attribute_of(service: type, info: MethodInfo) -> str:
     """Return what the method is called in Python, whatever it is called on the wire."""
     if info.traits.name is not None:
         for key in dir(service):

@@ -8,8 +8,9 @@ from typing import Any, Literal, Optional
 import pytest
 
 from fastrpc.call import describe_service
-from fastrpc.call.method import Traits
+from fastrpc.call.method import Traits, method_key, rpc
 from fastrpc.errors import ConfigError
+from tests.codec import samples
 
 
 def plain(a, b=2): ...
@@ -66,3 +67,111 @@ def test_traits_check_their_name() -> None:
     assert Traits(name="fine.name").name == "fine.name"
     with pytest.raises(ConfigError):
         Traits(name="not fine")
+
+
+@pytest.mark.parametrize(
+    ("traits", "words"),
+    [
+        ({"cancel": "never"}, "cancel must be 'propagate' or 'shield', got 'never'"),
+        ({"cancel": None}, "cancel must be"),
+        ({"cost": 0}, "cost must be a whole number from 1 to 1000000, got 0"),
+        ({"cost": 1_000_001}, "cost must be"),
+        ({"cost": True}, "cost must be"),
+        ({"cost": 1.5}, "cost must be"),
+    ],
+)
+def test_traits_that_say_nothing_are_refused(traits: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        rpc(**traits)
+
+
+def test_traits_are_described() -> None:
+    (info,) = describe_service(
+        rpc(cancel="shield", cost=1_000_000, idempotent=True)(plain)
+    ).methods.values()
+    told = info.describe()
+    assert (told["cancel"], told["cost"], told["idempotent"]) == ("shield", 1_000_000, True)
+
+
+def test_types_are_described() -> None:
+    class Service:
+        def one(self, node: samples.Node, colour: samples.Color) -> list[samples.Movie]: ...
+
+    assert describe_service(Service).describe()["types"] == [
+        {
+            "name": "Node",
+            "fields": [
+                {"name": "v", "type": "int", "required": True},
+                {"name": "next", "type": "Node | None", "required": False, "default": None},
+            ],
+        },
+        {"name": "Color", "values": ["red", "blue"]},
+        {
+            "name": "Movie",
+            "fields": [
+                {"name": "a", "type": "int", "required": True},
+                {"name": "b", "type": "NotRequired[str]", "required": False},
+            ],
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("version", "group", "key"),
+    [
+        ("", "", "Arith.add"),
+        ("2", "", "Arith.add@2"),
+        ("", "eu", "Arith.add@/eu"),
+        ("2.1-rc", "eu", "Arith.add@2.1-rc/eu"),
+        ("é" * 64, "", "Arith.add@" + "é" * 64),
+    ],
+)
+def test_the_name_on_the_wire(version: str, group: str, key: str) -> None:
+    assert method_key("Arith.add", version, group) == key
+
+
+def test_keys_are_different_for_different_versions_and_groups() -> None:
+    labels = ["", "1", "2", "12", "eu"]
+    keys = {method_key("A.b", version, group) for version in labels for group in labels}
+    assert len(keys) == len(labels) ** 2
+
+
+@pytest.mark.parametrize("label", ["a b", "a@b", "a/b", "a\n", "x" * 65])
+@pytest.mark.parametrize("which", ["version", "group"])
+def test_labels_that_cannot_travel(which: str, label: str) -> None:
+    with pytest.raises(ConfigError, match=f"a {which} "):
+        method_key("Arith.add", **{which: label})
+    with pytest.raises(ConfigError, match=f"a {which} "):
+        describe_service(plain, **{which: label})
+
+
+def test_keys_have_room_on_the_wire() -> None:
+    longest = "x" * (255 - len("@2/eu"))
+    assert len(method_key(longest, "2", "eu")) == 255
+    with pytest.raises(ConfigError, match="at most 255 bytes, got 256"):
+        method_key(longest + "x", "2", "eu")
+    for name in ("a@b", "a/b"):
+        assert method_key(name) == name
+        with pytest.raises(ConfigError, match="has no @ or / in its name"):
+            method_key(name, "2")
+
+
+def test_version_and_group_are_described() -> None:
+    told = describe_service(plain, version="2", group="eu").describe()
+    assert (told["version"], told["group"], told["name"]) == ("2", "eu", "plain")
+    told = describe_service(plain).describe()
+    assert (told["version"], told["group"]) == ("", "")
+
+
+class TypeAliasType:
+    """Stands for `type Number = ...` of 3.12, which this file can't write on 3.11."""
+
+    __name__ = "Number"
+    __value__ = int | float
+
+
+def test_aliases_are_described() -> None:
+    def fn(a): ...  # type: ignore[no-untyped-def]
+
+    fn.__annotations__ = {"a": list[TypeAliasType()]}  # type: ignore[misc]
+    assert describe_service(fn).describe()["types"] == [{"name": "Number", "type": "int | float"}]

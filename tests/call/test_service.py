@@ -411,8 +411,11 @@ def test_describe() -> None:
         "name": "Arith.add",
         "signature": "add(a: int, b: int = 2) -> int",
         "doc": "Add two numbers.\n\nAnd no more.",
+        "fingerprint": "72c376d5737737d5",
         "mode": "sync",
         "idempotent": False,
+        "cancel": "propagate",
+        "cost": 1,
         "parameters": [
             {"name": "a", "type": "int", "kind": "positional", "required": True},
             {"name": "b", "type": "int", "kind": "positional", "required": False, "default": 2},

@@ -69,6 +69,8 @@ def test_calls(client: BlockingClient, server: Background) -> None:
     assert client.call("Work.note", "called") == 2
     assert server.work.runs == ["told", "called"]
     assert [service["name"] for service in client.describe()["services"]] == ["Work"]
+    assert "Work" in [service["name"] for service in client.describe(schema=True)["services"]]
+    assert "$defs" in client.describe(schema=True)
     assert client.options(metadata={"a": "b"}).call("Work.add", 1, 2) == 3
 
 

@@ -4,6 +4,7 @@ import re
 
 from fastrpc.cli import main
 from fastrpc.cli.exits import ExitCode
+from fastrpc.cli.schema import schema
 from tests.docs.pages import ROOT, table
 
 PAGE = (ROOT / "docs" / "guide" / "cli.md").read_text(encoding="utf-8")
@@ -17,7 +18,8 @@ def test_every_command_has_a_section_and_an_example() -> None:
 
 
 def test_options_named_exist() -> None:
-    known = {word for command in main.commands.values() for o in command.params for word in o.opts}
+    commands = [*main.commands.values(), *schema.commands.values()]
+    known = {word for command in commands for o in command.params for word in o.opts}
     named = set(re.findall(r"(?<=[` ])--?[a-z][a-z-]*", PAGE)) - {"--help", "-o"}  # tcpflow's
     assert named <= known, named - known
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import fastrpc
+from fastrpc.call import read_document
 from fastrpc.server.server import ServerState
 from tests.adversity.raw_peer import RawPeer, call, hello_frame
 from tests.server.serving import assert_nothing_left, serving, target_of, until
@@ -257,6 +258,29 @@ async def test_describe_tells_what_there_is() -> None:
     assert list(methods) == ["Arith.add", "Arith.mul", "Arith.slow", "Arith.count"]
     assert methods["Arith.add"]["signature"] == "add(a: int, b: int = 2) -> int"
     assert methods["Arith.slow"]["idempotent"] is True
+
+
+@pytest.mark.asyncio
+async def test_describe_has_schemas_when_asked() -> None:
+    async with serving(Arith()) as server:
+        async with fastrpc.connect(server.targets[0]) as client:
+            short = await client.describe()
+            told = await client.describe(schema=True)
+            by_position = await client.call("fastrpc.describe", True)
+        assert told == by_position == server.describe(schema=True)
+        assert short == server.describe()
+        server.register(length)
+        assert "length" in [service["name"] for service in server.describe()["services"]]
+        assert "length" in [s["name"] for s in server.describe(schema=True)["services"]]
+    assert "$defs" not in short
+    method, described = told["services"][0]["methods"][0], short["services"][0]["methods"][0]
+    assert "arguments" not in described
+    assert len(described["fingerprint"]) == 16
+    assert method["fingerprint"] == described["fingerprint"]
+    assert method["arguments"]["required"] == ["a"]
+    assert method["result"] == {"type": "integer"}
+    assert told["limits"] == short["limits"]
+    read_document({key: told[key] for key in ("$schema", "fastrpc", "services", "$defs")})
 
 
 @pytest.mark.asyncio

@@ -71,7 +71,7 @@ def test_all_or_none(routes: Routes) -> None:
     with pytest.raises(ConfigError, match=r"'S\.two' is registered already"):
         routes.add(Shapes(), "S")
     assert set(routes.table) == {b"S.two"}
-    assert [service["name"] for service in routes.describe()] == ["S.two"]
+    assert [service["name"] for service in routes.describe()["services"]] == ["S.two"]
 
 
 def test_names_over_the_limit(routes: Routes) -> None:

@@ -1,6 +1,6 @@
 import abc
 import enum
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol, TypedDict
@@ -283,3 +283,37 @@ def test_what_can_be_no_stub(service: Any, words: str) -> None:
     for client in (fastrpc.connect("mem://x"), fastrpc.connect_sync("tcp://127.0.0.1:1")):
         with pytest.raises(fastrpc.ConfigError, match=words):
             client.stub(service)
+
+
+class ShopAsync:
+    """What `fastrpc stubs` writes: types for checkers, and the class it is about."""
+
+    __fastrpc__ = Shop
+
+    def size(self, size: Size) -> Awaitable[Size]:
+        raise NotImplementedError
+
+
+@pytest.mark.asyncio
+async def test_a_stub_class_stands_for_the_class_it_was_made_from() -> None:
+    async with serving() as (server, _):
+        server.register(Shop())
+        server.register(Shop(), name="Other")
+        async with fastrpc.connect(server.targets[0]) as client:
+            shop = client.stub(ShopAsync)
+            assert repr(shop) == "<stub of Shop>"
+            assert await shop.size(Size(1, 2)) == Size(1, 2)
+            assert await client.stub(ShopAsync, name="Other").size(Size(3, 4)) == Size(3, 4)
+
+
+def test_a_blocking_stub_class_does_so_too() -> None:
+    class ShopSync:
+        __fastrpc__ = Shop
+
+        def size(self, size: Size) -> Size:
+            raise NotImplementedError
+
+    with Background() as background:
+        background.do(lambda: background.server.register(Shop()))
+        with fastrpc.connect_sync(background.target) as client:
+            assert client.stub(ShopSync).size(Size(1, 2)) == Size(1, 2)

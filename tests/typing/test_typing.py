@@ -41,7 +41,9 @@ def run(*command: str | Path) -> str:
 def by_mypy(paths: list[Path]) -> dict[Spot, str]:
     found: dict[Spot, str] = {}
     names = [path.relative_to(ROOT).as_posix() for path in paths]
-    for line in run(BIN / "mypy", "--strict", "--output", "json", *names).splitlines():
+    # Files may import each other by their place in the project.
+    options = ("--strict", "--explicit-package-bases", "--output", "json")
+    for line in run(BIN / "mypy", *options, *names).splitlines():
         said = json.loads(line)
         if said["severity"] == "error":
             found[Path(said["file"]).name, said["line"]] = said["message"]

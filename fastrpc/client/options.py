@@ -39,7 +39,7 @@ class ConnectOptions(LimitKeywords, total=False):
     timeout: float | None
     connect_timeout: float
     codec: str
-    codecs: Sequence[Codec]
+    codecs: Sequence[Codec | str]
     connections: int
     metadata: Pairs | None
     pickle: bool
@@ -53,7 +53,7 @@ class ClientOptions:
         timeout: Seconds each call may take, None for no deadline.
         connect_timeout: Seconds to make a connection, HELLO included.
         codec: Name of the codec that calls are sent with.
-        codecs: Codecs of your own beside raw, msgpack and JSON.
+        codecs: Codecs of your own beside raw, msgpack and JSON, and names of extras.
         connections: How many connections share the calls.
         metadata: Sent with every call.
         pickle: Allow the codec "pickle"; the server must allow it too. A server
@@ -64,7 +64,7 @@ class ClientOptions:
     timeout: float | None = None
     connect_timeout: float = 3.0
     codec: str = "msgpack"
-    codecs: Sequence[Codec] = ()
+    codecs: Sequence[Codec | str] = ()
     connections: int = 1
     metadata: Pairs | None = None
     pickle: bool = False
@@ -88,7 +88,7 @@ class ClientOptions:
             registry.register(codec)
         if self.pickle:
             registry = registry.with_pickle()
-        registry.get(self.codec)
+        registry.choose(self.codec)
         return registry
 
     def packed_metadata(self) -> bytes:

@@ -70,7 +70,7 @@ class Server:
     """Serve the methods of plain objects at one or more targets.
 
     Args:
-        codecs: Codecs of your own beside raw, msgpack and JSON.
+        codecs: Codecs of your own beside raw, msgpack and JSON, and names of extras.
         log: Logger to use; "fastrpc.server" by default.
         options: Fields of `ServerOptions` and of `wire.Limits`, by name.
 
@@ -81,7 +81,7 @@ class Server:
     def __init__(
         self,
         *,
-        codecs: Sequence[Codec] = (),
+        codecs: Sequence[Codec | str] = (),
         log: logging.Logger | None = None,
         **options: Unpack[ServerKeywords],
     ) -> None:

@@ -1,7 +1,6 @@
 """CBOR is the standard's, and what is not taken is refused before anything is built."""
 
 import datetime as dt
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -20,11 +19,11 @@ UTC = dt.UTC
 
 
 @pytest.fixture(params=[fast, plain], ids=["msgspec", "plain"])
-def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[CborCodec]:
+def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> CborCodec:
     """The codec over each of the engines under it."""
     monkeypatch.setattr(cbor, "Described", request.param.Described)
     monkeypatch.setattr(cbor, "built_in", request.param.built_in)
-    yield CborCodec()
+    return CborCodec()
 
 
 @pytest.mark.parametrize("check", CODEC_CHECKS)

@@ -49,7 +49,7 @@ class CborCodec:
 
     def encode(self, value: object, /) -> bytes:
         """Return *value* as CBOR."""
-        return cbor2.dumps(built_in(value, moments=True), encoders=_ENCODERS)
+        return cbor2.dumps(built_in(value, dt.datetime), encoders=_ENCODERS)
 
     def decode(self, data: bytes, /) -> object:
         """Return the value in *data*, after checking its limits."""

@@ -9,7 +9,6 @@ Rules of the room:
     `containers`): such types are read by `convert`.
 """
 
-import datetime as dt
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -235,18 +234,17 @@ class Described(_Typed):
         return arguments_reader(self._decode, readers, required, last)
 
 
-def built_in(value: object, *, moments: bool = False) -> Any:
-    """Return *value* made of plain values, bytes and datetimes, all the way down.
+def built_in(value: object, *kept: type) -> Any:
+    """Return *value* made of plain values and bytes, all the way down.
 
     Args:
         value: Anything that can be sent.
-        moments: Leave datetimes as they are; they are text otherwise.
+        kept: Classes left as they are, such as datetime; they are text otherwise.
 
     Raises:
         TypeError: Some part of it can't be sent.
     """
-    kept = (*_BUILTIN, dt.datetime) if moments else _BUILTIN
-    return msgspec.to_builtins(value, builtin_types=kept, enc_hook=refuse)
+    return msgspec.to_builtins(value, builtin_types=(*_BUILTIN, *kept), enc_hook=refuse)
 
 
 def _tuple(types: Sequence[object]) -> Any:

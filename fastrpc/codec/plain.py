@@ -75,27 +75,24 @@ class Described(_Typed):
     """
 
 
-def built_in(value: Any, *, moments: bool = False) -> Any:
-    """Return *value* made of plain values, bytes and datetimes, all the way down.
+def built_in(value: Any, *kept: type) -> Any:
+    """Return *value* made of plain values and bytes, all the way down.
 
     Args:
         value: Anything that can be sent.
-        moments: Leave datetimes as they are; they are text otherwise.
+        kept: Classes left as they are, such as datetime; they are text otherwise.
 
     Raises:
         TypeError: Some part of it can't be sent.
     """
     plain = type(value)
-    if value is None or plain in _BUILT_IN or (moments and plain is dt.datetime):
+    if value is None or plain in _BUILT_IN or plain in kept:
         return value
     if plain is dict:
-        return {
-            built_in(key, moments=moments): built_in(item, moments=moments)
-            for key, item in value.items()
-        }
+        return {built_in(key, *kept): built_in(item, *kept) for key, item in value.items()}
     if plain is list:
-        return [built_in(item, moments=moments) for item in value]
-    return built_in(simplify(value), moments=moments)
+        return [built_in(item, *kept) for item in value]
+    return built_in(simplify(value), *kept)
 
 
 class MsgpackCodec(_Typed):

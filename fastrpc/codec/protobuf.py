@@ -82,10 +82,8 @@ def _check_fields(data: bytes, described: Descriptor, max_items: int) -> None:
     # Of each open message: where it ends, and what it is (None: nobody knows).
     inside: list[tuple[int, Descriptor | None]] = [(len(data), described)]
     at = items = 0
-    while inside and len(inside) <= DEPTH_MAX:
+    while inside and len(inside) <= DEPTH_MAX and at <= inside[-1][0]:
         end, kind = inside[-1]
-        if at > end:
-            return
         if at == end:
             inside.pop()
             continue

@@ -91,6 +91,8 @@ def _arguments(codec: Codec, samples: Sequence[Sample]) -> None:
         more = type(None) if wanted is None else wanted  # None says that there is no rest
         for required, rest in ((1, None), (0, None), (0, more)):
             read = codec.arguments([wanted], required, rest)(payload)
+            if not payload and not required and len(read) == 0:
+                continue  # no bytes: None and no arguments are the same
             _expect(
                 len(read) == 1 and _same(read[0], value),
                 f"the argument {value!r} came back as {read!r}",

@@ -46,7 +46,7 @@ def check_avro(
     walk = _Walk(data, start, named, max_depth, max_items)
     try:
         walk.value(schema, 0)
-    except RecursionError:
+    except RecursionError:  # max_depth may be more than Python can do from here
         raise TooLarge(f"Avro data is nested deeper than {max_depth} (max_depth)") from None
     if walk.at != len(data):
         _malformed("something comes after the value")

@@ -92,6 +92,7 @@ def test_types_that_are_no_structs_are_refused() -> None:
             codec.decoder(wanted)
 
 
+@pytest.mark.slow
 def test_damage_is_an_error_or_another_struct() -> None:
     data = codec.encode(everything())
     assert survives(codec.decoder(Everything), data) > len(data)
@@ -122,7 +123,7 @@ HOSTILE: list[tuple[str, Any, bytes, str]] = [
         field(15, 1, b"\x0c\x00\x0f\x42\x40") + bytes(1_000_001),
         "more than 10000 items",
     ),
-    ("many fields", Point, field(2, 7, b"\x01") * 20_000, "more than 10000 items"),
+    ("many fields", Point, field(2, 7, b"\x01") * 10_001, "more than 10000 items"),
     ("voids", Tree, field(15, 9, b"\x01\x00\x00\x00\x05") + bytes(9), "a type has no meaning"),
     ("no type", Tree, field(99, 9, b"") + bytes(9), "a type has no meaning"),
     (
@@ -183,4 +184,4 @@ def test_as_deep_as_a_limit_can_be() -> None:
     assert read(deep(100) + bytes(101)).kids
     for depth in (255, 256, 257, 10_000):  # Python itself may stop earlier
         outcome(read, deep(depth) + bytes(depth + 1))
-    assert "nested deeper than 512" in refusal(read, deep(257) + bytes(258))
+    assert "nested deeper than 512" in str(outcome(read, deep(257) + bytes(258)))

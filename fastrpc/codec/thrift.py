@@ -57,13 +57,15 @@ class ThriftCodec(MessageCodec):
         def read(data: bytes) -> Any:
             data = bytes(data)
             check_thrift(data, wanted, self.max_depth, self.max_items)
-            message = wanted()
+            message, stream = wanted(), io.BytesIO(data)
             try:
-                self._protocol(io.BytesIO(data)).read_struct(message)
+                self._protocol(stream).read_struct(message)
             except Exception as error:
                 raise CodecError(
                     f"Thrift data can't be read as {wanted.__name__} ({type(error).__name__})"
                 ) from None
+            if stream.tell() != len(data):  # the walk and thriftpy2 disagree
+                raise CodecError(f"Thrift data can't be read as {wanted.__name__}")
             return message
 
         return read

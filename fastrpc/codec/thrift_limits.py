@@ -6,7 +6,7 @@ that don't fit let it read texts as numbers. Nothing of that passes here.
 Rules of the room:
   * a field that is unknown or has another type is skipped, as Thrift has it, but its
     bytes must be well formed;
-  * elements of another type, and keys whose hashes a peer could choose, are refused.
+  * strings for fields that are none, elements of another type, and keys whose hashes a peer could choose, are refused.
 """
 
 from collections.abc import Callable
@@ -115,6 +115,9 @@ class _Walk:
             if field is not None and _wire(field[0]) == kind:
                 seen.add(number)
                 spec = field[2] if len(field) > 3 else None
+            elif field is not None and kind == _STRING:
+                # thriftpy2 does not skip it: it reads the text's bytes as the other type.
+                _malformed(f"the field {field[1]!r} is a string, and no string in the struct")
             self.value(kind, spec, depth)
         for number, field in fields.items():
             if field[-1] and number not in seen:

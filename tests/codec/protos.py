@@ -7,9 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import grpc_tools
 from grpc_tools import protoc
 
 SCHEMAS = Path(__file__).parent / "schemas"
+KNOWN = Path(grpc_tools.__file__).parent / "_proto"  # what comes with protobuf
 
 
 @functools.cache
@@ -17,7 +19,7 @@ def load(name: str) -> Any:
     """Return the module that protoc makes of schemas/*name*.proto."""
     with tempfile.TemporaryDirectory(prefix="protoc") as folder:
         status = protoc.main(
-            ["protoc", f"-I{SCHEMAS}", f"--python_out={folder}", str(SCHEMAS / f"{name}.proto")]
+            ["protoc", f"-I{SCHEMAS}", f"-I{KNOWN}", f"--python_out={folder}", f"{name}.proto"]
         )
         assert status == 0, f"protoc ended with {status}"
         sys.path.insert(0, folder)

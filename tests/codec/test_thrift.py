@@ -155,8 +155,14 @@ HOSTILE: list[tuple[str, Any, bytes, str]] = [
     (
         "required of another type",
         Point,
-        field(11, 1, bytes(4)) + b"\x00",
+        field(10, 1, bytes(8)) + b"\x00",
         "lacks the required field",
+    ),
+    (
+        "a text for a map",
+        Everything,
+        field(11, 11, b"\x00\x00\x00\x02ab") + b"\x00",
+        "the field 'counts' is a string, and no string in the struct",
     ),
     ("required further in", Everything, field(12, 15, b"\x00\x00"), "Point lacks the required"),
 ]

@@ -26,6 +26,8 @@ struct Everything {
   15: Point point,
   16: list<binary> parts,
   17: list<Color> colors,
+  18: map<i64, string> names,
+  19: map<string, Point> places,
 }
 
 struct Tree {

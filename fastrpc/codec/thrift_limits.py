@@ -6,7 +6,8 @@ that don't fit let it read texts as numbers. Nothing of that passes here.
 Rules of the room:
   * a field that is unknown or has another type is skipped, as Thrift has it, but its
     bytes must be well formed;
-  * strings for fields that are none, elements of another type, and keys whose hashes a peer could choose, are refused.
+  * strings for fields that are none, elements of another type, and keys whose hashes
+    a peer could choose are refused.
 """
 
 from collections.abc import Callable

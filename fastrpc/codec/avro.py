@@ -175,6 +175,8 @@ class AvroCodec(MessageCodec):
                 raise CodecError(
                     f"Avro data can't be read as {name} ({type(error).__name__})"
                 ) from None
+            if stream.tell() != len(data):  # the walk and fastavro disagree
+                raise CodecError(f"Avro data can't be read as {name}")
             return self._typed.convert(value, bare)
 
         return read

@@ -1,6 +1,6 @@
 """Speak Thrift with thriftpy2: structs of a .thrift file, in the binary protocol.
 
-The compiled protocol of thriftpy2 hands out memory it never filled when a length lies.
+The compiled protocol of thriftpy2 hands out memory of the process when a length lies.
 So the one in Python is used, and `thrift_limits` looks first.
 
 Rules of the room:

@@ -5,7 +5,15 @@ Rules of the room:
   * nothing here knows bytes of arguments: a codec's `convert` is passed in.
 """
 
-from fastrpc.call.binding import Bound, bind, explain, fill, read_arguments, split_payload
+from fastrpc.call.binding import (
+    Bound,
+    bind,
+    explain,
+    fill,
+    positional_types,
+    read_arguments,
+    split_payload,
+)
 from fastrpc.call.context import GIVEN, Call, Handler, Interceptor, Peer, Reply, chain
 from fastrpc.call.diff import RULES, Change, ChangeKind, compare
 from fastrpc.call.document import method_schema, write_document
@@ -55,6 +63,7 @@ __all__ = [
     "fill",
     "method_key",
     "method_schema",
+    "positional_types",
     "read_arguments",
     "read_document",
     "rpc",

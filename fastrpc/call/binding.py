@@ -105,6 +105,19 @@ def _unexpected(info: MethodInfo, key: str) -> str:
     return f"unexpected argument {shown!r}; the method takes {info.arguments_text()}"
 
 
+def positional_types(info: MethodInfo) -> tuple[list[Any], int, Any] | None:
+    """Return what a codec's `arguments` takes: types, how many are required, type of the rest.
+
+    None if the method can't be called with positional arguments alone.
+    """
+    if any(item.kind == "keyword_only" and item.required for item in info.parameters):
+        return None
+    ordered = [item for item in info.parameters if item.kind.startswith("positional")]
+    required = sum(item.required for item in ordered)
+    rest = next((item.annotation for item in info.parameters if item.kind == "rest"), None)
+    return [item.annotation for item in ordered], required, rest
+
+
 def read_arguments(
     info: MethodInfo, payload: object, convert: Callable[[object, object], object]
 ) -> tuple[list[Any], dict[str, Any]]:

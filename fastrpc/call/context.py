@@ -10,7 +10,7 @@ Rules of the room:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar, final
 
 from fastrpc.call.metadata import Metadata, Pairs, encode_metadata
@@ -90,7 +90,7 @@ class Call:
         peer: Peer | None = None,
         id: str = "",
         is_oneway: bool = False,
-        items: AsyncIterator[Any] | None = None,
+        items: AsyncIterable[Any] | None = None,
     ) -> None:
         self.method = method
         self.args = args

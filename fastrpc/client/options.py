@@ -28,7 +28,7 @@ class ConnectOptions(LimitKeywords, total=False):
     timeout: float | None
     connect_timeout: float
     codec: str
-    codecs: Sequence[Codec]
+    codecs: Sequence[Codec | str]
     connections: int
     interceptors: Sequence[Interceptor]
     metadata: Pairs | None
@@ -44,7 +44,7 @@ class ClientOptions:
         timeout: Seconds each call may take, None for no deadline.
         connect_timeout: Seconds to make a connection, HELLO included.
         codec: Name of the codec that calls are sent with.
-        codecs: Codecs of your own beside raw, msgpack and JSON.
+        codecs: Codecs of your own beside raw, msgpack and JSON, and names of extras.
         connections: How many connections share the calls.
         interceptors: What stands before every call, outermost first.
         metadata: Sent with every call.
@@ -58,7 +58,7 @@ class ClientOptions:
     timeout: float | None = None
     connect_timeout: float = 3.0
     codec: str = "msgpack"
-    codecs: Sequence[Codec] = ()
+    codecs: Sequence[Codec | str] = ()
     connections: int = 1
     interceptors: Sequence[Interceptor] = ()
     metadata: Pairs | None = None
@@ -84,7 +84,7 @@ class ClientOptions:
             registry.register(codec)
         if self.pickle:
             registry = registry.with_pickle()
-        registry.get(self.codec)
+        registry.choose(self.codec)
         return registry
 
     def error_registry(self, codecs: CodecRegistry) -> ErrorRegistry:

@@ -8,8 +8,9 @@ Rules of the room:
 
 from fastrpc.codec.contract import Codec, Mismatch
 from fastrpc.codec.engine import ENGINE, JsonCodec, MsgpackCodec
+from fastrpc.codec.extras import extra
 from fastrpc.codec.raw import RawCodec
-from fastrpc.codec.registry import CodecRegistry, default_codecs
+from fastrpc.codec.registry import CodecRegistry, default_codecs, is_typed_only
 
 __all__ = [
     "ENGINE",
@@ -20,4 +21,6 @@ __all__ = [
     "MsgpackCodec",
     "RawCodec",
     "default_codecs",
+    "extra",
+    "is_typed_only",
 ]

@@ -23,9 +23,10 @@ from fastrpc.codec.reader import Dialect, Group, Reader, expected
 from fastrpc.codec.scalars import accepting, enumeration, literals, scalar
 from fastrpc.errors import ConfigError
 
-_LISTS = (list, cabc.Sequence, cabc.MutableSequence, cabc.Collection)
-_SETS = (set, cabc.Set, cabc.MutableSet)
-_MAPS = (dict, cabc.Mapping, cabc.MutableMapping)
+#: The annotations of one container each, as their origins.
+LISTS = (list, cabc.Sequence, cabc.MutableSequence, cabc.Collection)
+SETS = (set, cabc.Set, cabc.MutableSet)
+MAPS = (dict, cabc.Mapping, cabc.MutableMapping)
 _MODULES = re.compile(r"(?:[\w<>]+\.)+(?=\w)")
 _WRAPPERS = ("Final", "Required", "NotRequired", "ReadOnly")
 
@@ -50,7 +51,7 @@ class _Builder:
 
     def reader(self, wanted: Any) -> Reader:
         """Return the reader of *wanted*."""
-        wanted = _unwrap(wanted)
+        wanted = unwrap(wanted)
         if typing.get_origin(wanted) is typing.Annotated:
             return self.dialect.constrain(wanted, self.reader(typing.get_args(wanted)[0]))
         if wanted is Any or wanted is object:
@@ -90,16 +91,16 @@ class _Builder:
 
     def _container(self, wanted: Any, origin: Any) -> Reader | None:
         args = typing.get_args(wanted)
-        if origin in _LISTS or origin is cabc.Iterable:
+        if origin in LISTS or origin is cabc.Iterable:
             reader = containers.list_reader(self._item(args), self.dialect)
             # msgspec would let any iterable pass here, a map too, items unread.
             reader.own = reader.own or origin is cabc.Iterable
             return reader
-        if origin in _SETS:
+        if origin in SETS:
             return containers.set_reader(self._item(args), set, self.dialect)
         if origin is frozenset:
             return containers.set_reader(self._item(args), frozenset, self.dialect)
-        if origin in _MAPS:
+        if origin in MAPS:
             key, value = args or (Any, Any)
             return containers.map_reader(
                 type_name(wanted), self._key(key), self.reader(value), self.dialect
@@ -163,7 +164,7 @@ class _Builder:
         members: list[Reader] = []
         chosen: list[object] = []
         tagged: list[Any] = []
-        for member in _flat(wanted):
+        for member in members_of(wanted):
             if typing.get_origin(member) is Literal:
                 chosen += [value for value in typing.get_args(member) if value not in chosen]
             elif records.is_struct(member):
@@ -219,7 +220,7 @@ def _late(reader: Any) -> Callable[[Any], Any]:
     return lambda value: reader.read(value)
 
 
-def _unwrap(wanted: Any) -> Any:
+def unwrap(wanted: Any) -> Any:
     """Take away what says nothing about the value: Final, NewType, NotRequired, ..."""
     while True:
         origin = typing.get_origin(wanted)
@@ -231,12 +232,13 @@ def _unwrap(wanted: Any) -> Any:
             return wanted
 
 
-def _flat(union: Any) -> list[Any]:
+def members_of(union: Any) -> list[Any]:
+    """Return the members of a union and of the unions in it, msgspec's UNSET left out."""
     members: list[Any] = []
     for member in typing.get_args(union):
-        inner = _unwrap(member)
+        inner = unwrap(member)
         if typing.get_origin(inner) in (Union, types.UnionType):
-            members += _flat(inner)
+            members += members_of(inner)
         elif getattr(inner, "__name__", "") != "UnsetType":  # msgspec's word for "left out"
             members.append(inner)
     return members

@@ -8,19 +8,19 @@ Rules of the room:
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fastrpc.codec.fast import JsonCodec, MsgpackCodec
+    from fastrpc.codec.fast import Described, JsonCodec, MsgpackCodec, built_in
 
     ENGINE = "msgspec"
 else:
     try:
-        from fastrpc.codec.fast import JsonCodec, MsgpackCodec
+        from fastrpc.codec.fast import Described, JsonCodec, MsgpackCodec, built_in
 
         ENGINE = "msgspec"
     except ModuleNotFoundError as exc:
         if exc.name != "msgspec":  # something inside it is missing: say so
             raise
-        from fastrpc.codec.plain import JsonCodec, MsgpackCodec
+        from fastrpc.codec.plain import Described, JsonCodec, MsgpackCodec, built_in
 
         ENGINE = "msgpack"
 
-__all__ = ["ENGINE", "JsonCodec", "MsgpackCodec"]
+__all__ = ["ENGINE", "Described", "JsonCodec", "MsgpackCodec", "built_in"]

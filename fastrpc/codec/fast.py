@@ -209,6 +209,44 @@ class JsonCodec(_Typed):
         return decode_checked
 
 
+class Described(_Typed):
+    """The typed half of a codec whose bytes tell what they hold, but not to msgspec.
+
+    Args:
+        dialect: How decoded values look.
+        decode: Reads a payload without types.
+    """
+
+    def __init__(self, dialect: Dialect, decode: Decode) -> None:
+        options = {"builtin_types": _BUILTIN, "str_keys": dialect.text_only}
+
+        def make(wanted: Any) -> Decode:
+            msgspec.msgpack.Decoder(wanted)  # raises if it can't read such values
+            return lambda data: self.convert(decode(data), wanted)
+
+        super().__init__(dialect, decode, make, **options)
+
+    def _flexible(
+        self, types: Sequence[object], required: int, rest: object | None
+    ) -> Callable[[bytes], Sequence[object]]:
+        readers = [self._readers.get(item) for item in types]
+        last = None if rest is None else self._readers.get(rest)
+        return arguments_reader(self._decode, readers, required, last)
+
+
+def built_in(value: object, *kept: type) -> Any:
+    """Return *value* made of plain values and bytes, all the way down.
+
+    Args:
+        value: Anything that can be sent.
+        kept: Classes left as they are, such as datetime; they are text otherwise.
+
+    Raises:
+        TypeError: Some part of it can't be sent.
+    """
+    return msgspec.to_builtins(value, builtin_types=(*_BUILTIN, *kept), enc_hook=refuse)
+
+
 def _tuple(types: Sequence[object]) -> Any:
     return tuple[tuple(types)]  # type: ignore[misc]
 

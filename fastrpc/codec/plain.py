@@ -24,6 +24,7 @@ from fastrpc.errors import CodecError
 from fastrpc.wire import Serializer
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_BUILT_IN = frozenset((bool, int, float, str, bytes, bytearray, memoryview))
 # Timestamps with nanoseconds; only these need to be rounded by hand.
 _FINE_TIMES = (b"\xd7\xff", b"\xc7\x0c\xff")
 
@@ -63,6 +64,35 @@ class _Typed:
             Mismatch: It doesn't fit.
         """
         return self._readers.get(type).read(value)
+
+
+class Described(_Typed):
+    """The typed half of a codec whose bytes tell what they hold.
+
+    Args:
+        dialect: How decoded values look.
+        decode: Reads a payload without types.
+    """
+
+
+def built_in(value: Any, *kept: type) -> Any:
+    """Return *value* made of plain values and bytes, all the way down.
+
+    Args:
+        value: Anything that can be sent.
+        kept: Classes left as they are, such as datetime; they are text otherwise.
+
+    Raises:
+        TypeError: Some part of it can't be sent.
+    """
+    plain = type(value)
+    if value is None or plain in _BUILT_IN or plain in kept:
+        return value
+    if plain is dict:
+        return {built_in(key, *kept): built_in(item, *kept) for key, item in value.items()}
+    if plain is list:
+        return [built_in(item, *kept) for item in value]
+    return built_in(simplify(value), *kept)
 
 
 class MsgpackCodec(_Typed):

@@ -5,13 +5,15 @@ global, so two servers in one process may know different codecs.
 
 Rules of the room:
   * a name and a number belong to one codec, for good;
-  * pickle is never here unless somebody asked for it by that name.
+  * pickle is never here unless somebody asked for it by that name;
+  * nor is a codec that needs a library of its own, and the library isn't imported.
 """
 
 from collections.abc import Iterable, Iterator
 
 from fastrpc.codec.contract import Codec
 from fastrpc.codec.engine import JsonCodec, MsgpackCodec
+from fastrpc.codec.extras import EXTRAS, extra
 from fastrpc.codec.raw import RawCodec
 from fastrpc.errors import ConfigError
 from fastrpc.wire import SERIALIZER_CUSTOM, Limits, Serializer
@@ -25,23 +27,28 @@ class CodecRegistry:
 
     Args:
         codecs: What to begin with; every one is checked as in `register`.
+        limits: For codecs that are given by name.
     """
 
-    def __init__(self, codecs: Iterable[Codec] = ()) -> None:
+    def __init__(self, codecs: Iterable[Codec | str] = (), limits: Limits | None = None) -> None:
+        self._limits = limits
         self._by_name: dict[str, Codec] = {}
         self._by_number: dict[int, Codec] = {}
         for codec in codecs:
             self.register(codec)
 
-    def register(self, codec: Codec) -> None:
-        """Add a codec of the user's own.
+    def register(self, codec: Codec | str) -> None:
+        """Add a codec of the user's own, or one of `extras.EXTRAS` by its name.
 
         Its number is one of 16 to 31, unless the wire document has a number for
         its name (protobuf 4, cbor 5, arrow 6).
 
         Raises:
-            ConfigError: Name or number is taken or not allowed.
+            ConfigError: Name or number is taken or not allowed, or the library of a
+                codec given by name is not installed.
         """
+        if isinstance(codec, str):
+            codec = extra(codec, self._limits)
         name, number = codec.name, codec.serializer
         if name == "pickle":
             raise ConfigError("pickle is switched on with pickle=True, not registered")
@@ -77,6 +84,16 @@ class CodecRegistry:
             raise ConfigError(f"no codec is called {name!r}; known are {known}")
         return codec
 
+    def choose(self, name: str) -> Codec:
+        """Return the codec called *name*, opening it if it is one of `extras.EXTRAS`.
+
+        Raises:
+            ConfigError: There is none, or its library is not installed.
+        """
+        if name in EXTRAS and name not in self._by_name:
+            self.register(name)
+        return self.get(name)
+
     def find(self, serializer: int) -> Codec | None:
         """Return the codec with wire number *serializer*, or None."""
         return self._by_number.get(serializer)
@@ -103,13 +120,22 @@ class CodecRegistry:
         # Only here, so that a process that never asked for it has no pickle codec.
         from fastrpc.codec.pickled import PickleCodec  # noqa: PLC0415
 
-        copy = CodecRegistry()
+        copy = CodecRegistry(limits=self._limits)
         copy._by_name = dict(self._by_name)
         copy._by_number = dict(self._by_number)
         if "pickle" not in copy._by_name:
             codec = PickleCodec()
             copy._add(codec.name, codec.serializer, codec)
         return copy
+
+
+def is_typed_only(codec: Codec) -> bool:
+    """Tell whether *codec* reads nothing without its type, as a schema's codec must.
+
+    Its `decode` always raises. Arguments come by way of `arguments`, one message to a
+    call, and results by way of `decoder`.
+    """
+    return bool(getattr(codec, "typed_only", False))
 
 
 def default_codecs(limits: Limits | None = None) -> CodecRegistry:
@@ -121,4 +147,4 @@ def default_codecs(limits: Limits | None = None) -> CodecRegistry:
     """
     limits = limits if limits is not None else Limits()
     json = JsonCodec(max_depth=limits.max_depth, max_items=limits.max_items)
-    return CodecRegistry((RawCodec(), MsgpackCodec(), json))
+    return CodecRegistry((RawCodec(), MsgpackCodec(), json), limits)

@@ -80,10 +80,10 @@ class Server:
     """Serve the methods of plain objects at one or more targets.
 
     Args:
-        codecs: Codecs of your own beside raw, msgpack and JSON.
         interceptors: What stands before every handler, outermost first.
         errors: Exception classes that arrive as themselves, or a map of names to
             classes; see `register_error`.
+        codecs: Codecs of your own beside raw, msgpack and JSON, and names of extras.
         log: Logger to use; "fastrpc.server" by default.
         options: Fields of `ServerOptions` and of `wire.Limits`, by name.
 
@@ -94,9 +94,9 @@ class Server:
     def __init__(
         self,
         *,
-        codecs: Sequence[Codec] = (),
         interceptors: Sequence[Interceptor] = (),
         errors: ErrorClasses = (),
+        codecs: Sequence[Codec | str] = (),
         log: logging.Logger | None = None,
         **options: Unpack[ServerKeywords],
     ) -> None:

@@ -20,14 +20,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
-from fastrpc.call import Mode, Reply, decode_metadata, read_arguments
-from fastrpc.errors import CodecError, FastRPCError, InvalidArgument, TooLarge
-from fastrpc.frame import Frame, Method, check_msgpack, encode_frame
-from fastrpc.session import failure
+from fastrpc.call import Mode, Reply, decode_metadata
+from fastrpc.errors import CodecError, FastRPCError
+from fastrpc.frame import Frame, Method, encode_frame
+from fastrpc.session import arguments, failure
 from fastrpc.session.handling import Handling
 from fastrpc.session.running import Fate, Running
 from fastrpc.session.side import Side
-from fastrpc.wire import BIT_SEG, BIT_ZIP, Kind, Serializer, StatusCode
+from fastrpc.wire import Kind, Serializer, StatusCode
 
 if TYPE_CHECKING:
     from fastrpc.session.session import Session
@@ -104,8 +104,6 @@ class Answerer:
         else:
             try:
                 decode_metadata(frame.metadata, limits)
-                if frame.bits & (BIT_ZIP | BIT_SEG):
-                    frame.payload = session.plain(frame)
             except FastRPCError as exc:
                 self.refuse(session, frame, exc.status, f"{name}: {exc}")
             else:
@@ -113,33 +111,14 @@ class Answerer:
 
     def bind(self, session: "Session", method: Method, frame: Frame, exc: Exception | None) -> None:
         """Run a call whose arguments are no plain array, or say why they don't fit."""
-        side, name = session.side, method.name.decode()
         if not self._may_decode(session, method, frame):
             return
-        codec = side.by_number[frame.serializer]
-        if frame.serializer == Serializer.MSGPACK:
-            limits = side.limits
-            broken = check_msgpack(frame.payload, limits.max_depth, limits.max_items)
-            if broken:
-                limited = "(max_" in broken  # the other thing wrong is no matter of size
-                status = StatusCode.TOO_LARGE if limited else StatusCode.BAD_REQUEST
-                self.refuse(session, frame, status, f"{name}: what was sent {broken}")
-                return
         try:
-            payload = codec.decode(frame.payload)
-        except TooLarge as error:
-            self.refuse(session, frame, StatusCode.TOO_LARGE, f"{name}: {failure.text_of(error)}")
-            return
-        except Exception as error:
-            text = f"{name}: arguments can't be decoded as {codec.name}: {failure.text_of(error)}"
-            self.refuse(session, frame, StatusCode.BAD_REQUEST, text)
-            return
-        try:
-            args, kwargs = read_arguments(method.info.info, payload, codec.convert)
-        except InvalidArgument as error:
-            self.refuse(session, frame, StatusCode.BAD_REQUEST, failure.text_of(error))
-            return
-        self.start(session, method, frame, args, kwargs)
+            args, kwargs = arguments.read(session, method.info, frame)
+        except FastRPCError as error:
+            self.refuse(session, frame, error.status, failure.text_of(error))
+        else:
+            self.start(session, method, frame, args, kwargs)
 
     def expired(self, session: "Session", method: Method, frame: Frame) -> None:
         """Answer a call whose deadline passed before its turn came."""

@@ -99,7 +99,7 @@ class Handling:
         if info.takes is not None:
             items = Items(session, info.name, False, info.takes.annotation)
             codec = session.side.by_number[frame.serializer]
-            decode = running.method.info.decoder(codec)
+            decode = running.method.info.item_decoder(codec)
             running.inlet = items.inlet(frame.id, frame.serializer, decode)
             if frame.bits & BIT_END:
                 running.inlet.end(None)

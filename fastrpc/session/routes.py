@@ -4,12 +4,19 @@ It is apart from server and client, which both can serve, because it is plain da
 names in, table out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
-from fastrpc.call import MethodInfo, Mode, ServiceInfo, describe_service, write_document
-from fastrpc.codec import Codec, CodecRegistry
+from fastrpc.call import (
+    MethodInfo,
+    Mode,
+    ServiceInfo,
+    describe_service,
+    positional_types,
+    write_document,
+)
+from fastrpc.codec import Codec, CodecRegistry, is_typed_only
 from fastrpc.errors import ConfigError
 from fastrpc.frame import Method
 from fastrpc.wire import SERIALIZERS, Limits, Serializer
@@ -28,20 +35,44 @@ class Route:
 
     Attributes:
         info: The method as it is served.
-        items: Decoders of the caller's items by serializer, made when first needed.
     """
 
     info: MethodInfo
-    items: dict[int, Callable[[bytes], Any]] = field(default_factory=dict)
+    _items: dict[int, Callable[[bytes], Any]] = field(default_factory=dict)
+    _messages: dict[int, Callable[[bytes], Sequence[Any]]] = field(default_factory=dict)
 
-    def decoder(self, codec: Codec) -> Callable[[bytes], Any]:
+    def item_decoder(self, codec: Codec) -> Callable[[bytes], Any]:
         """Return what reads one of the caller's items."""
-        decode = self.items.get(codec.serializer)
+        decode = self._items.get(codec.serializer)
         if decode is None:
             takes = self.info.takes
             decode = codec.decoder(takes.annotation if takes is not None else Any)
-            self.items[codec.serializer] = decode
+            self._items[codec.serializer] = decode
         return decode
+
+    def message_decoder(self, codec: Codec) -> Callable[[bytes], Sequence[Any]]:
+        """Return what reads the arguments by their annotations alone.
+
+        Raises:
+            ConfigError: *codec* can't carry them.
+        """
+        decode = self._messages.get(codec.serializer)
+        if decode is None:
+            wanted = positional_types(self.info)
+            if wanted is None:
+                raise ConfigError(f"it has arguments by name, which {codec.name} can't carry")
+            decode = self._messages[codec.serializer] = codec.arguments(*wanted)
+        return decode
+
+    def carries(self, codec: Codec) -> bool:
+        """Tell whether *codec* is one of messages, and carries those of this method."""
+        if not is_typed_only(codec):
+            return False
+        try:
+            self.message_decoder(codec)
+        except ConfigError:
+            return False
+        return True
 
 
 @final
@@ -104,23 +135,27 @@ class Routes:
     def _method(self, key: bytes, info: MethodInfo) -> Method:
         decoders: list[Any] = [None] * SERIALIZERS
         route = Route(info)
+        is_foreign = any(route.carries(codec) for codec in self._codecs)
         for codec in self._codecs:
-            if codec.serializer in _ALWAYS:
+            if codec.serializer not in _ALWAYS:
+                continue
+            try:
                 _check_annotations(codec, route)
                 if info.mode is not Mode.STREAM:
                     decoders[codec.serializer] = self._arguments(codec, info)
+            except ConfigError:
+                if not is_foreign:  # else it is a method for the codec of its messages
+                    raise
         in_place = not (self._wrapped or info.filled)
         return Method(key, int(info.mode) if in_place else HANDED_UP, info.handler, decoders, route)
 
     def _arguments(self, codec: Codec, info: MethodInfo) -> Any:
         """Return the fast decoder of plain positional arguments, None if there can't be one."""
-        if any(item.kind == "keyword_only" and item.required for item in info.parameters):
+        wanted = positional_types(info)
+        if wanted is None:
             return None
-        ordered = [item for item in info.parameters if item.kind.startswith("positional")]
-        required = sum(item.required for item in ordered)
-        rest = next((item.annotation for item in info.parameters if item.kind == "rest"), None)
         try:
-            return codec.arguments([item.annotation for item in ordered], required, rest)
+            return codec.arguments(*wanted)
         except ConfigError as exc:
             if codec.serializer == Serializer.RAW:
                 return None  # two arguments, for example

@@ -30,7 +30,7 @@ from fastrpc.session.side import Side
 from fastrpc.session.streams import Streams
 from fastrpc.session.watch import Watch
 from fastrpc.transport import peer_of
-from fastrpc.wire import BIT_ZIP, ID_MAX, Kind, Serializer, StatusCode
+from fastrpc.wire import BIT_SEG, BIT_ZIP, ID_MAX, Kind, Serializer, StatusCode
 
 _BASELINE = frozenset({int(Serializer.RAW), int(Serializer.MSGPACK), int(Serializer.JSON)})
 
@@ -266,11 +266,13 @@ class Session(asyncio.BufferedProtocol):
         self.streams.hold(outlet)
 
     def plain(self, frame: Frame) -> bytes:
-        """Return the payload of a frame that has bits, as if it had none.
+        """Return the payload of a frame as if it had no bits.
 
         Raises:
             Unsupported: What the bits mean was not agreed on.
         """
+        if not frame.bits & (BIT_ZIP | BIT_SEG):
+            return frame.payload
         what = "compression" if frame.bits & BIT_ZIP else "segments"
         raise Unsupported(f"{what} was not agreed on")
 

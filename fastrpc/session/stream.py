@@ -260,7 +260,7 @@ class Stream(Generic[T]):
             TransportError: There is no connection, or it broke.
         """
         core = self._core  # no coroutine of ours around that of the outlet
-        return self._send_first(item) if core is None else core.outlet.send(item)  # type: ignore[no-any-return]
+        return self._send_first(item) if core is None else core.outlet.send(item)
 
     async def _send_first(self, item: Any) -> None:
         core = await self._opened(ended=False)

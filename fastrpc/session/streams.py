@@ -12,8 +12,15 @@ from fastrpc.wire import Kind
 class Halves(Protocol):
     """An open stream: what receives, what sends."""
 
-    inlet: Inlet | None
-    outlet: Outlet | None
+    @property
+    def inlet(self) -> Inlet | None:
+        """Where its items come in, if they do."""
+        ...
+
+    @property
+    def outlet(self) -> Outlet | None:
+        """Where items go out, if they do."""
+        ...
 
 
 @final

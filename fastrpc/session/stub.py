@@ -10,7 +10,7 @@ from typing import Any
 
 from fastrpc.call import MethodInfo, describe_service
 from fastrpc.call.method import MARK
-from fastrpc.codec import Codec, Mismatch
+from fastrpc.codec import Codec, Mismatch, is_typed_only
 from fastrpc.errors import ConfigError, InvalidArgument
 
 
@@ -60,8 +60,26 @@ def make_stub(service: type, name: str | None, bind: Callable[[Bound], Any], cod
     described = describe_service(bare_instance(service), name or service.__name__)
     stub = Stub(described.name)
     for info in described.methods.values():
-        setattr(stub, attribute_of(service, info), bind(Bound(info, _decoder(info, codec))))
+        setattr(stub, attribute_of(service, info), _call(info, bind, codec))
     return stub
+
+
+def _call(info: MethodInfo, bind: Callable[[Bound], Any], codec: Codec) -> Any:
+    try:
+        return bind(Bound(info, _decoder(info, codec)))
+    except ConfigError as error:
+        if not is_typed_only(codec):
+            raise
+        return _not_carried(info, error)  # a service may have methods for several codecs
+
+
+def _not_carried(info: MethodInfo, error: ConfigError) -> Callable[..., Any]:
+    text = f"{info.name}: {error}"
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise ConfigError(text)
+
+    return refuse
 
 
 def contract_of(service: type) -> type:
@@ -100,6 +118,8 @@ def _decoder(info: MethodInfo, codec: Codec) -> Callable[[bytes], Any] | None:
     if info.returns is Any or info.item is not None:
         return None
     decode, returns = codec.decoder(info.returns), info.returns
+    if is_typed_only(codec):
+        return decode  # there is no second way to read it, and its words are our own
 
     def read(data: bytes) -> Any:
         try:

@@ -57,6 +57,24 @@ async def test_the_line_is_true(row: list[str], codec: str) -> None:
             assert (plain, type(plain)) == (bare, type(bare))
 
 
+@pytest.mark.asyncio(loop_factories=["asyncio"])
+@pytest.mark.parametrize("codec", ["cbor", "xml"])
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]}={row[1]}")
+async def test_the_line_is_true_of_extras_that_describe_themselves(
+    row: list[str], codec: str
+) -> None:
+    annotation, example = value_of(row[0]), value_of(row[1])
+    echo = service(annotation)
+    async with fastrpc.Server(codecs=[codec]) as server:
+        server.register(echo)
+        await server.start("mem://types")
+        async with fastrpc.connect("mem://types", codec=codec) as client:
+            typed = await client.stub(echo).echo(example)
+            assert (typed, type(typed)) == (example, type(example))
+            by_name = await client.stub(echo).echo(value=example)
+            assert (by_name, type(by_name)) == (example, type(example))
+
+
 @pytest.mark.parametrize(
     "annotation",
     [

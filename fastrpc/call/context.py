@@ -47,7 +47,9 @@ class Peer(ABC):
         """Return a stream, not yet opened."""
 
     @abstractmethod
-    def stub(self, service: type[T], name: str | None = None) -> T:
+    def stub(
+        self, service: type[T], name: str | None = None, *, version: str = "", group: str = ""
+    ) -> T:
         """Return an object with the methods of *service*, each calling the peer."""
 
 

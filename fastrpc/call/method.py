@@ -269,6 +269,7 @@ class ServiceInfo:
         methods: The methods by full name, in the order they are written.
         version: Which of several that are served under one name; "" for the plain one.
         group: Which of several that run the same code; "" for the plain one.
+        default: Whether it answers also those who name neither.
     """
 
     name: str
@@ -276,6 +277,12 @@ class ServiceInfo:
     methods: dict[str, MethodInfo]
     version: str = ""
     group: str = ""
+    default: bool = False
+
+    def wire_names(self, method: str) -> list[str]:
+        """Return what callers may call *method*, the plain name last."""
+        own = method_key(method, self.version, self.group)
+        return [own, method] if self.default else [own]
 
     def __post_init__(self) -> None:
         """Refuse labels that can't travel."""
@@ -288,6 +295,7 @@ class ServiceInfo:
             "name": self.name,
             "version": self.version,
             "group": self.group,
+            "default": self.default or not (self.version or self.group),
             "doc": self.doc,
             "methods": [method.describe() for method in self.methods.values()],
             "types": self._types(),

@@ -46,7 +46,12 @@ __all__ = [
 
 
 def describe_service(
-    obj: Any, name: str | None = None, *, version: str = "", group: str = ""
+    obj: Any,
+    name: str | None = None,
+    *,
+    version: str = "",
+    group: str = "",
+    default: bool = False,
 ) -> ServiceInfo:
     """Read an instance, a class, a function or a module as a service.
 
@@ -59,12 +64,15 @@ def describe_service(
         name: Name of the service, or of the function, instead of its own.
         version: Which of several that are served under one name.
         group: Which of several that run the same code.
+        default: Whether it answers also those who name neither.
 
     Raises:
         ConfigError: It can't be served; the text names method and parameter.
     """
     found = _read(obj, name)
-    return replace(found, version=version, group=group) if version or group else found
+    if not (version or group):
+        return found
+    return replace(found, version=version, group=group, default=default)
 
 
 def _read(obj: Any, name: str | None) -> ServiceInfo:

@@ -86,17 +86,23 @@ class BlockingView:
         session = self._client._usable(method, time.monotonic(), 0.0)
         session.notify(method, args, kwargs, self._metadata)
 
-    def stub(self, service: type[T], name: str | None = None) -> T:
+    def stub(
+        self, service: type[T], name: str | None = None, *, version: str = "", group: str = ""
+    ) -> T:
         """Return an object with the methods of *service*, each calling the server.
 
         Args:
             service: The class that the server registered, or one like it.
             name: Service name if it is not the class's own.
+            version: Which version of the service to call; "" for the default.
+            group: Which group of it; "" for the default.
 
         Raises:
             ConfigError: The class can't be a service; the message says why.
         """
-        return cast("T", make_stub(service, name, self._bound, self._client._codec))
+        codec = self._client._codec
+        stub = make_stub(service, name, self._bound, codec, version=version, group=group)
+        return cast("T", stub)
 
     def options(
         self, *, timeout: float | Keep | None = KEEP, metadata: Pairs | Keep | None = KEEP
@@ -118,7 +124,7 @@ class BlockingView:
 
     def _bound(self, bound: Bound) -> Any:
         """Return the callable of a stub's method."""
-        return _Bound(self, bound.info.name, bound.decode)
+        return _Bound(self, bound.key, bound.decode)
 
 
 #: Name, arguments, those by name, timeout, metadata, decoder: what `at_once` takes.

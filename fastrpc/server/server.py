@@ -131,18 +131,30 @@ class Server:
         """Tell state and targets."""
         return f"<{' '.join(['Server', self._state.value, *self.targets])}>"
 
-    def register(self, obj: Any, name: str | None = None) -> None:
+    def register(
+        self,
+        obj: Any,
+        name: str | None = None,
+        *,
+        version: str = "",
+        group: str = "",
+        default: bool = False,
+    ) -> None:
         """Serve the public methods of *obj*, or *obj* itself if it is a function.
 
         Args:
             obj: An instance, a class that needs no arguments, a function, or a
                 module with functions.
             name: Service name (a function: method name) instead of its own.
+            version: Which of several that are served under one name, such as "2".
+            group: Which of several that run the same code, such as "eu".
+            default: Answer also those who name neither; without, only those who name
+                the same version and group.
 
         Raises:
             ConfigError: It can't be served; the message says why.
         """
-        self._routes.add(obj, name)
+        self._routes.add(obj, name, version=version, group=group, default=default)
 
     def register_error(self, kind: type[Exception], name: str | None = None) -> None:
         """Let exceptions of class *kind* arrive as themselves where they are registered, too.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fastrpc.session.session import Session
 
 _LARGE = 4096  # bytes of arguments that cost more to decode than to hand up
+_OTHERS = 5  # versions and groups that are listed
 _EAGER = sys.version_info >= (3, 12)
 
 
@@ -100,7 +101,8 @@ class Answerer:
             text = f"a method name of {len(frame.name)} bytes is over max_name of {limits.max_name}"
             self.refuse(session, frame, StatusCode.NOT_FOUND, text)
         elif method is None:
-            self.refuse(session, frame, StatusCode.NOT_FOUND, f"there is no {name}")
+            text = f"there is no {name}{_others(session, frame.name)}"
+            self.refuse(session, frame, StatusCode.NOT_FOUND, text)
         else:
             try:
                 decode_metadata(frame.metadata, limits)
@@ -189,8 +191,7 @@ class Answerer:
         if self._handler_timeout:
             limit = now + self._handler_timeout
             deadline = min(deadline, limit) if deadline else limit
-        stops = method.info.info.mode is not Mode.THREAD  # which can't be stopped
-        running = Running(method, frame, now, deadline, stops)
+        running = Running(method, frame, now, deadline)
         session.running[frame.id] = running
         self._all.add(running)
         if frame.kind == Kind.OPEN:  # at once: items may come right behind
@@ -331,7 +332,7 @@ class Answerer:
     def stop(self, session: "Session", why: str) -> None:
         """Stop all calls of a connection on the server's own account; tell their callers."""
         for running in list(session.running.values()):
-            if running.settle(Fate.SENT):
+            if running.settle(Fate.SENT, by_server=True):
                 body = {"type": "Cancelled", "message": f"{running.method.name.decode()}: {why}"}
                 self._send(session, running.frame, StatusCode.CANCELLED, body)
 
@@ -398,6 +399,13 @@ class Answerer:
         data = b"" if session.is_full else failure.encoded(encode, body, session.lane.peer_body)
         session.lane.reply(frame.id, int(Serializer.MSGPACK), data, int(status), code, time)
         session.hand_over()
+
+
+def _others(session: "Session", name: bytes) -> str:
+    """Return under which other versions and groups a method is there, if it is."""
+    start = name.partition(b"@")[0] + b"@"
+    known = [key.decode() for key in session.side.router or () if key.startswith(start)]
+    return f"; there is {', '.join(sorted(known)[:_OTHERS])}" if known else ""
 
 
 def _name_of(frame: Frame, method: Method | None) -> str:

@@ -94,21 +94,37 @@ class Routes:
         self.services: list[ServiceInfo] = []
         self._told: dict[bool, dict[str, Any]] = {}
 
-    def add(self, obj: Any, name: str | None) -> ServiceInfo:
+    def add(
+        self,
+        obj: Any,
+        name: str | None,
+        *,
+        version: str = "",
+        group: str = "",
+        default: bool = False,
+    ) -> ServiceInfo:
         """Describe *obj* and route its methods: all of them or none.
+
+        Args:
+            obj: What to serve.
+            name: Name of the service instead of its own.
+            version: Which of several that are served under one name.
+            group: Which of several that run the same code.
+            default: Answer also those who name neither version nor group.
 
         Raises:
             ConfigError: It can't be served, or a name is taken.
         """
-        service = describe_service(obj, name)
+        service = describe_service(obj, name, version=version, group=group, default=default)
         fresh: dict[bytes, Method] = {}
         for info in service.methods.values():
-            key = info.name.encode()
-            if key in self.table:
-                raise ConfigError(f"method {info.name!r} is registered already")
-            if len(key) > self._limits.max_name:
-                raise ConfigError(f"method name {info.name!r} is over max_name")
-            fresh[key] = self._method(key, info)
+            for wire_name in dict.fromkeys(service.wire_names(info.name)):
+                key = wire_name.encode()
+                if key in self.table:
+                    raise ConfigError(f"method {wire_name!r} is registered already")
+                if len(key) > self._limits.max_name:
+                    raise ConfigError(f"method name {wire_name!r} is over max_name")
+                fresh[key] = self._method(key, info)
         self.table.update(fresh)
         self.services.append(service)
         self._told.clear()

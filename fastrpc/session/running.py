@@ -3,6 +3,7 @@
 from enum import Enum
 from typing import TYPE_CHECKING, final
 
+from fastrpc.call import Mode
 from fastrpc.frame import Frame, Inlet, Method, Outlet
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class Running:
         method: What runs.
         deadline: When it is told off, 0 for never.
         started: When it began.
-        stops: Whether giving it up stops the handler.
+        can_stop: Whether the handler can be stopped at all.
+        is_shielded: Whether only the server itself may stop it.
         begun: Whether the task has come to the handler.
         fate: Whether the caller still waits.
         task: What runs it.
@@ -35,15 +37,15 @@ class Running:
     """
 
     __slots__ = (
-        "begun", "deadline", "fate", "frame", "inlet", "method", "outlet", "started", "stops",
-        "task",
+        "begun", "can_stop", "deadline", "fate", "frame", "inlet", "is_shielded", "method",
+        "outlet", "started", "task",
     )  # fmt: skip
 
-    def __init__(
-        self, method: Method, frame: Frame, started: float, deadline: float, stops: bool
-    ) -> None:
+    def __init__(self, method: Method, frame: Frame, started: float, deadline: float) -> None:
         """Note a call that is about to run."""
-        self.stops = stops
+        mode, traits = method.info.info.mode, method.info.info.traits
+        self.can_stop = mode is not Mode.THREAD
+        self.is_shielded = traits.cancel == "shield"
         self.method = method
         self.frame = frame
         self.started = started
@@ -54,15 +56,20 @@ class Running:
         self.inlet: Inlet | None = None
         self.outlet: Outlet | None = None
 
-    def settle(self, fate: Fate) -> bool:
+    def settle(self, fate: Fate, *, by_server: bool = False) -> bool:
         """Decide the fate and cancel the handler; False if it was decided before.
 
         A thread can't be cancelled and goes on to its end. A task that has not
         begun is not cancelled either: it would never run, not even its `finally`.
+
+        Args:
+            fate: What becomes of the reply.
+            by_server: Whether it is for the server's own sake, which no shield stops.
         """
         if self.fate is not Fate.OWED:
             return False
         self.fate = fate
-        if self.begun and self.task is not None and self.stops:
+        stops = self.can_stop and (by_server or not self.is_shielded)
+        if self.begun and self.task is not None and stops:
             self.task.cancel()
         return True

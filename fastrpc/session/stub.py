@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastrpc.call import MethodInfo, describe_service
-from fastrpc.call.method import MARK
+from fastrpc.call.method import MARK, method_key
 from fastrpc.codec import Codec, Mismatch, is_typed_only
 from fastrpc.errors import ConfigError, InvalidArgument
 
@@ -20,10 +20,12 @@ class Bound:
 
     Attributes:
         info: The method.
+        key: Its name on the wire.
         decode: Decoder of its value, None for the codec's own.
     """
 
     info: MethodInfo
+    key: str
     decode: Callable[[bytes], Any] | None
 
 
@@ -42,7 +44,15 @@ class Stub:
         raise AttributeError(f"{self._service} has no method {name!r}")
 
 
-def make_stub(service: type, name: str | None, bind: Callable[[Bound], Any], codec: Codec) -> Stub:
+def make_stub(
+    service: type,
+    name: str | None,
+    bind: Callable[[Bound], Any],
+    codec: Codec,
+    *,
+    version: str = "",
+    group: str = "",
+) -> Stub:
     """Return a stub of *service*.
 
     Args:
@@ -50,6 +60,8 @@ def make_stub(service: type, name: str | None, bind: Callable[[Bound], Any], cod
         name: Service name instead of the class's own.
         bind: Makes the callable of a method.
         codec: Reads the results.
+        version: Which version of the service to call.
+        group: Which group of it.
 
     Raises:
         ConfigError: The class can't be a service; the message says why.
@@ -60,13 +72,14 @@ def make_stub(service: type, name: str | None, bind: Callable[[Bound], Any], cod
     described = describe_service(bare_instance(service), name or service.__name__)
     stub = Stub(described.name)
     for info in described.methods.values():
-        setattr(stub, attribute_of(service, info), _call(info, bind, codec))
+        key = method_key(info.name, version, group)
+        setattr(stub, attribute_of(service, info), _call(info, key, bind, codec))
     return stub
 
 
-def _call(info: MethodInfo, bind: Callable[[Bound], Any], codec: Codec) -> Any:
+def _call(info: MethodInfo, key: str, bind: Callable[[Bound], Any], codec: Codec) -> Any:
     try:
-        return bind(Bound(info, _decoder(info, codec)))
+        return bind(Bound(info, key, _decoder(info, codec)))
     except ConfigError as error:
         if not is_typed_only(codec):
             raise

@@ -151,17 +151,23 @@ class View:
         """
         return self._open(Opening(method=method, args=args, kwargs=kwargs))
 
-    def stub(self, service: type[T], name: str | None = None) -> T:
+    def stub(
+        self, service: type[T], name: str | None = None, *, version: str = "", group: str = ""
+    ) -> T:
         """Return an object with the methods of *service*, each calling the other side.
 
         Args:
             service: The class that the server registered, or one like it.
             name: Service name if it is not the class's own.
+            version: Which version of the service to call; "" for the default.
+            group: Which group of it; "" for the default.
 
         Raises:
             ConfigError: The class can't be a service; the message says why.
         """
-        return cast("T", make_stub(service, name, self._bound, self._origin.codec))
+        codec = self._origin.codec
+        stub = make_stub(service, name, self._bound, codec, version=version, group=group)
+        return cast("T", stub)
 
     def options(
         self, *, timeout: float | Keep | None = KEEP, metadata: Pairs | Keep | None = KEEP
@@ -190,7 +196,7 @@ class View:
             return functools.partial(_call_stream, self, bound)
         if self._origin.chain is not None:
             return functools.partial(self._call_bound, bound)
-        return BoundCall(self._caller, bound.info.name, bound.decode)
+        return BoundCall(self._caller, bound.key, bound.decode)
 
     def _open(self, opening: Opening) -> Stream[Any]:
         return Stream(self._origin, opening, self._caller.timeout, self._caller.metadata)
@@ -199,7 +205,7 @@ class View:
         return Intercepted(self._value_of(self._new_call(method, args, kwargs, None)))
 
     def _call_bound(self, bound: Bound, /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
-        call = self._new_call(bound.info.name, args, kwargs, bound.decode)
+        call = self._new_call(bound.key, args, kwargs, bound.decode)
         return Intercepted(self._value_of(call))
 
     async def _value_of(self, call: Call) -> Any:
@@ -243,7 +249,7 @@ def _call_stream(view: View, bound: Bound, /, *args: Any, **kwargs: Any) -> Any:
     if info.takes is not None:
         args, kwargs, source = split_source(info, args, kwargs)
     opening = Opening(
-        method=info.name, args=args, kwargs=kwargs, item=info.item, value=bound.decode,
+        method=bound.key, args=args, kwargs=kwargs, item=info.item, value=bound.decode,
         source=source,
     )  # fmt: skip
     stream = view._open(opening)

@@ -5,16 +5,20 @@ from typing import Any
 
 import pytest
 
-from fastrpc.call import Mode
+from fastrpc.call import MethodInfo, Mode, Traits
+from fastrpc.call.method import Cancel
 from fastrpc.frame import Frame, Method
+from fastrpc.session.routes import Route
 from fastrpc.session.running import Fate, Running
 
 pytestmark = pytest.mark.asyncio
 
 
-async def running(*, stops: bool = True, begun: bool = True) -> Running:
-    method = Method(b"x", int(Mode.TASK), print, [None] * 32)
-    one = Running(method, Frame(0, 1), 1000.0, 0.0, stops)
+async def running(
+    mode: Mode = Mode.TASK, *, cancel: Cancel = "propagate", begun: bool = True
+) -> Running:
+    info = MethodInfo("x", print, "", (), Any, mode, Traits(cancel=cancel))
+    one = Running(Method(b"x", int(mode), print, [None] * 32, Route(info)), Frame(0, 1), 1.0, 0.0)
     one.begun = begun
     one.task = asyncio.ensure_future(asyncio.Event().wait())  # type: ignore[assignment]
     await asyncio.sleep(0)
@@ -42,7 +46,7 @@ async def test_a_fate_is_decided_once(fate: Fate) -> None:
 
 
 async def test_a_thread_is_not_cancelled() -> None:
-    one = await running(stops=False)
+    one = await running(Mode.THREAD)
     assert one.settle(Fate.SENT)
     assert not await end(one)
 
@@ -51,3 +55,12 @@ async def test_what_has_not_begun_is_not_cancelled() -> None:
     one = await running(begun=False)
     assert one.settle(Fate.UNWANTED)
     assert not await end(one)
+
+
+async def test_a_shield_stops_callers_and_not_the_server() -> None:
+    one = await running(cancel="shield")
+    assert one.settle(Fate.UNWANTED)
+    assert not await end(one)
+    other = await running(cancel="shield")
+    assert other.settle(Fate.SENT, by_server=True)
+    assert await end(other)

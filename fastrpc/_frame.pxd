@@ -15,6 +15,7 @@ cdef struct Header:
     uint32_t time
     uint16_t name
     uint16_t meta
+    void* segments  # a list, where they were received one by one
 
 
 cdef class Frame:
@@ -30,12 +31,18 @@ cdef class Splitter:
     cdef Py_ssize_t _need
     cdef bytes _head
     cdef bytes _big
+    cdef bytes _prefix  # name and metadata of a frame that comes segment by segment
+    cdef list _segments, _spans
+    cdef bint _is_padding, _stained
     cdef Py_ssize_t _big_at
     cdef uint32_t _skip
     cdef bint _halted
     cdef int _setup(self, object max_body, object magic) except -1
     cdef int _split(self, const uint8_t* data, Py_ssize_t size) except -1
     cdef int _filled(self, Py_ssize_t nbytes) except -1
+    cdef Py_ssize_t _plan_segments(self, const uint8_t* head, const uint8_t* body, Py_ssize_t left, Py_ssize_t size) except -1
+    cdef bint _next_segment(self) except -1
+    cdef int _keep_segment(self) except -1
     cdef int _run(self, const uint8_t* data, Py_ssize_t end) except -1
     cdef int _check(self, const uint8_t* p, Py_ssize_t left, uint16_t head, uint32_t size) except -1
     cdef int _deliver(self, Header* head, const uint8_t* body, bytes owner, uint32_t oversize) except -1

@@ -11,11 +11,13 @@ Rules of the room:
     is held by an object that this function holds;
   * a change here without the same change in `_frame_py.py` does not merge.
 
-Size: up to 950 lines, for large bodies have their memory from here and from nowhere else.
+Size: up to 1,100 lines, for large bodies and their segments have their memory from here
+and from nowhere else.
 """
 
 cimport cython
 from cpython.bytearray cimport PyByteArray_GET_SIZE
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
 from cpython.list cimport PyList_GET_ITEM
@@ -26,7 +28,10 @@ from libc.string cimport memcpy, memset
 
 from fastrpc.errors import ConfigError, FrameError, ProtocolError
 
-__all__ = ["CallTable", "Frame", "FrameDecoder", "check_metadata", "check_msgpack", "encode_frame"]
+__all__ = [
+    "CallTable", "Frame", "FrameDecoder", "check_metadata", "check_msgpack", "encode_frame",
+    "encode_pieces", "writable",
+]
 
 # C copies of wire.py; a test compares them with it through `constants()`.
 cdef enum:
@@ -249,11 +254,40 @@ def encode_frame(
     Raises:
         ConfigError: A field does not fit its place in the header.
     """
+    return b"".join(
+        encode_pieces(
+            kind, id, serializer=serializer, reply=reply, oneway=oneway, heartbeat=heartbeat,
+            status=status, bits=bits, arg=arg, time=time, name=name, metadata=metadata,
+            payload=payload, buffers=buffers, header_size=header_size,
+        )
+    )
+
+
+def encode_pieces(
+    kind,
+    id,
+    *,
+    serializer=0,
+    reply=False,
+    oneway=False,
+    heartbeat=False,
+    status=0,
+    bits=0,
+    arg=0,
+    time=0,
+    bytes name not None=b"",
+    bytes metadata not None=b"",
+    bytes payload not None=b"",
+    buffers=(),
+    header_size=0,
+):
+    """Return one frame as `encode_frame` does, in pieces: its buffers are not copied."""
     cdef uint8_t raw[HEADER_MAX]
+    cdef list pieces = [payload]
     if buffers:
         bits |= BIT_SEG
-        payload = _pack_segments([payload, *buffers], len(name) + len(metadata))
-    cdef Py_ssize_t size = len(name) + len(metadata) + len(payload)
+        pieces = _segment_pieces([payload, *buffers], len(name) + len(metadata))
+    cdef Py_ssize_t size = len(name) + len(metadata) + sum(map(len, pieces))
     least = (
         HEADER_FULL if name or metadata else HEADER_TIME if time else HEADER_ARG if arg
         else HEADER_BASE
@@ -282,7 +316,8 @@ def encode_frame(
     put32(raw + 24, time)
     put16(raw + 28, <uint16_t>len(name))
     put16(raw + 30, <uint16_t>len(metadata))
-    return PyBytes_FromStringAndSize(<char*>raw, head) + name + metadata + payload
+    pieces[0] = PyBytes_FromStringAndSize(<char*>raw, head) + name + metadata + pieces[0]
+    return pieces
 
 
 cdef int _fits(str field, value, limit) except -1:
@@ -295,18 +330,33 @@ cdef inline Py_ssize_t _aligned(Py_ssize_t pos) noexcept nogil:
     return (pos + SEGMENT_ALIGN - 1) // SEGMENT_ALIGN * SEGMENT_ALIGN
 
 
-cdef bytes _pack_segments(list segments, Py_ssize_t at):
+cdef list _segment_pieces(list segments, Py_ssize_t at):
+    """Return the table and the segments, each padded to where the next one begins."""
     cdef uint8_t word[4]
-    cdef bytearray out = bytearray()
+    cdef bytearray head = bytearray()
+    cdef list pieces = [head]
+    cdef Py_ssize_t end, i
     if len(segments) > SEGMENTS_MAX:
         raise ConfigError(f"{len(segments)} segments are over {SEGMENTS_MAX}")
     for number in [len(segments)] + [len(segment) for segment in segments]:
         put32(word, number)
-        out += word[:4]
-    for segment in segments:
-        out += bytes(_aligned(at + len(out)) - at - len(out))
-        out += segment
-    return bytes(out)
+        head += word[:4]
+    end = at + len(head)
+    head += bytes(_aligned(end) - end)
+    head += segments[0]
+    end = at + len(head)
+    for i in range(1, len(segments)):
+        if end != _aligned(end):
+            pad = bytes(_aligned(end) - end)
+            end += len(pad)
+            if len(pieces) == 1:
+                head += pad
+            else:
+                pieces.append(pad)
+        pieces.append(segments[i])
+        end += len(segments[i])
+    pieces[0] = bytes(head)
+    return pieces
 
 
 cdef list _split_segments(const uint8_t* body, Py_ssize_t end, Py_ssize_t at):
@@ -475,6 +525,30 @@ cdef bint is_sound(const uint8_t* p, Py_ssize_t size, Py_ssize_t most, Py_ssize_
     return at == size
 
 
+@cython.final
+cdef class _Writable:
+    """Bytes that belong to whoever has this, to be written to."""
+
+    cdef bytes _data
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(
+            view, self, PyBytes_AS_STRING(self._data), PyBytes_GET_SIZE(self._data), 0, flags
+        )
+
+
+def writable(bytes data not None):
+    """Return a view of *data* that may be written to; nobody may use *data* afterwards.
+
+    For memory that a peer's bytes were received into: who gets it shall have it as his own.
+    """
+    cdef _Writable owner = _Writable.__new__(_Writable)
+    if PyBytes_GET_SIZE(data) <= 1:  # Python has one object for all of a kind
+        return memoryview(bytearray(data))
+    owner._data = data
+    return memoryview(owner)
+
+
 def check_metadata(bytes data not None, Py_ssize_t max_size, Py_ssize_t max_pairs):
     """Say whether packed metadata is sound; who wants to know why not unpacks it.
 
@@ -538,7 +612,7 @@ cdef class Splitter:
                 data = <const uint8_t*>PyBytes_AS_STRING(whole)
                 size = PyBytes_GET_SIZE(whole)
             self._need = 0
-            if self._big is not None:
+            while size and self._big is not None:
                 take = min(size, PyBytes_GET_SIZE(self._big) - self._big_at)
                 memcpy(PyBytes_AS_STRING(self._big) + self._big_at, data, take)
                 self._filled(take)
@@ -553,15 +627,89 @@ cdef class Splitter:
     cdef int _filled(self, Py_ssize_t nbytes) except -1:
         """Count bytes received straight into the large body."""
         cdef bytes big = self._big, head = self._head
+        cdef list segments = self._segments
         cdef Header fields
         self._big_at += nbytes
         if self._big_at < PyBytes_GET_SIZE(big):
             return 0
+        if segments is not None:
+            self._keep_segment()
+            if self._next_segment():
+                return 0
+            big = self._prefix
+            self._segments = self._spans = self._prefix = None
         self._big = None
         self._head = None
         if not self._halted:
             _unpack(<const uint8_t*>PyBytes_AS_STRING(head), &fields)
-            self._deliver(&fields, <const uint8_t*>PyBytes_AS_STRING(big), big, 0)
+            if segments is not None:
+                fields.segments = <void*>segments
+                if self._stained:
+                    raise FrameError("bytes between segments are not zero", "segment table")
+            self._deliver(
+                &fields, <const uint8_t*>PyBytes_AS_STRING(big), None if segments is not None else big, 0
+            )
+        return 0
+
+    # A frame with segments whose table came with its start is received segment by segment,
+    # each into memory of its own. Any other is received whole and cut up then, which finds
+    # what is wrong with it.
+
+    cdef Py_ssize_t _plan_segments(
+        self, const uint8_t* head, const uint8_t* body, Py_ssize_t left, Py_ssize_t size
+    ) except -1:
+        """Get ready to receive the segments; return how much of *body* is before them, or 0."""
+        cdef Header fields
+        cdef Py_ssize_t at, pos, start, span
+        cdef uint32_t count, i
+        cdef list spans = []
+        _unpack(head, &fields)
+        at = <Py_ssize_t>fields.name + fields.meta
+        if left < at + 4:
+            return 0
+        count = get32(body + at)
+        pos = at + 4 + 4 * <Py_ssize_t>count
+        if not 1 <= count <= SEGMENTS_MAX or left < pos:
+            return 0
+        for i in range(count):
+            span = get32(body + at + 4 + 4 * i)
+            start = _aligned(pos)
+            if start > size or span > size - start:
+                return 0
+            if start > pos:
+                spans.append(pos - start)
+            spans.append(span)
+            pos = start + span
+        if pos != size:
+            return 0
+        spans.reverse()
+        self._prefix = PyBytes_FromStringAndSize(<const char*>body, at)
+        self._segments, self._spans, self._stained = [], spans, False
+        self._next_segment()
+        return at + 4 + 4 * <Py_ssize_t>count
+
+    cdef bint _next_segment(self) except -1:
+        """Begin with what comes next; False if that was all. Padding counts below zero."""
+        cdef Py_ssize_t span
+        while self._spans:
+            span = self._spans.pop()
+            if span == 0:
+                self._segments.append(b"")
+                continue
+            self._is_padding = span < 0
+            self._big = (
+                _make_body(span) if span >= BIG_BODY
+                else PyBytes_FromStringAndSize(NULL, -span if span < 0 else span)
+            )
+            self._big_at = 0
+            return True
+        return False
+
+    cdef int _keep_segment(self) except -1:
+        if self._is_padding:
+            self._stained = self._stained or self._big.strip(b"\0") != b""
+        else:
+            self._segments.append(self._big)
         return 0
 
     cdef int _run(self, const uint8_t* data, Py_ssize_t end) except -1:
@@ -613,10 +761,18 @@ cdef class Splitter:
                     if size >= BIG_BODY:
                         # Whole at once: the system gives pages only to what is written.
                         self._head = PyBytes_FromStringAndSize(<const char*>p, head)
-                        self._big = _make_body(size)
-                        self._big_at = end - start
-                        memcpy(PyBytes_AS_STRING(self._big), data + start, end - start)
-                        pos = end
+                        step = 0
+                        if p[7] & BIT_SEG:
+                            step = self._plan_segments(p, data + start, end - start, size)
+                        if step == 0:
+                            self._big = _make_body(size)
+                            self._big_at = 0
+                        pos = start + step
+                        while pos < end:
+                            step = min(end - pos, PyBytes_GET_SIZE(self._big) - self._big_at)
+                            memcpy(PyBytes_AS_STRING(self._big) + self._big_at, data + pos, step)
+                            pos += step
+                            self._filled(step)
                     else:
                         self._need = head + size
                     break
@@ -670,6 +826,7 @@ cdef inline void _unpack(const uint8_t* p, Header* head) noexcept nogil:
     head.time = get32(p + 24) if head.size >= HEADER_TIME else 0
     head.name = get16(p + 28) if head.size >= HEADER_FULL else 0
     head.meta = get16(p + 30) if head.size >= HEADER_FULL else 0
+    head.segments = NULL
 
 
 cdef Frame make_frame(Header* head, const uint8_t* body, bytes owner, uint32_t oversize):
@@ -695,7 +852,10 @@ cdef Frame make_frame(Header* head, const uint8_t* body, bytes owner, uint32_t o
     frame.name = PyBytes_FromStringAndSize(<const char*>body, head.name)
     frame.metadata = PyBytes_FromStringAndSize(<const char*>body + head.name, head.meta)
     if head.bits & BIT_SEG:
-        segments = _split_segments(body, head.body, start)
+        if head.segments != NULL:
+            segments = <list>head.segments
+        else:
+            segments = _split_segments(body, head.body, start)
         frame.payload = segments.pop(0)
         frame.buffers = segments
     elif owner is not None and start == 0:

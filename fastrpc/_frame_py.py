@@ -42,6 +42,7 @@ from fastrpc.wire import (
 
 __all__ = [
     "CallTable", "Frame", "FrameDecoder", "check_metadata", "check_msgpack", "encode_frame",
+    "encode_pieces", "writable",
 ]  # fmt: skip
 
 HEAD: Final = struct.Struct(">HHBBBBQL")
@@ -190,10 +191,39 @@ def encode_frame(
     Raises:
         ConfigError: A field does not fit its place in the header.
     """
+    return b"".join(
+        encode_pieces(
+            kind, id, serializer=serializer, reply=reply, oneway=oneway, heartbeat=heartbeat,
+            status=status, bits=bits, arg=arg, time=time, name=name, metadata=metadata,
+            payload=payload, buffers=buffers, header_size=header_size,
+        )
+    )  # fmt: skip
+
+
+def encode_pieces(
+    kind: int,
+    id: int,
+    *,
+    serializer: int = 0,
+    reply: bool = False,
+    oneway: bool = False,
+    heartbeat: bool = False,
+    status: int = 0,
+    bits: int = 0,
+    arg: int = 0,
+    time: int = 0,
+    name: bytes = b"",
+    metadata: bytes = b"",
+    payload: bytes = b"",
+    buffers: Sequence[bytes] = (),
+    header_size: int = 0,
+) -> list[Any]:
+    """Return one frame as `encode_frame` does, in pieces: its buffers are not copied."""
+    pieces: list[Any] = [payload]
     if buffers:
         bits |= BIT_SEG
-        payload = _pack_segments([payload, *buffers], len(name) + len(metadata))
-    size = len(name) + len(metadata) + len(payload)
+        pieces = _segment_pieces([payload, *buffers], len(name) + len(metadata))
+    size = len(name) + len(metadata) + sum(map(len, pieces))
     least = (
         HEADER_FULL
         if name or metadata
@@ -225,7 +255,8 @@ def encode_frame(
         MAGIC, head, VERSION, flags, status, bits | kind, id, size, arg, time,
         len(name), len(metadata),
     )  # fmt: skip
-    return b"".join((full[:head].ljust(head, b"\0"), name, metadata, payload))
+    pieces[0] = b"".join((full[:head].ljust(head, b"\0"), name, metadata, pieces[0]))
+    return pieces
 
 
 def _fits(field: str, value: int, limit: int) -> None:
@@ -233,15 +264,28 @@ def _fits(field: str, value: int, limit: int) -> None:
         raise ConfigError(f"{field} {value} does not fit the header")
 
 
-def _pack_segments(segments: Sequence[bytes], at: int) -> bytes:
+def _segment_pieces(segments: Sequence[Any], at: int) -> list[Any]:
+    """Return the table and the segments, each padded to where the next one begins."""
     if len(segments) > SEGMENTS_MAX:
         raise ConfigError(f"{len(segments)} segments are over {SEGMENTS_MAX}")
     sizes = [len(segment) for segment in segments]
-    out = bytearray(struct.pack(f">{len(sizes) + 1}L", len(sizes), *sizes))
-    for segment in segments:
-        out += bytes(-(at + len(out)) % SEGMENT_ALIGN)
-        out += segment
-    return bytes(out)
+    head = bytearray(struct.pack(f">{len(sizes) + 1}L", len(sizes), *sizes))
+    head += bytes(-(at + len(head)) % SEGMENT_ALIGN)
+    head += segments[0]
+    pieces: list[Any] = [head]
+    end = at + len(head)
+    for segment in segments[1:]:
+        if end % SEGMENT_ALIGN:
+            pad = bytes(-end % SEGMENT_ALIGN)
+            end += len(pad)
+            if len(pieces) == 1:
+                head += pad
+            else:
+                pieces.append(pad)
+        pieces.append(segment)
+        end += len(segment)
+    pieces[0] = bytes(head)
+    return pieces
 
 
 def _split_segments(body: bytes, at: int) -> list[bytes]:
@@ -342,6 +386,16 @@ _VARIABLE: Final = {
     0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), 0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1),
     0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0),
 }  # fmt: skip
+
+
+def writable(data: bytes) -> memoryview:
+    """Return a view of *data* that may be written to; nobody may use *data* afterwards.
+
+    For memory that a peer's bytes were received into: who gets it shall have it as his own.
+    """
+    if not isinstance(data, bytes):
+        raise TypeError(f"writable() takes bytes, not {type(data).__name__}")
+    return memoryview(bytearray(data))
 
 
 def check_metadata(data: bytes, max_size: int, max_pairs: int) -> bool:

@@ -18,7 +18,15 @@ def _is_built() -> bool:
 
 if TYPE_CHECKING or _PURE:
     from fastrpc._caller_py import BoundCall, ByteStream, Caller, Exchange, Turns, Waiter
-    from fastrpc._frame_py import CallTable, Frame, FrameDecoder, check_msgpack, encode_frame
+    from fastrpc._frame_py import (
+        CallTable,
+        Frame,
+        FrameDecoder,
+        check_msgpack,
+        encode_frame,
+        encode_pieces,
+        writable,
+    )
     from fastrpc._lane_py import Lane, LoopShare, Method, drive
     from fastrpc._stream_py import Inlet, ItemReader, Outlet
 
@@ -26,7 +34,15 @@ if TYPE_CHECKING or _PURE:
 else:
     try:
         from fastrpc._caller import BoundCall, ByteStream, Caller, Exchange, Turns, Waiter
-        from fastrpc._frame import CallTable, Frame, FrameDecoder, check_msgpack, encode_frame
+        from fastrpc._frame import (
+            CallTable,
+            Frame,
+            FrameDecoder,
+            check_msgpack,
+            encode_frame,
+            encode_pieces,
+            writable,
+        )
         from fastrpc._lane import Lane, LoopShare, Method, drive
         from fastrpc._stream import Inlet, ItemReader, Outlet
 
@@ -35,7 +51,15 @@ else:
         if _is_built():  # half of it, or something inside is missing: say so
             raise
         from fastrpc._caller_py import BoundCall, ByteStream, Caller, Exchange, Turns, Waiter
-        from fastrpc._frame_py import CallTable, Frame, FrameDecoder, check_msgpack, encode_frame
+        from fastrpc._frame_py import (
+            CallTable,
+            Frame,
+            FrameDecoder,
+            check_msgpack,
+            encode_frame,
+            encode_pieces,
+            writable,
+        )
         from fastrpc._lane_py import Lane, LoopShare, Method, drive
         from fastrpc._stream_py import Inlet, ItemReader, Outlet
 
@@ -61,4 +85,6 @@ __all__ = [
     "check_msgpack",
     "drive",
     "encode_frame",
+    "encode_pieces",
+    "writable",
 ]

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar, Union
 
 from fastrpc.codec import containers, records
+from fastrpc.codec.buffers import array_reader, is_array_type
 from fastrpc.codec.reader import Dialect, Group, Reader, expected
 from fastrpc.codec.scalars import accepting, enumeration, literals, scalar
 from fastrpc.errors import ConfigError
@@ -81,6 +82,8 @@ class _Builder:
                 return enumeration(origin, self.dialect)
             if records.is_record(origin):
                 return self._record(wanted, origin)
+        if is_array_type(wanted):
+            return array_reader(wanted, text_only=self.dialect.text_only)
         found = self.dialect.opaque(wanted)
         if found is None:
             raise ConfigError(

@@ -12,10 +12,19 @@ Rules of the room:
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
+from fastrpc.codec.buffers import (
+    EXT_ARRAY,
+    EXT_BUFFER,
+    Buffers,
+    is_array,
+    lift,
+    nested,
+    scalar_of,
+)
 from fastrpc.codec.contract import Mismatch
 from fastrpc.codec.json_limits import check_json
 from fastrpc.codec.reader import Dialect, Group, Reader
@@ -32,10 +41,6 @@ _BUILTIN = (bytes, bytearray, memoryview)
 
 # Up to here the first byte of a msgpack array tells its length.
 _SHORT_ARRAY = 15
-
-
-def _no_ext(code: int, data: memoryview) -> NoReturn:
-    raise CodecError(f"msgpack extension type {code} is not known here")
 
 
 class _Typed:
@@ -134,6 +139,14 @@ class _Typed:
             raise _translated(str(error)) from None
 
 
+_ENCODE_PARTS = msgspec.msgpack.Encoder().encode
+_DECODE_PARTS = msgspec.msgpack.Decoder(tuple[str, list[int], int | bytes]).decode
+
+
+def _buffer_ext(number: int) -> msgspec.msgpack.Ext:
+    return msgspec.msgpack.Ext(EXT_BUFFER, number.to_bytes(4, "big"))
+
+
 class MsgpackCodec(_Typed):
     """Speak msgpack.
 
@@ -148,13 +161,37 @@ class MsgpackCodec(_Typed):
     decode: Decode
 
     def __init__(self) -> None:
-        self.encode = msgspec.msgpack.Encoder(enc_hook=refuse).encode
+        self.buffers = Buffers()
+        self.encode = msgspec.msgpack.Encoder(enc_hook=self._other).encode
         self.decode = self._decode_as(Any)
         super().__init__(Dialect(), self.decode, self._decode_as, builtin_types=_BUILTIN)
 
-    @staticmethod
-    def _decode_as(wanted: Any) -> Decode:
-        return msgspec.msgpack.Decoder(wanted, ext_hook=_no_ext).decode
+    def _decode_as(self, wanted: Any) -> Decode:
+        return msgspec.msgpack.Decoder(wanted, ext_hook=self._ext).decode
+
+    def lift(self, args: Sequence[Any], /) -> list[Any]:
+        """Return *args* with large bytes put beside the payload."""
+        return lift(args, self.buffers, _buffer_ext)
+
+    def _other(self, value: Any) -> Any:
+        """Encode what msgspec does not know."""
+        if is_array(value):
+            parts = self.buffers.array_parts(value)
+            return msgspec.msgpack.Ext(EXT_ARRAY, _ENCODE_PARTS(parts))
+        plain = scalar_of(value)
+        return refuse(value) if plain is None else plain
+
+    def _ext(self, code: int, data: memoryview) -> Any:
+        """Decode what msgpack leaves to us."""
+        if code == EXT_BUFFER and len(data) == 4:
+            return self.buffers.take(int.from_bytes(data, "big"))
+        if code == EXT_ARRAY:
+            try:
+                parts = _DECODE_PARTS(data)
+            except msgspec.MsgspecError:
+                raise CodecError("an array is not made of dtype, shape and data") from None
+            return self.buffers.array_of(*parts)
+        raise CodecError(f"msgpack extension type {code} is not known here")
 
     def _flexible(
         self, types: Sequence[object], required: int, rest: object | None
@@ -175,6 +212,13 @@ class MsgpackCodec(_Typed):
         return read
 
 
+def _as_text(value: Any) -> Any:
+    if is_array(value):
+        return nested(value)
+    plain = scalar_of(value)
+    return refuse(value) if plain is None else plain
+
+
 class JsonCodec(_Typed):
     """Speak JSON.
 
@@ -191,7 +235,7 @@ class JsonCodec(_Typed):
     def __init__(self, max_depth: int = 64, max_items: int = 100_000) -> None:
         self.max_depth = max_depth
         self.max_items = max_items
-        self.encode = msgspec.json.Encoder(enc_hook=refuse).encode
+        self.encode = msgspec.json.Encoder(enc_hook=_as_text).encode
         self.decode = self._decode_as(Any)
         super().__init__(
             Dialect(text_only=True, big_ints=True), self.decode, self._decode_as, str_keys=True
@@ -244,7 +288,7 @@ def built_in(value: object, *kept: type) -> Any:
     Raises:
         TypeError: Some part of it can't be sent.
     """
-    return msgspec.to_builtins(value, builtin_types=(*_BUILTIN, *kept), enc_hook=refuse)
+    return msgspec.to_builtins(value, builtin_types=(*_BUILTIN, *kept), enc_hook=_as_text)
 
 
 def _tuple(types: Sequence[object]) -> Any:

@@ -11,8 +11,10 @@ Rules of the room:
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fastrpc.codec.buffers import BESIDE_FROM, Buffers
 from fastrpc.codec.reader import Dialect, Reader, expected
 from fastrpc.codec.typed import ReaderCache, arguments_reader
+from fastrpc.frame import writable
 from fastrpc.wire import Serializer
 
 
@@ -39,15 +41,31 @@ class PickleCodec:
         import pickle  # noqa: PLC0415
 
         self._dumps, self._loads = pickle.dumps, pickle.loads
+        self.buffers = Buffers()
         self._readers = ReaderCache(Dialect(native=True, opaque=_by_class))
 
     def encode(self, value: object, /) -> bytes:
         """Return *value* pickled, in the newest format that Python 3.11 reads."""
-        return self._dumps(value, protocol=5)
+        taken = self.buffers.taken
+        if taken is None:
+            return self._dumps(value, protocol=5)
+        return self._dumps(value, protocol=5, buffer_callback=self._beside)
+
+    def _beside(self, buffer: Any) -> bool:
+        """Put a large buffer beside the payload (PEP 574); True leaves it inside."""
+        try:
+            raw = buffer.raw()
+        except BufferError:  # not contiguous
+            return True
+        if raw.nbytes < BESIDE_FROM:
+            return True
+        self.buffers.put(raw)
+        return False
 
     def decode(self, data: bytes, /) -> object:
         """Return the object in *data*, running what it says."""
-        return self._loads(data)
+        given = self.buffers.given
+        return self._loads(data, buffers=map(writable, given)) if given else self._loads(data)
 
     def decoder(self, type: object, /) -> Callable[[bytes], object]:
         """Return a function that reads one value of *type*.

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
+from fastrpc.codec.buffers import EXT_ARRAY, EXT_BUFFER, Buffers, is_array, lift
 from fastrpc.codec.json_limits import check_json
 from fastrpc.codec.reader import Dialect
 from fastrpc.codec.simplify import jsonable, simplify
@@ -102,11 +103,36 @@ class MsgpackCodec(_Typed):
     serializer = int(Serializer.MSGPACK)
 
     def __init__(self) -> None:
+        self.buffers = Buffers()
         super().__init__(Dialect(), self.decode)
 
     def encode(self, value: object, /) -> bytes:
         """Return *value* as msgpack."""
-        return msgpack.packb(value, default=_step, strict_types=True)  # type: ignore[no-any-return]
+        return msgpack.packb(value, default=self._step, strict_types=True)  # type: ignore[no-any-return]
+
+    def lift(self, args: Sequence[Any], /) -> list[Any]:
+        """Return *args* with large bytes put beside the payload."""
+        return lift(args, self.buffers, _buffer_ext)
+
+    def _step(self, value: Any) -> Any:
+        if is_array(value):
+            parts = self.buffers.array_parts(value)
+            return msgpack.ExtType(EXT_ARRAY, msgpack.packb(parts))
+        return _step(value)
+
+    def _ext(self, code: int, data: bytes) -> object:
+        if code == EXT_BUFFER and len(data) == 4:
+            return self.buffers.take(int.from_bytes(data, "big"))
+        if code == EXT_ARRAY:
+            try:
+                dtype, shape, raw = msgpack.unpackb(data)
+                kinds = [type(dtype), type(shape), type(raw) in (int, bytes), *map(type, shape)]
+            except (ValueError, TypeError):
+                kinds = []
+            if kinds[:3] != [str, list, True] or set(kinds[3:]) - {int}:
+                raise CodecError("an array is not made of dtype, shape and data")
+            return self.buffers.array_of(dtype, shape, raw)
+        raise CodecError(f"msgpack extension type {code} is not known here")
 
     def decode(self, data: bytes, /) -> object:
         """Return the value in *data*."""
@@ -114,7 +140,7 @@ class MsgpackCodec(_Typed):
         hooks: dict[str, Any] = {"timestamp": 3}
         if any(mark in data for mark in _FINE_TIMES):
             hooks = {"object_hook": _times_in_map, "list_hook": _times_in_list}
-        value = msgpack.unpackb(data, strict_map_key=False, ext_hook=_no_ext, **hooks)
+        value = msgpack.unpackb(data, strict_map_key=False, ext_hook=self._ext, **hooks)
         return _time(value)
 
 
@@ -127,8 +153,8 @@ def _step(value: Any) -> Any:
     return simplify(value)
 
 
-def _no_ext(code: int, data: bytes) -> object:
-    raise CodecError(f"msgpack extension type {code} is not known here")
+def _buffer_ext(number: int) -> Any:
+    return msgpack.ExtType(EXT_BUFFER, number.to_bytes(4, "big"))
 
 
 def _time(value: Any) -> Any:

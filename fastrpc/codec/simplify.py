@@ -17,6 +17,8 @@ import uuid
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from fastrpc.codec.buffers import is_array, nested, scalar_of
+
 
 def refuse(value: object) -> NoReturn:
     """Raise the error for a *value* that no codec can send."""
@@ -40,6 +42,11 @@ def simplify(value: Any) -> Any:
         return dict(value)
     if isinstance(value, list | tuple | set | frozenset):
         return list(value)
+    if is_array(value):
+        return nested(value)
+    plain = scalar_of(value)
+    if plain is not None:
+        return plain
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
             field.name: getattr(value, field.name)

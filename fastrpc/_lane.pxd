@@ -42,9 +42,13 @@ cdef class Lane(Splitter):
     cdef public int serializer
     cdef public Py_ssize_t max_depth, max_items, max_methods, max_metadata, max_metadata_pairs
     cdef public Py_ssize_t peer_body, peer_calls, peer_methods
-    cdef public bint raw, opened, ready, draining, paused, stalled, ticking, crowded, corked
+    cdef public bint raw, opened, ready, draining, paused, stalled, ticking, crowded, corked, has_segments
     cdef public uint64_t last_id, calls_in, calls_out, replies_in, bytes_in, bytes_out
     cdef public uint64_t late, unknown, given_up
+    cdef public list taken
+    cdef public object lift, pack
+    cdef public Py_ssize_t zip_from
+    cdef tuple _beside
     cdef dict _numbers, _own_sinks, _peer_sinks
     cdef Sink _sink  # of the last item
     cdef uint64_t _sink_id
@@ -70,7 +74,12 @@ cdef class Lane(Splitter):
     cdef object _recall(self, Header* head, Method method, bytes payload, bytes metadata)
     cdef bytes _encode_result(self, int* serializer, object value)
     cdef bytes _encode(self, int serializer, object value)
-    cdef int _reply(self, uint64_t id, uint8_t flags, bytes body, uint8_t status, uint32_t arg, uint32_t time) except -1
+    cdef int _reply(self, uint64_t id, uint8_t flags, bytes body, uint8_t status, uint32_t arg, uint32_t time, bytes metadata) except -1
+    cdef list _buffers_of(self, bytes body)
+    cdef Py_ssize_t _size_of(self, bytes body) except -1
+    cdef bytes _squeezed(self, bytes body)
+    cdef object _lifted(self, object value, tuple args, object kwargs)
+    cdef int _put_pieces(self, list pieces) except -1
     cdef object _call(self, str name, tuple args, object kwargs, double timeout, bytes metadata, object decode)
     cdef object _start(self, str name, tuple args, object kwargs, double timeout, bytes metadata, object decode, object waiter, uint8_t bits, uint64_t* given)
     cdef Py_ssize_t _put_item(self, uint64_t id, bint own, int serializer, bytes body) except -1

@@ -10,7 +10,7 @@ Rules of the room:
   * header fields are copied out before Python code may run;
   * a change here without the same change in `_lane_py.py` does not merge.
 
-Size: may grow to 1,000, for streams pass here item by item.
+Size: may grow to 1,100, for streams, compression and buffers pass here.
 """
 
 cimport cython
@@ -36,7 +36,7 @@ from fastrpc._frame cimport (
 )
 from fastrpc.errors import CodecError, ConfigError, MethodNotFound, ProtocolError, TooLarge
 
-from fastrpc._frame import encode_frame
+from fastrpc._frame import encode_frame, encode_pieces
 
 __all__ = ["Lane", "LoopShare", "Method", "drive"]
 
@@ -47,6 +47,7 @@ cdef enum:
     MASK_SERIALIZER = 0x1F
     MASK_KIND = 0x0F
     BIT_END = 0x10
+    BIT_ZIP = 0x20
     BIT_MORE = 0x80
     HEADER_BASE = 20
     HEADER_ARG = 24
@@ -65,6 +66,7 @@ cdef enum:
     NAME_MAX = 255  # wire.LIMIT_CEILINGS["max_name"]
     METADATA_MAX = 65535  # wire.LIMIT_CEILINGS["max_metadata"]
     DEPTH_FREE = 64
+    SEGMENT_COST = 12  # of its place in the table, and of the padding before it
     MODE_SYNC = 0
     MODE_INLINE = 1
     RAW = 0
@@ -81,7 +83,7 @@ def constants():
     """Return the C copies of the numbers in `wire`, by name."""
     return {
         "FLAG_REPLY": FLAG_REPLY, "FLAG_ONEWAY": FLAG_ONEWAY, "FLAG_HEARTBEAT": FLAG_HEARTBEAT,
-        "MASK_SERIALIZER": MASK_SERIALIZER, "MASK_KIND": MASK_KIND, "BIT_END": BIT_END, "BIT_MORE": BIT_MORE, "HEADER_BASE": HEADER_BASE,
+        "MASK_SERIALIZER": MASK_SERIALIZER, "MASK_KIND": MASK_KIND, "BIT_END": BIT_END, "BIT_ZIP": BIT_ZIP, "BIT_MORE": BIT_MORE, "HEADER_BASE": HEADER_BASE,
         "HEADER_ARG": HEADER_ARG, "HEADER_TIME": HEADER_TIME, "HEADER_FULL": HEADER_FULL,
         "SERIALIZERS": SERIALIZERS, "BIG_BODY": BIG_BODY, "BASELINE_BODY": BASELINE_BODY,
         "BASELINE_CALLS": BASELINE_CALLS, "MAGIC": MAGIC, "ID_MAX": ID_MAX,
@@ -166,6 +168,7 @@ cdef class Lane(Splitter):
       large (*exc* is None then);
     * `answered(slot, frame)`: a reply that is not a plain value;
     * `undecodable(slot, frame, exc)`: a plain reply that can't be decoded;
+    * `inline(serializer, value)`: return it encoded with nothing beside it;
     * `tick()`: calls are open; call `sweep` now and then;
     * `room()`: replies came while `crowded` was set;
     * `hold(outlet)`: a stream wants to send while the lane is paused; wake it later.
@@ -195,6 +198,8 @@ cdef class Lane(Splitter):
         self.peer_body = BASELINE_BODY
         self.peer_calls = BASELINE_CALLS
         self.peer_methods = 4096
+        self.taken = []
+        self.lift = list
         self._numbers = {}
         self._parts = []
 
@@ -559,11 +564,11 @@ cdef class Lane(Splitter):
         except Exception as exc:
             failure = exc
             out = b""
-        if failure is not None or PyBytes_GET_SIZE(out) > self.peer_body:
+        if failure is not None or self._size_of(out) > self.peer_body:
             method.errors += 1
             self.owner.unsendable(method, self._recall(&head, method, payload, metadata), failure)
             return 0
-        self._reply(head.id, FLAG_REPLY | serializer, out, 0, 0, 0)
+        self._reply(head.id, FLAG_REPLY | serializer, out, 0, 0, 0, b"")
         return 0
 
     cdef object _recall(self, Header* head, Method method, bytes payload, bytes metadata):
@@ -595,21 +600,58 @@ cdef class Lane(Splitter):
             ):
                 serializer[0] = RAW
                 return <bytes>value
+        elif self.has_segments and serializer[0] == MSGPACK and _is_large(value):
+            value = self.lift((value,))[0]
         elif serializer[0] == RAW and not isinstance(value, (bytes, bytearray, memoryview)):
             serializer[0] = MSGPACK
         return self._encode(serializer[0], value)
 
     @cython.boundscheck(True)
     cdef bytes _encode(self, int serializer, object value):
+        cdef list taken = self.taken
         encode = self.encoders[serializer]
         if encode is None:
             raise CodecError(f"no codec for serializer {serializer}")
-        body = encode(value)
+        try:
+            body = encode(value)
+        except BaseException:
+            taken.clear()
+            raise
         if type(body) is not bytes:
             raise CodecError(f"serializer {serializer} gave {type(body).__name__}, not bytes")
+        if taken:
+            if not self.has_segments:
+                return self.owner.inline(serializer, value)
+            self._beside = (body, taken.copy())
+            taken.clear()
         return <bytes>body
 
-    def reply(self, id, serializer, bytes body not None, status=0, arg=0, time=0):
+    cdef list _buffers_of(self, bytes body):
+        """Return what the codec put beside *body*, once; it holds for what it encoded last."""
+        cdef tuple beside
+        beside, self._beside = self._beside, None
+        return beside[1] if beside is not None and beside[0] is body else None
+
+    def size_of(self, bytes body not None):
+        """Return how many bytes of a frame *body* takes, with what is beside it; at most."""
+        return self._size_of(body)
+
+    cdef Py_ssize_t _size_of(self, bytes body) except -1:
+        cdef tuple beside = self._beside
+        if beside is None or beside[0] is not body:
+            return PyBytes_GET_SIZE(body)
+        return len(body) + sum(map(len, beside[1])) + SEGMENT_COST * (len(beside[1]) + 2)
+
+    cdef bytes _squeezed(self, bytes body):
+        """Return *body* compressed, if that is agreed on and worth it."""
+        if self.zip_from == 0 or PyBytes_GET_SIZE(body) < self.zip_from or self.pack is None:
+            return None
+        return self.pack(body)
+
+    def reply(
+        self, id, serializer, bytes body not None, status=0, arg=0, time=0,
+        bytes metadata not None=b"",
+    ):
         """Queue the terminal reply of the peer's call *id*.
 
         Args:
@@ -619,17 +661,36 @@ cdef class Lane(Splitter):
             status: How the call ended.
             arg: Application code.
             time: Microseconds spent in the handler, 0 if nobody measured.
+            metadata: Packed metadata.
         """
-        self._reply(id, FLAG_REPLY | serializer, body, status, arg, min(time, U32_MAX))
+        self._reply(id, FLAG_REPLY | serializer, body, status, arg, min(time, U32_MAX), metadata)
         if not self._splitting:
             self._schedule()
 
     cdef int _reply(
-        self, uint64_t id, uint8_t flags, bytes body, uint8_t status, uint32_t arg, uint32_t time
+        self, uint64_t id, uint8_t flags, bytes body, uint8_t status, uint32_t arg, uint32_t time,
+        bytes metadata,
     ) except -1:
         cdef uint16_t size = HEADER_TIME if time else HEADER_ARG if arg else HEADER_BASE
-        cdef uint8_t* p = self._reserve(HEADER_TIME)
-        pack_head(p, size, flags, status, 0, id, <uint32_t>PyBytes_GET_SIZE(body))
+        cdef uint8_t bits = 0
+        cdef uint8_t* p
+        cdef bytes packed
+        cdef list buffers = self._buffers_of(body) if self._beside is not None else None
+        if status == 0 and self.zip_from:
+            packed = self._squeezed(body)
+            if packed is not None:
+                body = packed
+                bits = BIT_ZIP
+        if buffers is not None or PyBytes_GET_SIZE(metadata):
+            self._put_pieces(
+                encode_pieces(
+                    0, id, serializer=flags & MASK_SERIALIZER, reply=True, status=status, bits=bits,
+                    arg=arg, time=time, metadata=metadata, payload=body, buffers=buffers or (),
+                )
+            )
+            return 0
+        p = self._reserve(HEADER_TIME)
+        pack_head(p, size, flags, status, bits, id, <uint32_t>PyBytes_GET_SIZE(body))
         put32(p + 20, arg)
         put32(p + 24, time)
         self._commit(size, body)
@@ -757,11 +818,13 @@ cdef class Lane(Splitter):
                 raise CodecError(f"{name}: the raw codec carries one bytes argument, no names")
             value = args[0] if args else b""
         if body is None:
+            if self.has_segments and serializer[0] == MSGPACK:
+                value = self._lifted(value, args, kwargs)
             try:
                 body = self._encode(serializer[0], value)
             except Exception as exc:
                 raise CodecError(f"{name}: arguments can't be encoded: {exc}") from exc
-        size = PyBytes_GET_SIZE(body) + PyBytes_GET_SIZE(metadata)
+        size = self._size_of(body) + PyBytes_GET_SIZE(metadata)
         if size > self.peer_body - NAME_MAX and self._numbers.get(name, 0) <= 0:
             size += PyBytes_GET_SIZE(_encode_name(name))
         if size > self.peer_body:
@@ -772,6 +835,23 @@ cdef class Lane(Splitter):
             )
         return body
 
+    cdef object _lifted(self, object value, tuple args, object kwargs):
+        """Return the arguments with large bytes put beside the payload."""
+        cdef bint has_large = False
+        for item in args:
+            has_large = has_large or _is_large(item)
+        if has_large:
+            args = tuple(self.lift(args))
+            value = {**kwargs, "*": args} if kwargs else args
+        if kwargs:
+            has_large = False
+            for item in kwargs.values():
+                has_large = has_large or _is_large(item)
+            if has_large:
+                named = dict(zip(kwargs, self.lift(tuple(kwargs.values()))))
+                value = {**named, "*": args} if args else named
+        return value
+
     cdef int _request(
         self, str name, uint64_t id, uint8_t flags, uint8_t bits, uint32_t millis, bytes metadata,
         bytes body,
@@ -780,6 +860,14 @@ cdef class Lane(Splitter):
         cdef Py_ssize_t number = 0
         cdef Py_ssize_t count = PyBytes_GET_SIZE(body), named_size = 0, meta_size
         cdef uint8_t* p
+        cdef bytes packed
+        cdef list buffers = self._buffers_of(body) if self._beside is not None else None
+        if self.zip_from:
+            packed = self._squeezed(body)
+            if packed is not None:
+                body = packed
+                bits |= BIT_ZIP
+                count = PyBytes_GET_SIZE(body)
         known = self._numbers.get(name)
         if known is not None:
             number = known
@@ -796,6 +884,15 @@ cdef class Lane(Splitter):
             else:
                 number = 0
         self.calls_out += 1
+        if buffers is not None:
+            self._put_pieces(
+                encode_pieces(
+                    bits & MASK_KIND, id, serializer=flags & MASK_SERIALIZER,
+                    oneway=bool(flags & FLAG_ONEWAY), bits=bits & ~MASK_KIND, arg=number,
+                    time=millis, name=named, metadata=metadata, payload=body, buffers=buffers,
+                )
+            )
+            return 0
         if named_size or meta_size:
             p = self._reserve(HEADER_FULL + named_size + meta_size)
             pack_head(
@@ -843,12 +940,29 @@ cdef class Lane(Splitter):
         return self._put_item(id, own, serializer, body)
 
     cdef Py_ssize_t _put_item(self, uint64_t id, bint own, int serializer, bytes body) except -1:
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(body)
-        pack_head(
-            self._reserve(HEADER_BASE), HEADER_BASE, serializer | (0 if own else FLAG_REPLY), 0,
-            KIND_DATA, id, <uint32_t>size,
-        )
-        self._commit(HEADER_BASE, body)
+        cdef Py_ssize_t size
+        cdef uint8_t bits = KIND_DATA
+        cdef bytes packed
+        cdef list pieces, buffers = self._buffers_of(body) if self._beside is not None else None
+        if self.zip_from:
+            packed = self._squeezed(body)
+            if packed is not None:
+                body = packed
+                bits |= BIT_ZIP
+        size = PyBytes_GET_SIZE(body)
+        if buffers is not None:
+            pieces = encode_pieces(
+                KIND_DATA, id, serializer=serializer, reply=not own, bits=bits & ~MASK_KIND,
+                payload=body, buffers=buffers,
+            )
+            self._put_pieces(pieces)
+            size = sum(map(len, pieces)) - HEADER_BASE
+        else:
+            pack_head(
+                self._reserve(HEADER_BASE), HEADER_BASE, serializer | (0 if own else FLAG_REPLY), 0,
+                bits, id, <uint32_t>size,
+            )
+            self._commit(HEADER_BASE, body)
         if self._out_size >= OUT_HIGH:
             self.flush()
         elif not self._splitting:
@@ -904,6 +1018,14 @@ cdef class Lane(Splitter):
             self._out_len += size
         return 0
 
+    cdef int _put_pieces(self, list pieces) except -1:
+        if self._out_len:
+            self._parts.append(PyBytes_FromStringAndSize(<char*>self._out, self._out_len))
+            self._out_len = 0
+        self._parts += pieces
+        self._out_size += sum(map(len, pieces))
+        return 0
+
     cdef void _put_away(self) noexcept:
         """Leave the empty out buffer to the next lane that needs one."""
         if self.share._spare == NULL and self._out_cap <= OUT_KEPT:
@@ -940,6 +1062,15 @@ cdef class Lane(Splitter):
             self._writelines(parts)
         else:
             self._write(small)
+
+
+cdef bint _is_large(object value) except -1:
+    """Say whether *value* is bytes that are better not copied."""
+    if type(value) is bytes:
+        return PyBytes_GET_SIZE(<bytes>value) >= BIG_BODY
+    if type(value) is bytearray:
+        return len(value) >= BIG_BODY
+    return type(value) is memoryview and value.nbytes >= BIG_BODY
 
 
 cdef bytes _encode_name(object name):

@@ -11,7 +11,7 @@ Rules of the room:
   * nothing here knows a policy: what is not plain goes to the owner;
   * a change here without the same change in `_lane.pyx` does not merge.
 
-Size: may grow to 1,000, as its twin may, for streams pass here item by item.
+Size: may grow to 1,100, as its twin may, for streams, compression and buffers pass here.
 """
 
 import struct
@@ -29,6 +29,7 @@ from fastrpc._frame_py import (
     check_metadata,
     check_msgpack,
     encode_frame,
+    encode_pieces,
     make_frame,
 )
 from fastrpc.errors import CodecError, ConfigError, MethodNotFound, ProtocolError, TooLarge
@@ -38,6 +39,7 @@ from fastrpc.wire import (
     BIG_BODY,
     BIT_END,
     BIT_MORE,
+    BIT_ZIP,
     FLAG_HEARTBEAT,
     FLAG_ONEWAY,
     FLAG_REPLY,
@@ -61,6 +63,7 @@ _HEAD_TIME: Final = struct.Struct(">HHBBBBQLLL")
 SCRATCH_SIZE: Final = 256 * 1024  # one read of one loop; larger ones outgrow the cache
 NARROW_SIZE: Final = 2048  # of the read after a large body; its head is in there
 OUT_HIGH: Final = 64 * 1024  # flush in mid-batch from here on, so that a slow peer is noticed
+SEGMENT_COST: Final = 12  # of its place in the table, and of the padding before it
 DEPTH_FREE: Final = 64  # a payload this short can't nest deeper, nor hold more items
 
 NAME_MAX: Final = 255  # wire.LIMIT_CEILINGS["max_name"]
@@ -173,6 +176,7 @@ class Lane(Splitter):
       large (*exc* is None then);
     * `answered(slot, frame)`: a reply that is not a plain value;
     * `undecodable(slot, frame, exc)`: a plain reply that can't be decoded;
+    * `inline(serializer, value)`: return it encoded with nothing beside it;
     * `tick()`: calls are open; call `sweep` now and then;
     * `room()`: replies came while `crowded` was set;
     * `hold(outlet)`: a stream wants to send while the lane is paused; wake it later.
@@ -186,6 +190,7 @@ class Lane(Splitter):
 
     __slots__ = (
         "_arrived",
+        "_beside",
         "_bound",
         "_extras",
         "_narrow",
@@ -209,8 +214,10 @@ class Lane(Splitter):
         "draining",
         "encoders",
         "given_up",
+        "has_segments",
         "last_id",
         "late",
+        "lift",
         "max_depth",
         "max_items",
         "max_metadata",
@@ -218,6 +225,7 @@ class Lane(Splitter):
         "max_methods",
         "opened",
         "owner",
+        "pack",
         "paused",
         "peer_body",
         "peer_calls",
@@ -230,8 +238,10 @@ class Lane(Splitter):
         "share",
         "stalled",
         "table",
+        "taken",
         "ticking",
         "unknown",
+        "zip_from",
     )  # fmt: skip
 
     def __init__(self, owner: Any, share: LoopShare, max_body: int, first_id: int = 1) -> None:
@@ -259,6 +269,12 @@ class Lane(Splitter):
         self.paused = False  # the peer reads too slowly
         self.stalled = False  # input is kept back until the peer reads
         self.crowded = False  # calls wait for room; new ones must queue behind them
+        self.has_segments = False  # the peer takes buffers beside a payload
+        self.taken: list[Any] = []  # where codecs put them, one list for all lanes of a side
+        self.lift: Callable[[Sequence[Any]], Sequence[Any]] = list  # puts large bytes there
+        self._beside: tuple[bytes, list[Any]] | None = None  # a body, and what goes with it
+        self.zip_from = 0  # payloads of so many bytes are compressed, 0 for none
+        self.pack: Callable[[bytes], bytes | None] | None = None
         self.corked = False  # many calls follow and shall leave together
         self.ticking = False
         self.last_id = 0
@@ -584,7 +600,7 @@ class Lane(Splitter):
             serializer, body = self.encode_result(serializer, result)
         except Exception as exc:
             failure = exc
-        if failure is not None or len(body) > self.peer_body:
+        if failure is not None or self.size_of(body) > self.peer_body:
             method.errors += 1
             frame = make_frame(flags, 0, 0, id, arg, time, name, meta, data, start, stop, 0)
             self.owner.unsendable(method, frame, failure)
@@ -602,6 +618,8 @@ class Lane(Splitter):
         """
         if type(value) is bytes and len(value) >= BIG_BODY and self.raw and serializer == _MSGPACK:
             return _RAW, value
+        if self.has_segments and serializer == _MSGPACK and _is_large(value):
+            return serializer, self._encode(serializer, self.lift((value,))[0])
         if serializer == _RAW and not isinstance(value, (bytes, bytearray, memoryview)):
             serializer = _MSGPACK
         return serializer, self._encode(serializer, value)
@@ -610,14 +628,43 @@ class Lane(Splitter):
         encode = self.encoders[serializer]
         if encode is None:
             raise CodecError(f"no codec for serializer {serializer}")
-        body = encode(value)
+        taken = self.taken
+        try:
+            body = encode(value)
+        except BaseException:
+            taken.clear()  # what goes with half a value goes with none
+            raise
         if type(body) is not bytes:
             raise CodecError(f"serializer {serializer} gave {type(body).__name__}, not bytes")
+        if taken:
+            if not self.has_segments:
+                return self.owner.inline(serializer, value)  # type: ignore[no-any-return]
+            self._beside = body, taken.copy()
+            taken.clear()
         return body
 
+    def _buffers_of(self, body: bytes) -> list[Any]:
+        """Return what the codec put beside *body*, once; it holds for what it encoded last."""
+        beside, self._beside = self._beside, None
+        return beside[1] if beside is not None and beside[0] is body else []
+
+    def size_of(self, body: bytes) -> int:
+        """Return how many bytes of a frame *body* takes, with what is beside it; at most."""
+        beside = self._beside
+        if beside is None or beside[0] is not body:
+            return len(body)
+        return len(body) + sum(map(len, beside[1])) + SEGMENT_COST * (len(beside[1]) + 2)
+
+    def _squeezed(self, body: bytes) -> bytes | None:
+        """Return *body* compressed, if that is agreed on and worth it."""
+        if not self.zip_from or len(body) < self.zip_from or self.pack is None:
+            return None
+        return self.pack(body)
+
     def reply(
-        self, id: int, serializer: int, body: bytes, status: int = 0, arg: int = 0, time: int = 0
-    ) -> None:
+        self, id: int, serializer: int, body: bytes, status: int = 0, arg: int = 0, time: int = 0,
+        metadata: bytes = b"",
+    ) -> None:  # fmt: skip
         """Queue the terminal reply of the peer's call *id*.
 
         Args:
@@ -627,19 +674,31 @@ class Lane(Splitter):
             status: How the call ended.
             arg: Application code.
             time: Microseconds spent in the handler, 0 if nobody measured.
+            metadata: Packed metadata.
         """
-        flags = FLAG_REPLY | serializer
-        size = len(body)
-        if time:
-            time = min(time, 0xFFFFFFFF)
+        flags, bits = FLAG_REPLY | serializer, 0
+        time = min(time, 0xFFFFFFFF)
+        buffers = self._buffers_of(body) if self._beside is not None else []
+        if not status and (packed := self._squeezed(body)) is not None:
+            body, bits = packed, BIT_ZIP
+        size = len(body) + len(metadata)
+        if buffers or metadata:
+            self._put_pieces(
+                encode_pieces(
+                    0, id, serializer=serializer, reply=True, status=status, bits=bits, arg=arg,
+                    time=time, metadata=metadata, payload=body, buffers=buffers,
+                )
+            )  # fmt: skip
+        elif time:
             head = _HEAD_TIME.pack(
-                MAGIC, HEADER_TIME, VERSION, flags, status, 0, id, size, arg, time
+                MAGIC, HEADER_TIME, VERSION, flags, status, bits, id, size, arg, time
             )
+            self._put(head, body)
         elif arg:
-            head = _HEAD_ARG.pack(MAGIC, HEADER_ARG, VERSION, flags, status, 0, id, size, arg)
+            head = _HEAD_ARG.pack(MAGIC, HEADER_ARG, VERSION, flags, status, bits, id, size, arg)
+            self._put(head, body)
         else:
-            head = HEAD.pack(MAGIC, HEADER_BASE, VERSION, flags, status, 0, id, size)
-        self._put(head, body)
+            self._put(HEAD.pack(MAGIC, HEADER_BASE, VERSION, flags, status, bits, id, size), body)
         if not self._splitting:
             self._schedule()
 
@@ -778,11 +837,13 @@ class Lane(Splitter):
         ):
             serializer, body = _RAW, args[0]
         else:
+            if self.has_segments and serializer == _MSGPACK:
+                value = self._lifted(value, args, kwargs)
             try:
                 body = self._encode(serializer, value)
             except Exception as exc:
                 raise CodecError(f"{name}: arguments can't be encoded: {exc}") from exc
-        size = len(body) + len(metadata)
+        size = self.size_of(body) + len(metadata)
         if size > self.peer_body - NAME_MAX and self._numbers.get(name, 0) <= 0:
             size += len(_encode_name(name))  # the first call carries it
         if size > self.peer_body:
@@ -793,11 +854,24 @@ class Lane(Splitter):
             )
         return serializer, body
 
+    def _lifted(self, value: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> Any:
+        """Return the arguments with large bytes put beside the payload."""
+        if any(map(_is_large, args)):
+            args = tuple(self.lift(args))
+            value = {**kwargs, "*": args} if kwargs else args
+        if kwargs and any(map(_is_large, kwargs.values())):
+            named = dict(zip(kwargs, self.lift(tuple(kwargs.values())), strict=True))
+            value = {**named, "*": args} if args else named
+        return value
+
     def _request(
         self, name: str, id: int, flags: int, bits: int, millis: int, metadata: bytes, body: bytes
     ) -> None:
         number = self._numbers.get(name, 0)
-        if number <= 0 or metadata:
+        buffers = self._buffers_of(body) if self._beside is not None else []
+        if (packed := self._squeezed(body)) is not None:
+            body, bits = packed, bits | BIT_ZIP
+        if number <= 0 or metadata or buffers:
             if len(metadata) > METADATA_MAX:
                 text = f"{name}: metadata of {len(metadata)} bytes is over {METADATA_MAX}"
                 raise TooLarge(text, method=name)
@@ -809,6 +883,16 @@ class Lane(Splitter):
                     self._numbers[name] = number
                 else:
                     number = 0
+            if buffers:
+                self.calls_out += 1
+                self._put_pieces(
+                    encode_pieces(
+                        bits & MASK_KIND, id, serializer=flags & MASK_SERIALIZER,
+                        oneway=bool(flags & FLAG_ONEWAY), bits=bits & ~MASK_KIND, arg=number,
+                        time=millis, name=named, metadata=metadata, payload=body, buffers=buffers,
+                    )
+                )  # fmt: skip
+                return
             head = HEAD_FULL.pack(
                 MAGIC, HEADER_FULL, VERSION, flags, 0, bits, id,
                 len(named) + len(metadata) + len(body), number, millis, len(named), len(metadata),
@@ -845,9 +929,20 @@ class Lane(Splitter):
             serializer: How *body* is encoded.
             body: Encoded item.
         """
-        flags = serializer if own else FLAG_REPLY | serializer
+        flags, bits = serializer if own else FLAG_REPLY | serializer, _KIND_DATA
+        buffers = self._buffers_of(body) if self._beside is not None else []
+        if (packed := self._squeezed(body)) is not None:
+            body, bits = packed, bits | BIT_ZIP
         size = len(body)
-        self._put(HEAD.pack(MAGIC, HEADER_BASE, VERSION, flags, 0, _KIND_DATA, id, size), body)
+        if buffers:
+            pieces = encode_pieces(
+                _KIND_DATA, id, serializer=serializer, reply=not own, bits=bits & ~MASK_KIND,
+                payload=body, buffers=buffers,
+            )  # fmt: skip
+            self._put_pieces(pieces)
+            size = sum(map(len, pieces)) - HEADER_BASE
+        else:
+            self._put(HEAD.pack(MAGIC, HEADER_BASE, VERSION, flags, 0, bits, id, size), body)
         if self._out_size >= OUT_HIGH:
             self.flush()
         elif not self._splitting:
@@ -878,6 +973,11 @@ class Lane(Splitter):
             self._out.append(head + body)
         self._out_size += len(head) + size
 
+    def _put_pieces(self, pieces: list[Any]) -> None:
+        self._scattered = True
+        self._out += pieces
+        self._out_size += sum(map(len, pieces))
+
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
@@ -897,6 +997,14 @@ class Lane(Splitter):
             self._writelines(out)
         else:
             self._write(b"".join(out))
+
+
+def _is_large(value: Any) -> bool:
+    """Say whether *value* is bytes that are better not copied."""
+    kind = type(value)
+    if kind is bytes or kind is bytearray:
+        return len(value) >= BIG_BODY
+    return kind is memoryview and value.nbytes >= BIG_BODY
 
 
 def _encode_name(name: str) -> bytes:

@@ -414,9 +414,10 @@ cdef class Outlet:
         cdef int serializer = self._serializer
         cdef bytes body = lane._encode_result(&serializer, item)
         cdef Py_ssize_t cost
-        if len(body) > lane.peer_body:
+        cost = lane._size_of(body)
+        if cost > lane.peer_body:
             raise TooLarge(
-                f"an item of {len(body)} bytes is over the peer's max_body of {lane.peer_body}"
+                f"an item of {cost} bytes is over the peer's max_body of {lane.peer_body}"
             )
         cost = lane._put_item(self._id, self._own, serializer, body)
         self._credit -= cost

@@ -278,9 +278,10 @@ class Outlet:
         """
         lane = self._lane
         serializer, body = lane.encode_result(self._serializer, item)
-        if len(body) > lane.peer_body:
+        size = lane.size_of(body)
+        if size > lane.peer_body:
             raise TooLarge(
-                f"an item of {len(body)} bytes is over the peer's max_body of {lane.peer_body}"
+                f"an item of {size} bytes is over the peer's max_body of {lane.peer_body}"
             )
         cost = lane.put_item(self._id, self._own, serializer, body)
         self._credit -= cost

@@ -167,6 +167,7 @@ class BlockingClient(BlockingView):
             raise ConfigError("a blocking client has one connection; make several clients")
         self._options = options
         self._codecs = options.registry()
+        self._compressors = options.compressor_registry()
         self._codec = self._codecs.get(options.codec)
         self._is_closed = False
         self._start_over()
@@ -178,7 +179,9 @@ class BlockingClient(BlockingView):
         self._side = Side(
             share=blocking_share(),
             limits=self._options.limits,
-            option=self._options.option(self._codecs),
+            option=self._options.option(self._codecs, self._compressors),
+            compressors=self._compressors,
+            compress_from=self._options.compress_from,
             codecs=self._codecs,
             errors=self._options.error_registry(self._codecs),
             log=logging.getLogger("fastrpc.client"),

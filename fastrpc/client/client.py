@@ -26,6 +26,7 @@ from fastrpc.client.room import News, RoomQueue
 from fastrpc.errors import ConfigError, ConnectionLost, DeadlineExceeded, Unavailable
 from fastrpc.frame import Lane
 from fastrpc.session import (
+    SEGMENTS,
     Answerer,
     Handling,
     Origin,
@@ -69,6 +70,7 @@ class Client(View, Origin):
         self._target = parse_target(target)
         self._options = options
         self._codecs = options.registry()
+        self._compressors = options.compressor_registry()
         self.codec = self._codecs.get(options.codec)
         self.limits = options.limits
         self.chain = chain(options.interceptors)
@@ -216,7 +218,9 @@ class Client(View, Origin):
                 share=share,
                 ticker=self._ticker,
                 limits=self._options.limits,
-                option=self._options.option(self._codecs),
+                option=self._options.option(self._codecs, self._compressors, SEGMENTS),
+                compressors=self._compressors,
+                compress_from=self._options.compress_from,
                 codecs=self._codecs,
                 errors=self._errors,
                 log=logging.getLogger("fastrpc.client"),

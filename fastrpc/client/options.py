@@ -10,6 +10,13 @@ from typing import Any, Final
 
 from fastrpc.call import ErrorClasses, ErrorRegistry, Interceptor, Pairs, encode_metadata
 from fastrpc.codec import Codec, CodecRegistry, default_codecs
+from fastrpc.compress import (
+    COMPRESS_FROM,
+    Compressor,
+    CompressorRegistry,
+    check_threshold,
+    choose_compressors,
+)
 from fastrpc.errors import ConfigError
 from fastrpc.protocol import Option
 from fastrpc.session.view import check_timeout
@@ -29,6 +36,9 @@ class ConnectOptions(LimitKeywords, total=False):
     connect_timeout: float
     codec: str
     codecs: Sequence[Codec | str]
+    compression: Sequence[str]
+    compress_from: int
+    compressors: Sequence[Compressor]
     connections: int
     interceptors: Sequence[Interceptor]
     metadata: Pairs | None
@@ -45,6 +55,10 @@ class ClientOptions:
         connect_timeout: Seconds to make a connection, HELLO included.
         codec: Name of the codec that calls are sent with.
         codecs: Codecs of your own beside raw, msgpack and JSON, and names of extras.
+        compression: Names of compressors, best first, such as ("zstd", "zlib"); both
+            sides must name one.
+        compress_from: Payloads of fewer bytes are sent as they are.
+        compressors: Compressors of your own, to be named in *compression*.
         connections: How many connections share the calls.
         interceptors: What stands before every call, outermost first.
         metadata: Sent with every call.
@@ -59,6 +73,9 @@ class ClientOptions:
     connect_timeout: float = 3.0
     codec: str = "msgpack"
     codecs: Sequence[Codec | str] = ()
+    compression: Sequence[str] = ()
+    compress_from: int = COMPRESS_FROM
+    compressors: Sequence[Compressor] = ()
     connections: int = 1
     interceptors: Sequence[Interceptor] = ()
     metadata: Pairs | None = None
@@ -69,6 +86,7 @@ class ClientOptions:
     def __post_init__(self) -> None:
         """Refuse values that make no sense."""
         check_timeout(self.timeout)
+        check_threshold(self.compress_from, "compress_from")
         check_timeout(self.connect_timeout, "connect_timeout", optional=False)
         if type(self.connections) is not int or not 1 <= self.connections <= CONNECTIONS_MAX:
             raise ConfigError(
@@ -104,11 +122,19 @@ class ClientOptions:
         """
         return encode_metadata(metadata, self.limits) if metadata else b""
 
-    def option(self, registry: CodecRegistry) -> Option:
+    def compressor_registry(self) -> CompressorRegistry:
+        """Return the compressors that may be used."""
+        return choose_compressors(self.compression, self.compressors)
+
+    def option(
+        self, registry: CodecRegistry, compressors: CompressorRegistry, *features: str
+    ) -> Option:
         """Return what HELLO tells the server."""
         limits = self.limits
         return Option(
             codecs=registry.names,
+            zips=compressors.names,
+            features=features,
             max_body=limits.max_body,
             max_calls=limits.max_calls,
             methods=limits.max_methods,

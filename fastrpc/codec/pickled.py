@@ -65,7 +65,11 @@ class PickleCodec:
     def decode(self, data: bytes, /) -> object:
         """Return the object in *data*, running what it says."""
         given = self.buffers.given
-        return self._loads(data, buffers=map(writable, given)) if given else self._loads(data)
+        return (
+            self._loads(data, buffers=[writable(each) for each in given if each is not None])
+            if given
+            else self._loads(data)
+        )
 
     def decoder(self, type: object, /) -> Callable[[bytes], object]:
         """Return a function that reads one value of *type*.

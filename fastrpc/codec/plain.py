@@ -124,14 +124,7 @@ class MsgpackCodec(_Typed):
         if code == EXT_BUFFER and len(data) == 4:
             return self.buffers.take(int.from_bytes(data, "big"))
         if code == EXT_ARRAY:
-            try:
-                dtype, shape, raw = msgpack.unpackb(data)
-                kinds = [type(dtype), type(shape), type(raw) in (int, bytes), *map(type, shape)]
-            except (ValueError, TypeError):
-                kinds = []
-            if kinds[:3] != [str, list, True] or set(kinds[3:]) - {int}:
-                raise CodecError("an array is not made of dtype, shape and data")
-            return self.buffers.array_of(dtype, shape, raw)
+            return self.buffers.array_of(*_array_parts(data))
         raise CodecError(f"msgpack extension type {code} is not known here")
 
     def decode(self, data: bytes, /) -> object:
@@ -151,6 +144,20 @@ def _step(value: Any) -> Any:
     if type(value) is int:  # the packer gave up
         raise OverflowError("can't serialize ints < -2**63 or > 2**64 - 1")
     return simplify(value)
+
+
+def _array_parts(data: bytes) -> tuple[str, list[int], int | bytes]:
+    dtype: Any = None
+    shape: Any = None
+    raw: Any = None
+    try:
+        dtype, shape, raw = msgpack.unpackb(data)
+        kinds = {type(dtype), type(shape), *map(type, shape)}
+    except (ValueError, TypeError):
+        kinds = set()
+    if not {str, list} <= kinds <= {str, list, int} or type(raw) not in (int, bytes):
+        raise CodecError("an array is not made of dtype, shape and data")
+    return dtype, shape, raw
 
 
 def _buffer_ext(number: int) -> Any:

@@ -1,13 +1,15 @@
 """Hold the options of a server, and what follows from them for its peers."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from fastrpc.codec import CodecRegistry
+from fastrpc.compress import COMPRESS_FROM, Compressor, CompressorRegistry, check_threshold
 from fastrpc.errors import ConfigError
 from fastrpc.protocol import Option
+from fastrpc.session import SEGMENTS
 from fastrpc.version import __version__
 from fastrpc.wire import LimitKeywords, Limits
 
@@ -22,6 +24,9 @@ class ServerKeywords(LimitKeywords, total=False):
     What they mean stands at `ServerOptions`, and for limits at `wire.Limits`.
     """
 
+    compression: Sequence[str]
+    compress_from: int
+    compressors: Sequence[Compressor]
     handler_timeout: float | None
     max_running: int
     max_connections: int | None
@@ -39,6 +44,10 @@ class ServerOptions:
     """How a server behaves; all keyword arguments of `Server` but the limits.
 
     Attributes:
+        compression: Names of compressors that clients may choose from, such as
+            ("zstd", "zlib"); the client's order counts.
+        compress_from: Payloads of fewer bytes are sent as they are.
+        compressors: Compressors of your own, to be named in *compression*.
         handler_timeout: Seconds a handler may take, None for no limit.
         max_running: Most handlers in flight, all connections together.
         max_connections: Most connections; None for 80 % of the file
@@ -55,6 +64,9 @@ class ServerOptions:
         tracebacks: Send remote tracebacks to callers.
     """
 
+    compression: Sequence[str] = ()
+    compress_from: int = COMPRESS_FROM
+    compressors: Sequence[Compressor] = ()
     handler_timeout: float | None = None
     max_running: int = 4096
     max_connections: int | None = None
@@ -68,6 +80,7 @@ class ServerOptions:
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense."""
+        check_threshold(self.compress_from, "compress_from")
         counted = {
             "max_running", "max_per_host", "max_pending", "threads", "backlog", "max_unsent_total",
         }  # fmt: skip
@@ -101,10 +114,17 @@ def read_options(options: Mapping[str, Any]) -> tuple[Limits, ServerOptions]:
     return limits, ServerOptions(**{name: options[name] for name in options if name in known})
 
 
-def offer(limits: Limits, codecs: CodecRegistry, handler_timeout: float | None) -> Option:
+def offer(
+    limits: Limits,
+    codecs: CodecRegistry,
+    compressors: CompressorRegistry,
+    handler_timeout: float | None,
+) -> Option:
     """Return what HELLO tells the peer."""
     return Option(
         codecs=codecs.names,
+        zips=compressors.names,
+        features=(SEGMENTS,),
         max_body=limits.max_body,
         max_calls=limits.max_calls,
         methods=limits.max_methods,

@@ -17,6 +17,7 @@ from typing import Any, Final, Unpack, final
 
 from fastrpc.call import ErrorClasses, ErrorRegistry, Interceptor, Peer
 from fastrpc.codec import Codec, CodecRegistry, default_codecs
+from fastrpc.compress import choose_compressors
 from fastrpc.errors import ConfigError, ConnectionLost
 from fastrpc.server.admission import Admission
 from fastrpc.server.options import AGENT, LIMIT_NAMES, ServerKeywords, offer, read_options
@@ -110,6 +111,8 @@ class Server:
         if self.limits.max_name < len(DESCRIBE):
             need = f"at least {len(DESCRIBE)}, for the built-in method {DESCRIBE}"
             raise ConfigError(f"max_name of a server must be {need}, got {self.limits.max_name}")
+        chosen = self.options
+        self._compressors = choose_compressors(chosen.compression, chosen.compressors)
         self._interceptors = tuple(interceptors)
         self._routes = Routes(self._codecs, self.limits, wrapped=bool(self._interceptors))
         self._routes.add(self._describe, DESCRIBE)
@@ -305,7 +308,11 @@ class Server:
             share=share,
             ticker=Ticker(loop, share),
             limits=self.limits,
-            option=offer(self.limits, self._codecs, self.options.handler_timeout),
+            option=offer(
+                self.limits, self._codecs, self._compressors, self.options.handler_timeout
+            ),
+            compressors=self._compressors,
+            compress_from=self.options.compress_from,
             codecs=self._codecs,
             errors=self._errors,
             log=self._log,

@@ -12,7 +12,7 @@ from fastrpc.session.handling import Handling
 from fastrpc.session.origin import Origin
 from fastrpc.session.routes import Routes
 from fastrpc.session.session import Session
-from fastrpc.session.side import Side
+from fastrpc.session.side import SEGMENTS, Side
 from fastrpc.session.stream import Stream
 from fastrpc.session.threads import Threads
 from fastrpc.session.ticker import Ticker, share_of
@@ -20,6 +20,7 @@ from fastrpc.session.view import KEEP, Keep, View, check_timeout
 
 __all__ = [
     "KEEP",
+    "SEGMENTS",
     "Answerer",
     "BlockingSession",
     "Handling",

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from fastrpc.call import Mode, Reply, decode_metadata
 from fastrpc.errors import CodecError, FastRPCError
-from fastrpc.frame import Frame, Method, encode_frame
+from fastrpc.frame import Frame, Method
 from fastrpc.session import arguments, failure
 from fastrpc.session.handling import Handling
 from fastrpc.session.running import Fate, Running
@@ -368,18 +368,11 @@ class Answerer:
             method.errors += 1
             self.unsendable(session, method, frame, exc)
             return
-        if len(body) + len(trailers) > lane.peer_body:
+        if lane.size_of(body) + len(trailers) > lane.peer_body:
             method.errors += 1
             self.unsendable(session, method, frame, None)
             return
-        if trailers:
-            data = encode_frame(
-                Kind.CALL, frame.id, serializer=serializer, reply=True, time=spent,
-                metadata=trailers, payload=body,
-            )  # fmt: skip
-            lane.send(data)
-        else:
-            lane.reply(frame.id, serializer, body, 0, 0, spent)
+        lane.reply(frame.id, serializer, body, 0, 0, spent, trailers)
         session.hand_over()
 
     def _send(

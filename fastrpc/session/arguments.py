@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 from fastrpc.call import read_arguments
 from fastrpc.codec import Codec, is_typed_only
 from fastrpc.errors import ConfigError, FastRPCError, InvalidArgument, TooLarge, Unsupported
-from fastrpc.frame import Frame, check_msgpack
+from fastrpc.frame import Frame
 from fastrpc.session import failure
 from fastrpc.session.routes import Route
-from fastrpc.wire import Serializer
 
 if TYPE_CHECKING:
     from fastrpc.session.session import Session
@@ -33,16 +32,9 @@ def read(session: "Session", route: Route, frame: Frame) -> tuple[Sequence[Any],
     name = route.info.name
     codec = session.side.by_number[frame.serializer]
     try:
-        payload = session.plain(frame)
         if is_typed_only(codec):
-            return _read_message(route, codec, payload), {}
-        if frame.serializer == Serializer.MSGPACK:
-            limits = session.side.limits
-            broken = check_msgpack(payload, limits.max_depth, limits.max_items)
-            if broken:
-                limited = "(max_" in broken  # the other thing wrong is no matter of size
-                raise (TooLarge if limited else InvalidArgument)(f"what was sent {broken}")
-        decoded = codec.decode(payload)
+            return _read_message(session, route, codec, frame), {}
+        decoded = session.payloads.read(frame, codec, codec.decode)
     except (TooLarge, InvalidArgument, Unsupported) as error:
         raise type(error)(f"{name}: {failure.text_of(error)}") from None
     except Exception as error:
@@ -51,13 +43,14 @@ def read(session: "Session", route: Route, frame: Frame) -> tuple[Sequence[Any],
     return read_arguments(route.info, decoded, codec.convert)
 
 
-def _read_message(route: Route, codec: Codec, payload: bytes) -> Sequence[Any]:
+def _read_message(session: "Session", route: Route, codec: Codec, frame: Frame) -> Sequence[Any]:
     """Read the one argument that only its annotation can tell how to read."""
     try:
-        return route.message_decoder(codec)(payload)
+        args: Sequence[Any] = session.payloads.read(frame, codec, route.message_decoder(codec))
+        return args
     except ConfigError as error:
         raise Unsupported(str(error)) from None
     except FastRPCError as error:
-        if isinstance(error, TooLarge):
+        if isinstance(error, TooLarge | Unsupported):
             raise
         raise InvalidArgument(f"argument: {failure.text_of(error)}") from None

@@ -86,6 +86,7 @@ class BlockingSession:
         self._exchange = Exchange(self._pipe.stream, lane, self._line, self._clock, self._given_up)
         self.at_once = self._exchange.call
         lane.serializer = serializer
+        self._payloads = side.plain
         self._pings: dict[int, Waiter] = {}
         self._nonce = os.urandom(16).hex()
         self.state = step(State.CONNECTING, Input.CONNECTED)
@@ -351,12 +352,17 @@ class BlockingSession:
         """End a call with a reply that is no plain value."""
         if frame.status == StatusCode.NOT_FOUND:
             self._lane.forget(slot[2])
-        side, call = self._side, outcome.call_id(self._nonce, frame.id)
-        outcome.settle(slot, frame, self._lane, side.decoders, self._address, side.errors, call)
+        call = outcome.call_id(self._nonce, frame.id)
+        side, payloads = self._side, self._payloads
+        outcome.settle(slot, frame, self._lane, side, payloads, self._address, call)
 
     def undecodable(self, slot: outcome.Slot, frame: Frame, exc: Exception) -> None:
         """End a call whose reply can't be read."""
         slot[0].set_exception(outcome.undecodable(slot, exc))
+
+    def inline(self, serializer: int, value: Any) -> bytes:
+        """Return *value* encoded with nothing beside it."""
+        return self._side.inline(serializer, value)
 
     def tick(self) -> None:
         """Start nothing: who waits looks at the clock."""
@@ -393,7 +399,7 @@ class BlockingSession:
         answer = confirm(option, decode_option(frame.payload, True))
         self.state = step(self.state, Input.HELLO)
         self.ping_interval = answer.ping_ms / 1000
-        self._side.agree(self._lane, answer, answer)
+        self._payloads = self._side.agree(self._lane, answer, answer)
         self._lane.ready = True
 
     def _goaway(self, frame: Frame) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, final
 
 from fastrpc.codec import Mismatch
 from fastrpc.errors import CodecError, FastRPCError, InvalidArgument, TooLarge, Unsupported
-from fastrpc.frame import Frame, Inlet, check_msgpack
-from fastrpc.wire import Serializer
+from fastrpc.frame import Frame, Inlet
+from fastrpc.wire import Kind
 
 if TYPE_CHECKING:
     from fastrpc.session.session import Session
@@ -45,20 +45,16 @@ class Items:
 
     def unpack(self, serializer: int, item: bytes | Frame) -> Any:
         """Return the value of an item that is not plain."""
-        side = self._session.side
-        if not isinstance(item, bytes):
-            if item.oversize:
-                text = f"{item.oversize} bytes are over max_body of {side.limits.max_body}"
-                raise TooLarge(text)
-            item = self._session.plain(item)
-        codec = side.by_number.get(serializer)
-        if codec is None or serializer not in self._session.serializers:
+        session = self._session
+        if isinstance(item, bytes):
+            item = Frame(Kind.DATA, serializer=serializer, payload=item)
+        elif item.oversize:
+            most = session.side.limits.max_body
+            raise TooLarge(f"{item.oversize} bytes are over max_body of {most}")
+        codec = session.side.by_number.get(serializer)
+        if codec is None or serializer not in session.serializers:
             raise Unsupported(f"serializer {serializer} was not agreed on")
-        if serializer == Serializer.MSGPACK:
-            broken = check_msgpack(item, side.limits.max_depth, side.limits.max_items)
-            if broken:
-                raise TooLarge(broken)
-        return codec.decoder(self._annotation)(item)
+        return session.payloads.read(item, codec, codec.decoder(self._annotation))
 
     def explain(self, number: int, exc: Exception) -> Exception:
         """Return the error for the item of that number that can't be read."""

@@ -8,8 +8,8 @@ Rules of the room:
   * a message names the method and what the caller can do about it.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 from fastrpc.call import ErrorRegistry
 from fastrpc.codec import Mismatch
@@ -36,7 +36,11 @@ from fastrpc.errors import (
 from fastrpc.frame import Frame, Lane, check_msgpack
 from fastrpc.protocol import decode_refusal
 from fastrpc.session import failure
+from fastrpc.session.payloads import Payloads
 from fastrpc.wire import NOT_RUN, Serializer, StatusCode
+
+if TYPE_CHECKING:
+    from fastrpc.session.side import Side
 
 #: Characters of the client's nonce that tell its connections apart in a log.
 TAG_MAX: Final = 8
@@ -65,9 +69,9 @@ def settle(
     slot: Slot,
     frame: Frame,
     lane: Lane,
-    decoders: Sequence[Callable[[bytes], Any] | None],
+    side: "Side",
+    payloads: Payloads,
     address: str,
-    errors: ErrorRegistry | None = None,
     call: str = "",
 ) -> None:
     """End a call with a reply that is no plain value.
@@ -76,29 +80,25 @@ def settle(
         slot: What the call table had for the call.
         frame: The reply.
         lane: Where it came in.
-        decoders: Of this side, by serializer number.
+        side: Codecs, and exceptions that are made again.
+        payloads: What payloads may be here.
         address: Target of the connection, for messages.
-        errors: Exceptions that are made again.
         call: What the server's log calls it.
     """
+    codec = side.by_number.get(frame.serializer)
     decode = slot[1] if frame.serializer == lane.serializer else None
-    decode = decode or decoders[frame.serializer]
     if frame.status:
-        told = decoders[Serializer.MSGPACK]
+        told = side.decoders[Serializer.MSGPACK]
         assert told is not None  # every registry has msgpack
         error = refusal(slot, frame, told, address, call)
-        fail(slot[0], restored(error, errors) if errors else error)
-    elif frame.oversize or frame.bits or decode is None:
+        fail(slot[0], restored(error, side.errors) if side.errors else error)
+    elif frame.oversize or codec is None:
         fail(slot[0], unreadable(slot, frame, lane.max_body))
     else:
         if frame.metadata and hasattr(slot[0], "trailers"):  # who calls wants to see them
             slot[0].trailers = frame.metadata
         try:
-            if frame.serializer == Serializer.MSGPACK:
-                broken = check_msgpack(frame.payload, lane.max_depth, lane.max_items)
-                if broken:
-                    raise TooLarge(broken)
-            value = decode(frame.payload)
+            value = payloads.read(frame, codec, decode or codec.decode)
         except Exception as exc:
             fail(slot[0], undecodable(slot, exc))
         else:
@@ -272,7 +272,9 @@ def undecodable(slot: Slot, exc: Exception) -> CallError | CodecError:
     """Return the error for a reply that came but can't be read, or has the wrong type."""
     name = slot[2]
     if isinstance(exc, TooLarge):
-        return TooLarge(f"{name}: the reply {exc}", ran="yes", method=name)
+        return TooLarge(f"{name}: the reply: {exc}", ran="yes", method=name)
+    if isinstance(exc, Unsupported):
+        return Unsupported(f"{name}: the reply: {exc}", ran="yes", method=name)
     if isinstance(exc, Mismatch):
         error = CodecError(f"{name}: {exc.inside('result')}")
     else:
@@ -292,8 +294,7 @@ def unreadable(slot: Slot, frame: Frame, max_body: int) -> CallError:
             method=name,
         )
     return Unsupported(
-        f"{name}: the reply needs serializer {frame.serializer}, bits {frame.bits:#x}, which were"
-        " not agreed on",
+        f"{name}: the reply needs serializer {frame.serializer}, which was not agreed on",
         ran="yes",
         method=name,
     )

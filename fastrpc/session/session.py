@@ -17,7 +17,7 @@ import logging
 import os
 from typing import Any, cast, final
 
-from fastrpc.errors import ConnectionLost, FastRPCError, ProtocolError, Unsupported
+from fastrpc.errors import ConnectionLost, FastRPCError, ProtocolError
 from fastrpc.frame import Frame, Lane, Method, Outlet, encode_frame
 from fastrpc.protocol import Input, Option, State, step
 from fastrpc.session import opening, outcome
@@ -30,7 +30,7 @@ from fastrpc.session.side import Side
 from fastrpc.session.streams import Streams
 from fastrpc.session.watch import Watch
 from fastrpc.transport import peer_of
-from fastrpc.wire import BIT_SEG, BIT_ZIP, ID_MAX, Kind, Serializer, StatusCode
+from fastrpc.wire import ID_MAX, Kind, Serializer, StatusCode
 
 _BASELINE = frozenset({int(Serializer.RAW), int(Serializer.MSGPACK), int(Serializer.JSON)})
 
@@ -48,8 +48,8 @@ class Session(asyncio.BufferedProtocol):
     __slots__ = (
         "__weakref__", "_control", "_deadline", "_gone", "_held", "_idle", "_nonce", "_peer",
         "_streams", "_timer", "_transport", "_watch", "buffer_updated", "cause", "get_buffer",
-        "is_client", "is_lasting", "lane", "peer", "peer_interval", "peer_window", "running",
-        "serializers", "side", "state",
+        "is_client", "is_lasting", "lane", "payloads", "peer", "peer_interval", "peer_window",
+        "running", "serializers", "side", "state",
     )  # fmt: skip
 
     def __init__(self, side: Side, *, client: bool, address: str = "") -> None:
@@ -64,6 +64,7 @@ class Session(asyncio.BufferedProtocol):
         self.peer_interval = 0.0  # shortest time between pings that the peer takes
         self.peer_window = 0  # credit for each stream that we send on
         self.serializers = _BASELINE
+        self.payloads = side.plain
         self.running: dict[int, Running] = {}
         self.cause: Exception | None = None  # why it ended, once it has
         self.is_client = client
@@ -243,8 +244,8 @@ class Session(asyncio.BufferedProtocol):
         """End a call with a reply that is no plain value."""
         if frame.status == StatusCode.NOT_FOUND:
             self.lane.forget(slot[2])
-        side, call = self.side, self.call_id(frame.id)
-        outcome.settle(slot, frame, self.lane, side.decoders, self.peer, side.errors, call)
+        call = self.call_id(frame.id)
+        outcome.settle(slot, frame, self.lane, self.side, self.payloads, self.peer, call)
 
     def undecodable(self, slot: outcome.Slot, frame: Frame, exc: Exception) -> None:
         """End a call whose reply can't be read."""
@@ -265,16 +266,9 @@ class Session(asyncio.BufferedProtocol):
         """Wake *outlet* when the peer has read."""
         self.streams.hold(outlet)
 
-    def plain(self, frame: Frame) -> bytes:
-        """Return the payload of a frame as if it had no bits.
-
-        Raises:
-            Unsupported: What the bits mean was not agreed on.
-        """
-        if not frame.bits & (BIT_ZIP | BIT_SEG):
-            return frame.payload
-        what = "compression" if frame.bits & BIT_ZIP else "segments"
-        raise Unsupported(f"{what} was not agreed on")
+    def inline(self, serializer: int, value: Any) -> bytes:
+        """Return *value* encoded for a peer that takes nothing beside a payload."""
+        return self.side.inline(serializer, value)
 
     # What the ticker calls
 
@@ -457,7 +451,7 @@ class Session(asyncio.BufferedProtocol):
         serializers = frozenset(agreed.codecs.values())
         # Nearly all connections agree on the same, and ten thousand may be idle.
         self.serializers = _BASELINE if serializers == _BASELINE else serializers
-        self.side.agree(self.lane, agreed, peer)
+        self.payloads = self.side.agree(self.lane, agreed, peer)
         self.detour(False)
         self.lane.ready = not self.lane.paused
         self._watch.greeted(self.lane.share.clock())

@@ -7,20 +7,25 @@ copy, and so that a session needs to know neither server nor client.
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from fastrpc.call import ErrorRegistry
 from fastrpc.codec import Codec, CodecRegistry
+from fastrpc.compress import COMPRESS_FROM, Compression, CompressorRegistry
 from fastrpc.frame import Lane, LoopShare, Method
 from fastrpc.protocol import LogLimiter, Option
 from fastrpc.session import failure
 from fastrpc.session.flow import Unread
+from fastrpc.session.payloads import Payloads
 from fastrpc.session.ticker import Ticker
 from fastrpc.wire import SERIALIZERS, Limits, Serializer
 
 if TYPE_CHECKING:
     from fastrpc.session.answer import Answerer
     from fastrpc.session.session import Session
+
+#: The feature of HELLO that lets buffers come beside a payload.
+SEGMENTS: Final = "seg"
 
 _NO_TICKER = cast("Ticker", None)
 
@@ -39,6 +44,8 @@ class Side:
         router: Methods by name; None if calls are not answered.
         answers: Runs the handlers; None if calls are not answered.
         errors: Exceptions that arrive as themselves.
+        compressors: Those that HELLO offers, best first.
+        compress_from: Payloads of fewer bytes are sent as they are.
         max_unsent_total: Most bytes waiting for all slow peers together, 0 for any.
         on_accept: Told of a connection that has just been made.
         on_open: Told when HELLO is done.
@@ -58,6 +65,8 @@ class Side:
     router: Mapping[bytes, Method] | None = None
     answers: "Answerer | None" = None
     errors: ErrorRegistry = field(default_factory=ErrorRegistry)
+    compressors: CompressorRegistry = field(default_factory=CompressorRegistry)
+    compress_from: int = COMPRESS_FROM
     max_unsent_total: int = 0
     on_accept: "Callable[[Session], None]" = lambda session: None
     on_open: "Callable[[Session], None]" = lambda session: None
@@ -69,20 +78,26 @@ class Side:
     decoders: list[Callable[[bytes], Any] | None] = field(init=False)
     by_number: dict[int, Codec] = field(init=False)
     unread: Unread | None = field(init=False)
+    plain: Payloads = field(init=False)
+    _taken: list[Any] = field(init=False, default_factory=list)
     _limiters: dict[tuple[str, str], LogLimiter] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Lay the codecs out by their wire numbers."""
         self.unread = Unread(self.max_unsent_total) if self.max_unsent_total else None
         self.by_number = {codec.serializer: codec for codec in self.codecs}
+        self.plain = Payloads(self.limits)
         self.encoders = [None] * SERIALIZERS
         self.decoders = [None] * SERIALIZERS
         for number, codec in self.by_number.items():
             self.encoders[number] = codec.encode
             self.decoders[number] = codec.decode
+            buffers = getattr(codec, "buffers", None)
+            if buffers is not None and SEGMENTS in self.option.features:
+                buffers.taken = self._taken
 
-    def agree(self, lane: Lane, agreed: Option, peer: Option) -> None:
-        """Put in force on *lane* what both sides accept."""
+    def agree(self, lane: Lane, agreed: Option, peer: Option) -> Payloads:
+        """Put in force on *lane* what both sides accept; return what payloads may be."""
         limits = self.limits
         lane.max_body = limits.max_body
         lane.max_depth, lane.max_items = limits.max_depth, limits.max_items
@@ -93,7 +108,24 @@ class Side:
         lane.raw = int(Serializer.RAW) in agreed.codecs.values()
         lane.router = self.router
         lane.encoders, lane.decoders = self.encoders, self.decoders
+        lane.has_segments = SEGMENTS in agreed.features
+        if lane.has_segments:
+            lane.taken = self._taken
+            lane.lift = self.by_number[Serializer.MSGPACK].lift  # type: ignore[attr-defined]
         lane.opened = True
+        compressor = self.compressors.find(agreed.zip) if agreed.zip else None
+        if compressor is None:
+            if not lane.has_segments:
+                return self.plain
+            return Payloads(self.limits, has_segments=True)
+        compression = Compression(compressor=compressor, threshold=self.compress_from)
+        lane.zip_from, lane.pack = max(self.compress_from, 1), compression.pack
+        return Payloads(self.limits, compression, has_segments=lane.has_segments)
+
+    def inline(self, serializer: int, value: Any) -> bytes:
+        """Return *value* encoded with nothing beside it."""
+        codec = self.by_number[serializer]
+        return codec.buffers.inline(codec.encode, value)  # type: ignore[attr-defined, no-any-return]
 
     def complain(
         self,

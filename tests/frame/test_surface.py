@@ -17,7 +17,14 @@ from tests.frame.twins import MODULES, both, open_twin
 
 PURE = open_twin("pure")
 CLASSES = [name for name in vars(PURE) if isinstance(getattr(PURE, name), type)]
-FUNCTIONS = ["check_metadata", "check_msgpack", "drive", "encode_frame", "encode_pieces", "writable"]
+FUNCTIONS = [
+    "check_metadata",
+    "check_msgpack",
+    "drive",
+    "encode_frame",
+    "encode_pieces",
+    "writable",
+]
 ROOT = Path(__file__).parents[2] / "fastrpc"
 
 #: How to make one of each: arguments for the constructor.

@@ -179,7 +179,7 @@ class BlockingClient(BlockingView):
         self._side = Side(
             share=blocking_share(),
             limits=self._options.limits,
-            option=self._options.option(self._codecs, self._compressors),
+            option=self._options.option(self._codecs),
             compressors=self._compressors,
             compress_from=self._options.compress_from,
             codecs=self._codecs,

@@ -218,7 +218,7 @@ class Client(View, Origin):
                 share=share,
                 ticker=self._ticker,
                 limits=self._options.limits,
-                option=self._options.option(self._codecs, self._compressors, SEGMENTS),
+                option=self._options.option(self._codecs, SEGMENTS),
                 compressors=self._compressors,
                 compress_from=self._options.compress_from,
                 codecs=self._codecs,

@@ -126,14 +126,12 @@ class ClientOptions:
         """Return the compressors that may be used."""
         return choose_compressors(self.compression, self.compressors)
 
-    def option(
-        self, registry: CodecRegistry, compressors: CompressorRegistry, *features: str
-    ) -> Option:
+    def option(self, registry: CodecRegistry, *features: str) -> Option:
         """Return what HELLO tells the server."""
         limits = self.limits
         return Option(
             codecs=registry.names,
-            zips=compressors.names,
+            zips=tuple(self.compression),
             features=features,
             max_body=limits.max_body,
             max_calls=limits.max_calls,

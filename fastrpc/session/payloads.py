@@ -8,13 +8,15 @@ Rules of the room:
 """
 
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, Final, final
 
 from fastrpc.codec import Codec
 from fastrpc.compress import Compression
 from fastrpc.errors import InvalidArgument, TooLarge, Unsupported
 from fastrpc.frame import Frame, check_msgpack
-from fastrpc.wire import BIT_SEG, BIT_ZIP, Limits, Serializer
+from fastrpc.wire import BIT_END, BIT_SEG, BIT_ZIP, Limits, Serializer
+
+_KNOWN: Final = BIT_SEG | BIT_ZIP | BIT_END
 
 
 @final
@@ -59,6 +61,8 @@ class Payloads:
         return buffers.read(decode, payload, frame.buffers)
 
     def _plain(self, frame: Frame) -> bytes:
+        if frame.bits & ~_KNOWN:
+            raise Unsupported(f"bits {frame.bits:#x} were not agreed on")
         if frame.bits & BIT_SEG:
             if not self._has_segments:
                 raise Unsupported("segments were not agreed on")

@@ -14,7 +14,8 @@ from fastrpc.call import ErrorRegistry
 from fastrpc.codec import Mismatch, default_codecs
 from fastrpc.frame import Frame
 from fastrpc.session import outcome
-from fastrpc.wire import NOT_RUN, Kind, Serializer, StatusCode
+from fastrpc.session.payloads import Payloads
+from fastrpc.wire import NOT_RUN, Kind, Limits, Serializer, StatusCode
 
 HERE = "tcp://127.0.0.1:7000"
 decode = msgspec.msgpack.decode
@@ -356,7 +357,8 @@ def test_settling_ends_the_call_with_it() -> None:
     slot = (waiter, None, "Arith.add", 0.0, 0.0)
     lane: Any = SimpleNamespace(serializer=1)
     body = {"type": "NotEnough", "data": {"balance": 3}}
-    outcome.settle(slot, reply_of(60, body), lane, [None, decode], HERE, KNOWN, "x-1")
+    side: Any = SimpleNamespace(by_number={}, decoders=[None, decode], errors=KNOWN)
+    outcome.settle(slot, reply_of(60, body), lane, side, Payloads(Limits()), HERE, "x-1")
     assert type(waiter.exception()) is NotEnough
 
 

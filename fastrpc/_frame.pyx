@@ -63,6 +63,18 @@ cdef extern from *:
     #else
     #define is_ours_alone(body) (Py_REFCNT(body) == 1)
     #endif
+    #ifdef __linux__
+    #include <sys/mman.h>
+    #endif
+    static void use_large_pages(char *from, Py_ssize_t size) {
+    #if defined(__linux__) && defined(MADV_HUGEPAGE)
+        const size_t page = 2097152;
+        size_t start = ((size_t)from + page - 1) & ~(page - 1);
+        size_t stop = ((size_t)from + (size_t)size) & ~(page - 1);
+        if (stop > start)
+            madvise((void *)start, stop - start, MADV_HUGEPAGE); /* no harm if it fails */
+    #endif
+    }
     static void forget_hash(PyObject *body) {
         _Py_COMP_DIAG_PUSH
         _Py_COMP_DIAG_IGNORE_DEPR_DECLS
@@ -72,10 +84,12 @@ cdef extern from *:
     """
     void forget_hash(PyObject* body) noexcept
     bint is_ours_alone(PyObject* body) noexcept
+    void use_large_pages(char* start, Py_ssize_t size) noexcept
 
 cdef uint64_t ID_MAX = 9223372036854775807
 
 cdef enum:
+    LARGE_FROM = 2097152  # bytes that must have come before the rest gets pages of that size
     BODIES = 4
     BODIES_MAX = 2097152
     SEGMENTS_MAX = 1024  # wire.LIMIT_CEILINGS["max_segments"]
@@ -631,6 +645,11 @@ cdef class Splitter:
         cdef Header fields
         self._big_at += nbytes
         if self._big_at < PyBytes_GET_SIZE(big):
+            # Not before: who only says that much comes shall not make us take it.
+            if self._big_at >= LARGE_FROM and self._big_at - nbytes < LARGE_FROM:
+                use_large_pages(
+                    PyBytes_AS_STRING(big) + self._big_at, PyBytes_GET_SIZE(big) - self._big_at
+                )
             return 0
         if segments is not None:
             self._keep_segment()

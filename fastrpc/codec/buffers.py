@@ -121,11 +121,14 @@ class Buffers:
         if len(shape) > _NDIM_MAX or any(size < 0 for size in shape):
             raise CodecError(f"an array has a shape that is none, or over {_NDIM_MAX} dimensions")
         raw = self.take(data) if isinstance(data, int) else data
-        if kind.itemsize * math.prod(shape) != len(raw):
+        if not kind.itemsize or kind.itemsize * math.prod(shape) != len(raw):
             raise CodecError(f"an array of {len(raw)} bytes has another dtype and shape")
-        if not raw:
-            return numpy.zeros(shape, kind)
-        return numpy.frombuffer(writable(raw), kind).reshape(shape)
+        try:
+            if not raw:
+                return numpy.zeros(shape, kind)
+            return numpy.frombuffer(writable(raw), kind).reshape(shape)
+        except (ValueError, OverflowError):  # such as a dimension of 2**62 beside one of 0
+            raise CodecError("an array has a shape that can't be") from None
 
 
 def lift(args: Sequence[Any], buffers: Buffers, place: Callable[[int], Any]) -> list[Any]:
@@ -182,7 +185,7 @@ def is_array_type(wanted: Any) -> bool:
     return names == ("numpy", "ndarray")
 
 
-def array_reader(wanted: Any, *, text_only: bool) -> Reader:
+def array_reader(wanted: Any) -> Reader:
     """Return the reader of an array, of a certain dtype if the annotation says so."""
     numpy = _numpy()
     args = typing.get_args(wanted)
@@ -191,7 +194,7 @@ def array_reader(wanted: Any, *, text_only: bool) -> Reader:
     name = f"ndarray of {scalar.__name__}" if scalar is not None else "ndarray"
 
     def read(value: Any) -> Any:
-        if text_only and type(value) is list:
+        if type(value) is list:
             try:
                 exact = scalar if scalar is not None and _is_exact(numpy, scalar) else None
                 value = numpy.array(value, dtype=exact)
@@ -205,7 +208,7 @@ def array_reader(wanted: Any, *, text_only: bool) -> Reader:
             raise Mismatch(f"expected {name}, got ndarray of {value.dtype}")
         return value
 
-    return Reader(name, Group.ARRAY, (list,) if text_only else (), read, weak=True, own=True)
+    return Reader(name, Group.ARRAY, (list,), read, weak=True, own=True)
 
 
 def _is_exact(numpy: Any, scalar: type) -> bool:

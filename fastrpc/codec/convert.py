@@ -83,7 +83,7 @@ class _Builder:
             if records.is_record(origin):
                 return self._record(wanted, origin)
         if is_array_type(wanted):
-            return array_reader(wanted, text_only=self.dialect.text_only)
+            return array_reader(wanted)
         found = self.dialect.opaque(wanted)
         if found is None:
             raise ConfigError(

@@ -152,10 +152,10 @@ def _array_parts(data: bytes) -> tuple[str, list[int], int | bytes]:
     raw: Any = None
     try:
         dtype, shape, raw = msgpack.unpackb(data)
-        kinds = {type(dtype), type(shape), *map(type, shape)}
+        is_sound = (type(dtype), type(shape)) == (str, list) and set(map(type, shape)) <= {int}
     except (ValueError, TypeError):
-        kinds = set()
-    if not {str, list} <= kinds <= {str, list, int} or type(raw) not in (int, bytes):
+        is_sound = False
+    if not is_sound or type(raw) not in (int, bytes):
         raise CodecError("an array is not made of dtype, shape and data")
     return dtype, shape, raw
 

@@ -32,7 +32,11 @@ def use_twin(monkeypatch: pytest.MonkeyPatch, twin: SimpleNamespace) -> None:
         monkeypatch.setattr(fastrpc.frame, name, getattr(twin, name))
 
 
-_TWINS = {"fastrpc._frame", "fastrpc._frame_py", "fastrpc._lane", "fastrpc._lane_py"}
+_TWINS = {
+    f"fastrpc._{unit}{half}"
+    for unit in ("frame", "lane", "stream", "caller")
+    for half in ("", "_py")
+}
 
 
 def target_of(scheme: str, folder: Path) -> str:

@@ -147,13 +147,14 @@ PARTS: Final[dict[str, Callable[..., Any]]] = {
 
 
 class Part:
-    """A process of one of the parts above, pinned to a core, up when it has spoken."""
+    """A process of one of the parts of *module*, pinned to a core, up when it has spoken."""
 
-    def __init__(self, running: ExitStack, core: int, name: str, *words: object) -> None:
+    def __init__(
+        self, running: ExitStack, core: int, name: str, *words: object, module: str = "bench.idle"
+    ) -> None:
         self.name = name
         self.process = subprocess.Popen(
-            ["taskset", "-c", str(core), sys.executable, "-m", "bench.idle", name,
-             *map(str, words)],
+            ["taskset", "-c", str(core), sys.executable, "-m", module, name, *map(str, words)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -24,6 +24,7 @@ cdef class Method:
     cdef readonly object handler
     cdef readonly list decoders
     cdef readonly object info
+    cdef public object through
     cdef public uint64_t calls, errors
 
 

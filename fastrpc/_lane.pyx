@@ -129,6 +129,10 @@ cdef class Method:
         handler: The callable.
         decoders: Per serializer number, bytes to positional arguments, or None.
         info: Whatever the owner wants to find again.
+
+    Attributes:
+        through: Runs a call that the lane may not run as far as it goes without waiting,
+            see `Through`; None if only the owner can.
     """
 
     def __init__(self, bytes name not None, mode, handler, decoders, info=None):
@@ -161,6 +165,8 @@ cdef class Lane(Splitter):
     * `frames(list)`: frames for the slow lane, in order;
     * `broken(exc)`: the stream can't go on; the lane takes nothing more;
     * `start(method, frame, args)`: run a handler that the lane may not run;
+    * `waits(method, frame, args, rest)`: go on with what `Method.through` began;
+    * `replied(method, frame, reply)`: send what it gave, metadata and all;
     * `expired(method, frame)`: the deadline passed before the handler started;
     * `bind(method, frame, exc)`: arguments are no plain array, or don't fit;
     * `raised(method, frame, exc)`: the handler raised;
@@ -545,19 +551,34 @@ cdef class Lane(Splitter):
         if decode is None or failure is not None:
             self.owner.bind(method, self._recall(&head, method, payload, metadata), failure)
             return 0
-        if method.mode > MODE_INLINE:
+        reply = None
+        if method.mode > MODE_INLINE and method.through is None:
             self.owner.start(method, self._recall(&head, method, payload, metadata), args)
             return 0
         method.calls += 1
         try:
-            result = method.handler(*args)
-            if method.mode == MODE_INLINE:
-                result = drive(result)
+            if method.through is not None:
+                is_over, reply = method.through(
+                    self.owner, head.flags, head.id, head.time, metadata, args
+                )
+                if not is_over:
+                    self.owner.waits(
+                        method, self._recall(&head, method, payload, metadata), args, reply
+                    )
+                    return 0
+                result = reply.value
+            else:
+                result = method.handler(*args)
+                if method.mode == MODE_INLINE:
+                    result = drive(result)
         except BaseException as exc:
             method.errors += 1
             self.owner.raised(method, self._recall(&head, method, payload, metadata), exc)
             return 0
         if head.flags & FLAG_ONEWAY:
+            return 0
+        if reply is not None and reply.packed_metadata:
+            self.owner.replied(method, self._recall(&head, method, payload, metadata), reply)
             return 0
         try:
             out = self._encode_result(&serializer, result)

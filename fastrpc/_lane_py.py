@@ -135,9 +135,13 @@ class Method:
         handler: The callable.
         decoders: Per serializer number, bytes to positional arguments, or None.
         info: Whatever the owner wants to find again.
+
+    Attributes:
+        through: Runs a call that the lane may not run as far as it goes without waiting,
+            see `Through`; None if only the owner can.
     """
 
-    __slots__ = ("calls", "decoders", "errors", "handler", "info", "mode", "name")
+    __slots__ = ("calls", "decoders", "errors", "handler", "info", "mode", "name", "through")
 
     def __init__(
         self,
@@ -154,6 +158,7 @@ class Method:
         self.handler = handler
         self.decoders = list(decoders)
         self.info = info
+        self.through: Callable[..., tuple[bool, Any]] | None = None
         self.calls = 0
         self.errors = 0
 
@@ -169,6 +174,8 @@ class Lane(Splitter):
     * `frames(list)`: frames for the slow lane, in order;
     * `broken(exc)`: the stream can't go on; the lane takes nothing more;
     * `start(method, frame, args)`: run a handler that the lane may not run;
+    * `waits(method, frame, args, rest)`: go on with what `Method.through` began;
+    * `replied(method, frame, reply)`: send what it gave, metadata and all;
     * `expired(method, frame)`: the deadline passed before the handler started;
     * `bind(method, frame, exc)`: arguments are no plain array, or don't fit;
     * `raised(method, frame, exc)`: the handler raised;
@@ -579,21 +586,35 @@ class Lane(Splitter):
             frame = make_frame(flags, 0, 0, id, arg, time, name, meta, data, start, stop, 0)
             self.owner.bind(method, frame, failure)
             return
-        if method.mode > MODE_INLINE:
+        reply: Any = None
+        if method.mode > MODE_INLINE and method.through is None:
             frame = make_frame(flags, 0, 0, id, arg, time, name, meta, data, start, stop, 0)
             self.owner.start(method, frame, args)
             return
         method.calls += 1
         try:
-            result = method.handler(*args)
-            if method.mode == MODE_INLINE:
-                result = drive(result)
+            if method.through is not None:
+                packed = data[start + name : start + name + meta]
+                is_over, reply = method.through(self.owner, flags, id, time, packed, args)
+                if not is_over:
+                    frame = make_frame(flags, 0, 0, id, arg, time, name, meta, data, start, stop, 0)
+                    self.owner.waits(method, frame, args, reply)
+                    return
+                result = reply.value
+            else:
+                result = method.handler(*args)
+                if method.mode == MODE_INLINE:
+                    result = drive(result)
         except BaseException as exc:
             method.errors += 1
             frame = make_frame(flags, 0, 0, id, arg, time, name, meta, data, start, stop, 0)
             self.owner.raised(method, frame, exc)
             return
         if flags & FLAG_ONEWAY:
+            return
+        if reply is not None and reply.packed_metadata:
+            frame = make_frame(flags, 0, 0, id, arg, time, name, meta, data, start, stop, 0)
+            self.owner.replied(method, frame, reply)
             return
         body = b""
         try:

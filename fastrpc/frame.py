@@ -13,11 +13,26 @@ _PURE = os.environ.get("FASTRPC_PURE", "0") not in ("", "0")
 def _is_built() -> bool:
     from importlib.util import find_spec  # the common way does without
 
-    return any(find_spec(f"fastrpc.{unit}") for unit in ("_frame", "_lane", "_stream", "_caller"))
+    return any(
+        find_spec(f"fastrpc.{unit}") for unit in ("_frame", "_lane", "_stream", "_caller", "_chain")
+    )
 
 
 if TYPE_CHECKING or _PURE:
     from fastrpc._caller_py import BoundCall, ByteStream, Caller, Exchange, Turns, Waiter
+    from fastrpc._chain_py import (
+        AtOnce,
+        CallFields,
+        ChainCaller,
+        Done,
+        Pending,
+        ReplyFields,
+        Sender,
+        Sent,
+        Through,
+        advance,
+        innermost,
+    )
     from fastrpc._frame_py import (
         CallTable,
         Frame,
@@ -34,6 +49,19 @@ if TYPE_CHECKING or _PURE:
 else:
     try:
         from fastrpc._caller import BoundCall, ByteStream, Caller, Exchange, Turns, Waiter
+        from fastrpc._chain import (
+            AtOnce,
+            CallFields,
+            ChainCaller,
+            Done,
+            Pending,
+            ReplyFields,
+            Sender,
+            Sent,
+            Through,
+            advance,
+            innermost,
+        )
         from fastrpc._frame import (
             CallTable,
             Frame,
@@ -51,6 +79,19 @@ else:
         if _is_built():  # half of it, or something inside is missing: say so
             raise
         from fastrpc._caller_py import BoundCall, ByteStream, Caller, Exchange, Turns, Waiter
+        from fastrpc._chain_py import (
+            AtOnce,
+            CallFields,
+            ChainCaller,
+            Done,
+            Pending,
+            ReplyFields,
+            Sender,
+            Sent,
+            Through,
+            advance,
+            innermost,
+        )
         from fastrpc._frame_py import (
             CallTable,
             Frame,
@@ -67,10 +108,14 @@ else:
 
 __all__ = [
     "COMPILED",
+    "AtOnce",
     "BoundCall",
     "ByteStream",
+    "CallFields",
     "CallTable",
     "Caller",
+    "ChainCaller",
+    "Done",
     "Exchange",
     "Frame",
     "FrameDecoder",
@@ -80,11 +125,18 @@ __all__ = [
     "LoopShare",
     "Method",
     "Outlet",
+    "Pending",
+    "ReplyFields",
+    "Sender",
+    "Sent",
+    "Through",
     "Turns",
     "Waiter",
+    "advance",
     "check_msgpack",
     "drive",
     "encode_frame",
     "encode_pieces",
+    "innermost",
     "writable",
 ]

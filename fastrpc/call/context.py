@@ -10,11 +10,12 @@ Rules of the room:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar, final
 
 from fastrpc.call.metadata import Metadata, Pairs, encode_metadata
-from fastrpc.errors import ConfigError, Internal
+from fastrpc.errors import ConfigError
+from fastrpc.frame import CallFields, ReplyFields, innermost
 from fastrpc.wire import Limits
 
 T = TypeVar("T")
@@ -35,6 +36,10 @@ class Peer(ABC):
     is_open: bool
 
     @abstractmethod
+    def call_id(self, number: int) -> str:
+        """Return what the logs of both sides call a call of this peer's."""
+
+    @abstractmethod
     def call(self, method: str, /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
         """Start a call and return its awaitable."""
 
@@ -53,82 +58,69 @@ class Peer(ABC):
         """Return an object with the methods of *service*, each calling the peer."""
 
 
+class _HasMetadata:
+    """The metadata of a call or a reply, unpacked when somebody looks at it."""
+
+    __slots__ = ()
+    packed_metadata: bytes | Pairs
+
+    @property
+    def metadata(self) -> Metadata:
+        """The pairs beside it; give it other pairs to send others."""
+        pairs = self.packed_metadata
+        if not isinstance(pairs, Metadata):
+            pairs = self.packed_metadata = Metadata(pairs)  # type: ignore[misc]
+        return pairs
+
+    @metadata.setter
+    def metadata(self, pairs: bytes | Pairs) -> None:
+        self.packed_metadata = pairs  # type: ignore[misc]
+
+    def packed(self, limits: Limits) -> bytes:
+        """Return the metadata as it is sent."""
+        pairs = self.packed_metadata
+        if isinstance(pairs, bytes):
+            return pairs
+        return encode_metadata(pairs, limits) if pairs else b""
+
+
 @final
-class Call:
+class Call(CallFields, _HasMetadata):
     """One request with its context, at the side that handles it or that sends it.
 
     A handler gets it by annotating a parameter: `call: fastrpc.Call = fastrpc.GIVEN`.
 
-    Args:
+    Attributes:
         method: Full method name.
         args: Positional arguments; an interceptor may put others here.
         kwargs: Arguments by name.
         metadata: What came, or goes, beside the arguments.
         deadline: Moment of `time.monotonic` when the caller's patience ends, 0 for never.
         peer: Who calls; None at the side that sends.
-        id: What the logs of both sides call it, "" if it has none yet.
+        number: Its message id, 0 if it has none yet.
         is_oneway: Nobody waits for a reply.
         items: The caller's items, of a stream that has some.
-
-    Attributes:
         reply_metadata: What a handler wants to send beside its result.
         state: Whatever interceptors and handlers want to pass on.
-        sender: Does what the call asks for; the innermost handler. Not for users.
     """
 
-    __slots__ = (
-        "_metadata", "_packed", "args", "deadline", "id", "is_oneway", "items", "kwargs", "method",
-        "peer", "reply_metadata", "sender", "state",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        method: str,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        *,
-        metadata: bytes | Pairs = b"",
-        deadline: float = 0.0,
-        peer: Peer | None = None,
-        id: str = "",
-        is_oneway: bool = False,
-        items: AsyncIterable[Any] | None = None,
-    ) -> None:
-        self.method = method
-        self.args = args
-        self.kwargs = kwargs
-        self._packed = metadata
-        self._metadata: Metadata | None = None
-        self.deadline = deadline
-        self.peer = peer
-        self.id = id
-        self.is_oneway = is_oneway
-        self.items = items
-        self.reply_metadata: Pairs = ()
-        self.state: dict[str, Any] = {}
-        self.sender: Handler | None = None
+    __slots__ = ()
 
     def __repr__(self) -> str:
         """Tell method and peer; arguments and metadata may be secret."""
         return f"<Call {self.method} of {self.peer.address if self.peer else 'this side'}>"
 
     @property
-    def metadata(self) -> Metadata:
-        """The pairs beside the arguments; give it other pairs to send others."""
-        if self._metadata is None:
-            self._metadata = Metadata(self._packed)
-        return self._metadata
+    def id(self) -> str:
+        """What the logs of both sides call it; "" at the side that sends."""
+        return self.peer.call_id(self.number) if self.peer is not None else ""
 
-    @metadata.setter
-    def metadata(self, pairs: bytes | Pairs) -> None:
-        self._packed = pairs
-        self._metadata = None
-
-    def packed(self, limits: Limits) -> bytes:
-        """Return the metadata as it is sent."""
-        if isinstance(self._packed, bytes):
-            return self._packed
-        return encode_metadata(self._packed, limits)
+    @property
+    def state(self) -> dict[str, Any]:
+        """A dict of the call's own."""
+        if self.passed is None:
+            self.passed = {}
+        return self.passed  # type: ignore[no-any-return]
 
     def left(self, now: float) -> float:
         """Return the seconds until the deadline at *now*, infinity if there is none."""
@@ -136,7 +128,7 @@ class Call:
 
 
 @final
-class Reply:
+class Reply(ReplyFields, _HasMetadata):
     """The outcome of a call that went well; one that did not is an exception.
 
     Args:
@@ -145,41 +137,11 @@ class Reply:
         items: The items that come back, of a stream that has some.
     """
 
-    __slots__ = ("_metadata", "_packed", "items", "value")
-
-    def __init__(
-        self,
-        value: Any = None,
-        *,
-        metadata: bytes | Pairs = b"",
-        items: AsyncIterator[Any] | None = None,
-    ) -> None:
-        self.value = value
-        self._packed = metadata
-        self._metadata: Metadata | None = None
-        self.items = items
+    __slots__ = ()
 
     def __repr__(self) -> str:
         """Tell what kind it is; values may be secret."""
         return f"<Reply{' of items' if self.items is not None else ''}>"
-
-    @property
-    def metadata(self) -> Metadata:
-        """The pairs beside the result; give it other pairs to send others."""
-        if self._metadata is None:
-            self._metadata = Metadata(self._packed)
-        return self._metadata
-
-    @metadata.setter
-    def metadata(self, pairs: bytes | Pairs) -> None:
-        self._packed = pairs
-        self._metadata = None
-
-    def packed(self, limits: Limits) -> bytes:
-        """Return the metadata as it is sent."""
-        if isinstance(self._packed, bytes):
-            return self._packed
-        return encode_metadata(self._packed, limits) if self._packed else b""
 
 
 #: Does what a call asks for.
@@ -198,15 +160,9 @@ def chain(interceptors: Sequence[Interceptor]) -> Handler | None:
     Raises:
         ConfigError: One of them gives no handler.
     """
-    handler: Handler = _innermost
+    handler: Handler = innermost
     for wrap in reversed(interceptors):
         handler = wrap(handler)
         if not callable(handler):
             raise ConfigError(f"interceptor {wrap!r} must return a handler, got {handler!r}")
     return handler if interceptors else None
-
-
-async def _innermost(call: Call) -> Reply:
-    if call.sender is None:
-        raise Internal("an interceptor made a call of its own; change the one it is given")
-    return await call.sender(call)

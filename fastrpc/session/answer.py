@@ -17,13 +17,14 @@ Rules of the room:
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 from fastrpc.call import Mode, Reply, decode_metadata
 from fastrpc.errors import CodecError, FastRPCError
 from fastrpc.frame import Frame, Method
 from fastrpc.session import arguments, failure
+from fastrpc.session.firststep import FirstSteps
 from fastrpc.session.handling import Handling
 from fastrpc.session.running import Fate, Running
 from fastrpc.session.side import Side
@@ -64,6 +65,7 @@ class Answerer:
         self._handler_timeout = handler_timeout
         self._tracebacks = tracebacks
         self._handling = handling
+        self._steps = FirstSteps(side.share.loop)
         self._all: set[Running] = set()
         self.refused = 0
 
@@ -82,6 +84,7 @@ class Answerer:
         for task in self.tasks:
             task.cancel()
         self._handling.close()
+        self._steps.close()
 
     # What the lane and the session hand over
 
@@ -186,14 +189,10 @@ class Answerer:
         if not self._has_place(session):
             self._overloaded(session, frame)
             return
-        now = session.lane.share.clock()
-        deadline = now + frame.time / 1000.0 if frame.time else 0.0
-        if self._handler_timeout:
-            limit = now + self._handler_timeout
-            deadline = min(deadline, limit) if deadline else limit
-        running = Running(method, frame, now, deadline)
-        session.running[frame.id] = running
-        self._all.add(running)
+        if method.through is None and self._handling.may_be_over(method):
+            # From the next call on; this one has come by another way.
+            method.through = self._handling.through(method, self._steps, self._may, self._limit)
+        running = self._note(session, method, frame)
         if frame.kind == Kind.OPEN:  # at once: items may come right behind
             self._handling.open(session, running)
         method.calls += 1
@@ -205,8 +204,46 @@ class Answerer:
             task = loop.create_task(coroutine)
         if frame.id in session.running:  # else it has ended in its first step
             running.task = task
-            if deadline:
-                session.expect(deadline)
+            if running.deadline:
+                session.expect(running.deadline)
+
+    def _note(self, session: "Session", method: Method, frame: Frame) -> Running:
+        """Note that a call runs, and holds its place in the limits."""
+        now = session.lane.share.clock()
+        running = Running(method, frame, now, self._limit(frame.time))
+        session.running[frame.id] = running
+        self._all.add(running)
+        return running
+
+    def _may(self, session: "Session") -> bool:
+        """Say whether a handler may begin right now, in a step that is no task's."""
+        return self._has_place(session) and asyncio.current_task() is None
+
+    def _limit(self, millis: int) -> float:
+        """Return when a call that has so much time has to be answered, 0 for never."""
+        if not (millis or self._handler_timeout):
+            return 0.0
+        now = self._side.share.clock()
+        least = min(filter(None, (millis / 1000.0, self._handler_timeout)))
+        return now + least
+
+    def waits(
+        self, session: "Session", method: Method, frame: Frame, args: Sequence[Any], rest: Any
+    ) -> None:
+        """Go on with a call that waits after its first step, or begin one that could not."""
+        if rest is None:
+            method.calls -= 1
+            self.start(session, method, frame, args)
+            return
+        running = self._note(session, method, frame)
+        running.begun = True
+        running.task = rest.go_on(self._finish(session, running, rest))
+        if running.deadline:
+            session.expect(running.deadline)
+
+    def replied(self, session: "Session", method: Method, frame: Frame, reply: Reply) -> None:
+        """Send the reply of a call that did not wait, metadata and all."""
+        self._reply(session, method, frame, reply, 0)
 
     # What is refused without a look at the arguments
 
@@ -272,16 +309,23 @@ class Answerer:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
     ) -> None:
-        method, frame = running.method, running.frame
         running.begun = True
+        if running.fate is not Fate.OWED:  # given up before its turn came
+            self._ended(session, running)
+        elif running.deadline and session.lane.share.clock() >= running.deadline:
+            running.fate = Fate.SENT
+            self.expired(session, running.method, running.frame)
+            self._ended(session, running)
+        else:
+            handling = self._handling.run(session, running, args, kwargs)
+            await self._finish(session, running, handling)
+
+    async def _finish(
+        self, session: "Session", running: Running, handling: Awaitable[Reply]
+    ) -> None:
+        """Wait for the handler, and answer."""
         try:
-            if running.fate is not Fate.OWED:
-                return  # given up before its turn came
-            if running.deadline and session.lane.share.clock() >= running.deadline:
-                running.fate = Fate.SENT
-                self.expired(session, method, frame)
-                return
-            reply = await self._handling.run(session, running, args, kwargs)
+            reply = await handling
             spent = session.lane.share.clock() - running.started
             while session.is_full and running.fate is Fate.OWED:
                 await session.until_read()
@@ -290,12 +334,17 @@ class Answerer:
         else:
             if running.fate is Fate.OWED:
                 running.fate = Fate.SENT
-                self._reply(session, method, frame, reply, max(int(spent * 1e6), 1))
+                micros = max(int(spent * 1e6), 1)
+                self._reply(session, running.method, running.frame, reply, micros)
         finally:
-            self._all.discard(running)
-            if frame.kind == Kind.OPEN:
-                self._handling.end(session, running)
-            session.finished(frame.id)
+            self._ended(session, running)
+
+    def _ended(self, session: "Session", running: Running) -> None:
+        """Note that a handler has ended."""
+        self._all.discard(running)
+        if running.frame.kind == Kind.OPEN:
+            self._handling.end(session, running)
+        session.finished(running.frame.id)
 
     def _failed(self, session: "Session", running: Running, exc: BaseException) -> None:
         method, frame = running.method, running.frame
@@ -357,6 +406,8 @@ class Answerer:
             return
         lane, info = session.lane, method.info.info
         try:
+            if not isinstance(reply, Reply):
+                raise CodecError(f"an interceptor gave {type(reply).__name__}, not a Reply")
             trailers = reply.packed(session.side.limits)
             if info.item is not None:  # the items were the result
                 serializer, body = int(Serializer.RAW), b""

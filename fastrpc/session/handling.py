@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, final
 from fastrpc.call import Call, Interceptor, MethodInfo, Mode, Peer, Reply, chain, fill
 from fastrpc.call.deadline import DEADLINE
 from fastrpc.errors import Internal, StreamEnded
-from fastrpc.frame import Frame, ItemReader, Method, Outlet, drive
+from fastrpc.frame import AtOnce, Done, Frame, ItemReader, Method, Outlet, Through, drive
+from fastrpc.session.firststep import FirstSteps
 from fastrpc.session.items import Items
 from fastrpc.session.running import Fate, Running
 from fastrpc.session.threads import Outcome, Threads
@@ -46,7 +47,33 @@ class Handling:
 
     def is_immediate(self, method: Method) -> bool:
         """Say whether a call of *method* is over when `run_now` returns."""
-        return self._chain is None and method.info.info.mode in (Mode.SYNC, Mode.INLINE)
+        return self._chain is None and method.info.info.mode in _AT_ONCE
+
+    def may_be_over(self, method: Method) -> bool:
+        """Say whether a call of *method* may be over after the first step of `through`."""
+        return self._chain is not None and method.info.info.mode in _AT_ONCE
+
+    def through(
+        self,
+        method: Method,
+        steps: FirstSteps,
+        may: Callable[[Any], bool],
+        limit: Callable[[int], float],
+    ) -> Through:
+        """Return what runs such a method as far as it goes.
+
+        Args:
+            method: The method.
+            steps: Gives coroutines their first step.
+            may: Says whether one more call of a session may run now.
+            limit: Returns the deadline of a call that has so many milliseconds.
+        """
+        assert self._chain is not None
+        info: MethodInfo = method.info.info
+        sender: Callable[[Call], Any] = AtOnce(method.handler, info.mode is Mode.INLINE, Reply)
+        if info.filled:
+            sender = partial(_run_at_once, method)
+        return Through(info.name, self._chain, sender, Call, steps.take, may, limit, DEADLINE)
 
     def run_now(
         self,
@@ -163,6 +190,19 @@ class Handling:
                 await close()
 
 
+_AT_ONCE = (Mode.SYNC, Mode.INLINE)
+
+
+def _run_at_once(method: Method, call: Call) -> Done:
+    """Be the innermost handler of a method that does not wait, and asks for its call."""
+    info: MethodInfo = method.info.info
+    args, kwargs = fill(info, call.args, call.kwargs, _values(info, call))
+    value = method.handler(*args, **kwargs)
+    if info.mode is Mode.INLINE:
+        value = drive(value)
+    return Done(Reply(value, call.reply_metadata))
+
+
 def call_of(
     session: "Session",
     method: Method,
@@ -177,12 +217,12 @@ def call_of(
         method.info.info.name,
         args,
         kwargs,
-        metadata=frame.metadata,
-        deadline=deadline,
-        peer=session.as_peer,
-        id=session.call_id(frame.id),
-        is_oneway=frame.oneway,
-        items=items,
+        frame.metadata,
+        deadline,
+        session.as_peer,
+        frame.id,
+        frame.oneway,
+        items,
     )
 
 

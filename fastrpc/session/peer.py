@@ -47,6 +47,10 @@ class ConnectedPeer(View, Origin, Peer):
         """Whether calls may be sent."""
         return self._session.state is State.OPEN
 
+    def call_id(self, number: int) -> str:
+        """Return what the logs of both sides call a call of this peer's."""
+        return self._session.call_id(number)
+
     def lane_at_once(self, name: str) -> Lane:
         """Return the lane if it takes a oneway call of *name* now."""
         lane = self._session.lane

@@ -224,6 +224,14 @@ class Session(asyncio.BufferedProtocol):
         """Run a handler that the lane may not run."""
         self._answers.start(self, method, frame, args)
 
+    def waits(self, method: Method, frame: Frame, args: Any, rest: Any) -> None:
+        """Go on with a call that waits after its first step."""
+        self._answers.waits(self, method, frame, args, rest)
+
+    def replied(self, method: Method, frame: Frame, reply: Any) -> None:
+        """Send a reply with its metadata."""
+        self._answers.replied(self, method, frame, reply)
+
     def bind(self, method: Method, frame: Frame, exc: Exception | None) -> None:
         """Run a call by name, or say what is wrong with its arguments."""
         self._answers.bind(self, method, frame, exc)

@@ -341,8 +341,8 @@ class Stream(Generic[T]):
         timeout = within(self._timeout, now)
         opening = self._opening
         call = Call(
-            opening.method, opening.args, opening.kwargs, metadata=self._metadata,
-            deadline=now + timeout if timeout else 0.0, items=opening.source,
+            opening.method, opening.args, opening.kwargs, self._metadata,
+            now + timeout if timeout else 0.0, items=opening.source,
         )  # fmt: skip
         call.sender = partial(self._send, ended)
         chain = self._origin.chain

@@ -9,14 +9,14 @@ Rules of the room:
 import asyncio
 import functools
 import time
-from collections.abc import Awaitable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Iterable
 from enum import Enum
-from typing import Any, Final, TypeVar, cast, final
+from typing import Any, Final, TypeVar, cast
 
 from fastrpc.call import Call, Mode, Pairs, Reply, encode_metadata
 from fastrpc.call.deadline import DEADLINE, LEAST, within
 from fastrpc.errors import ConfigError
-from fastrpc.frame import BoundCall, Caller
+from fastrpc.frame import BoundCall, Caller, ChainCaller, Sender, Sent
 from fastrpc.session.origin import Decode, Origin
 from fastrpc.session.stream import Opening, Stream
 from fastrpc.session.stub import Bound, make_stub, split_source
@@ -66,9 +66,15 @@ class View:
         self._origin = origin
         slow = functools.partial(origin.start_waiting, timeout, metadata)
         self._caller = Caller(origin.lanes, slow, timeout, metadata, DEADLINE)
+        self._sender = self._sender_for(None)
+        self._chained: ChainCaller | None = None
         # The lane's own method stands in for `call` below: same signature, no frame.
-        way = self._caller.call if origin.chain is None else self._call_through
-        self.__dict__["call"] = way
+        self.__dict__["call"] = self._caller.call
+        if origin.chain is not None:
+            self._chained = ChainCaller(
+                origin.chain, self._sender, Call, timeout, metadata, DEADLINE, time.monotonic
+            )
+            self.__dict__["call"] = self._chained.call
 
     def call(self, method: str, /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
         """Start a call and return its awaitable; several may be started at once.
@@ -97,10 +103,12 @@ class View:
         Raises:
             Exception: As `call` does.
         """
-        call = self._new_call(method, args, kwargs, None)
-        if self._origin.chain is not None:
-            return await self._origin.chain(call)
-        return await self._send(None, call)
+        timeout, chain = within(self._caller.timeout, now := time.monotonic()), self._origin.chain
+        deadline = now + timeout if timeout else 0.0
+        call = Call(method, args, kwargs, self._caller.metadata, deadline)
+        call.sender = self._sender
+        reply: Reply = await (self._sender(call) if chain is None else chain(call))
+        return reply
 
     async def gather(self, calls: Iterable[tuple[Any, ...]]) -> list[Any]:
         """Make many calls that leave together; return their results, in order.
@@ -194,47 +202,32 @@ class View:
         """Return the callable of a stub's method."""
         if bound.info.mode is Mode.STREAM:
             return functools.partial(_call_stream, self, bound)
-        if self._origin.chain is not None:
-            return functools.partial(self._call_bound, bound)
+        if self._chained is not None:
+            return functools.partial(self._chained.send, self._sender_for(bound.decode), bound.key)
         return BoundCall(self._caller, bound.key, bound.decode)
 
     def _open(self, opening: Opening) -> Stream[Any]:
         return Stream(self._origin, opening, self._caller.timeout, self._caller.metadata)
 
-    def _call_through(self, method: str, /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
-        return Intercepted(self._value_of(self._new_call(method, args, kwargs, None)))
-
-    def _call_bound(self, bound: Bound, /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
-        call = self._new_call(bound.key, args, kwargs, bound.decode)
-        return Intercepted(self._value_of(call))
-
-    async def _value_of(self, call: Call) -> Any:
-        assert self._origin.chain is not None
-        return (await self._origin.chain(call)).value
-
-    def _new_call(
-        self, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], decode: Decode | None
-    ) -> Call:
-        now = time.monotonic()
-        timeout = within(self._caller.timeout, now)
-        deadline = now + timeout if timeout else 0.0
-        call = Call(method, args, kwargs, metadata=self._caller.metadata, deadline=deadline)
-        call.sender = functools.partial(self._send, decode)
-        return call
-
-    async def _send(self, decode: Decode | None, call: Call) -> Reply:
-        """Send a call and wait for the whole of its reply."""
+    def _sender_for(self, decode: Decode | None) -> Sender:
+        """Return the innermost handler of calls whose results go through *decode*."""
         origin = self._origin
-        timeout = max(call.left(time.monotonic()), LEAST) if call.deadline else 0.0
-        session = origin.session_at_once()
-        if session is None:
-            session, timeout = await origin.session_for(call.method, timeout)
+        limits = origin.limits
+        return Sender(
+            origin.lanes, self._send_late, decode, lambda call: call.packed(limits), Reply,
+            time.monotonic,
+        )  # fmt: skip
+
+    async def _send_late(self, call: Call, decode: Decode | None) -> Reply:
+        """Send a call once there is a connection that takes it."""
+        left = max(call.left(time.monotonic()), LEAST) if call.deadline else 0.0
+        session, left = await self._origin.session_for(call.method, left)
         lane = session.lane
-        waiter = ReplyWaiter(lane.share.create_future())
-        metadata = call.packed(origin.limits)
-        args = tuple(call.args)
-        lane.start(call.method, args, call.kwargs, timeout, metadata, decode, waiter, 0)
-        return await waiter.future
+        sent = Sent(lane.share.create_future(), Reply)
+        metadata, args = call.packed(self._origin.limits), tuple(call.args)
+        lane.start(call.method, args, call.kwargs, left, metadata, decode, sent, 0)
+        reply: Reply = await sent
+        return reply
 
 
 async def _call_stream_for_value(stream: Stream[Any]) -> Any:
@@ -256,63 +249,6 @@ def _call_stream(view: View, bound: Bound, /, *args: Any, **kwargs: Any) -> Any:
     if info.item is not None:
         return stream
     return asyncio.ensure_future(_call_stream_for_value(stream))
-
-
-@final
-class ReplyWaiter:
-    """What the call table has in a future's place, for who wants the whole reply."""
-
-    __slots__ = ("future", "trailers")
-
-    def __init__(self, future: "asyncio.Future[Reply]") -> None:
-        self.future = future
-        self.trailers = b""
-
-    def done(self) -> bool:
-        """Return whether there is an outcome, or nobody waits for it."""
-        return self.future.done()
-
-    def set_result(self, value: Any) -> None:
-        """End with a value."""
-        self.future.set_result(Reply(value, metadata=self.trailers))
-
-    def set_exception(self, error: BaseException) -> None:
-        """End with an error."""
-        self.future.set_exception(error)
-
-
-@final
-class Intercepted(Awaitable[Any]):
-    """A call with interceptors: it runs where it is awaited, or else in a task.
-
-    The task begins with the loop's next turn, so that a call which nobody awaits yet is
-    under way all the same.
-    """
-
-    __slots__ = ("_coroutine", "_task")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        self._coroutine: Coroutine[Any, Any, Any] | None = coroutine
-        self._task: asyncio.Task[Any] | None = None
-        try:
-            asyncio.get_running_loop().call_soon(self._begin)
-        except RuntimeError:
-            coroutine.close()
-            raise ConfigError("no event loop runs here: use connect_sync without one") from None
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        """Run the call here, or wait for its task."""
-        coroutine, self._coroutine = self._coroutine, None
-        if coroutine is not None:
-            return coroutine.__await__()
-        if self._task is None:
-            raise RuntimeError("a call with interceptors can be awaited once")
-        return self._task.__await__()
-
-    def _begin(self) -> None:
-        coroutine, self._coroutine = self._coroutine, None
-        if coroutine is not None:
-            self._task = asyncio.ensure_future(coroutine)
 
 
 async def _failed(error: Exception) -> Any:

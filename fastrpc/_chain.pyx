@@ -1,0 +1,493 @@
+# cython: language_level=3
+"""Send and answer calls through interceptors: the compiled half of `_chain_py.py`.
+
+`_chain_py.py` is the same in plain Python and says why things are as they are; here
+stand only the reasons that are C's own: what is awaited answers by `am_send`, so
+that no coroutine of ours stands around those of the user.
+
+Rules of the room:
+  * a change here without the same change in `_chain_py.py` does not merge.
+"""
+
+cimport cython
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from libc.stdint cimport uint64_t
+
+from fastrpc._caller cimport shorter
+from fastrpc._lane cimport Lane
+
+import asyncio
+from contextvars import copy_context
+
+from fastrpc._lane import drive
+from fastrpc.errors import Internal
+
+cdef extern from "Python.h":
+    int PYGEN_RETURN
+    int PYGEN_NEXT
+    int PyIter_Send(object iter, object arg, PyObject** result) except? -1
+    ctypedef struct PyAsyncMethods:
+        void* am_send
+    ctypedef struct PyTypeObject:
+        PyAsyncMethods* tp_as_async
+
+__all__ = [
+    "AtOnce", "CallFields", "ChainCaller", "Done", "Pending", "ReplyFields", "Sender", "Sent", "Through", "advance", "innermost",
+]  # fmt: skip
+
+cdef double LEAST = 1e-6
+cdef int FLAG_ONEWAY = 0x40
+_running_loop = asyncio.get_running_loop
+
+
+cdef class CallFields:
+    """What `call.Call` keeps; see there for what it means."""
+
+    cdef public object method, args, kwargs, packed_metadata, peer, items, reply_metadata
+    cdef public object sender, passed
+    cdef public double deadline
+    cdef public bint is_oneway
+    cdef public object number
+
+    def __init__(
+        self, method, args, kwargs, metadata=b"", deadline=0.0, peer=None, number=0,
+        is_oneway=False, items=None,
+    ):
+        self.method = method
+        self.args = args
+        self.kwargs = kwargs
+        self.packed_metadata = metadata
+        self.deadline = deadline
+        self.peer = peer
+        self.number = number
+        self.is_oneway = is_oneway
+        self.items = items
+        self.reply_metadata = ()
+
+
+cdef class ReplyFields:
+    """What `call.Reply` keeps; see there for what it means."""
+
+    cdef public object value, packed_metadata, items
+
+    def __init__(self, value=None, metadata=b"", items=None):
+        self.value = value
+        self.packed_metadata = metadata
+        self.items = items
+
+
+@cython.final
+cdef class Done:
+    """Awaited, it gives *value* at once."""
+
+    cdef readonly object value
+
+    def __init__(self, value):
+        self.value = value
+
+    def __await__(self):
+        """Return the value."""
+        return _Step.__new__(_Step, self)
+
+
+def advance(coroutine):
+    """Let *coroutine* take a step; return whether it has ended, and what came of it.
+
+    That is its result, or what it waits for.
+    """
+    cdef PyObject* result = NULL
+    cdef int how = PyIter_Send(coroutine, None, &result)
+    value = <object>result
+    Py_DECREF(value)
+    return how == PYGEN_RETURN, value
+
+
+def innermost(CallFields call not None):
+    """Be the innermost handler of every chain: what the call itself brings along.
+
+    Raises:
+        Internal: It brings nothing.
+    """
+    if call.sender is None:
+        raise Internal("an interceptor made a call of its own; change the one it is given")
+    return call.sender(call)
+
+
+@cython.final
+cdef class AtOnce:
+    """The innermost handler of a method that does not wait.
+
+    Args:
+        handler: The user's callable.
+        is_coroutine: Whether it gives a coroutine, one that never waits.
+        make: Makes the reply of a value and metadata.
+    """
+
+    cdef object _handler, _make
+    cdef bint _is_coroutine
+
+    def __init__(self, handler, is_coroutine, make):
+        self._handler = handler
+        self._is_coroutine = is_coroutine
+        self._make = make
+
+    def __call__(self, CallFields call not None):
+        """Run the handler and return what gives its reply."""
+        cdef Done done
+        if call.kwargs:
+            value = self._handler(*call.args, **call.kwargs)
+        else:
+            value = self._handler(*call.args)
+        if self._is_coroutine:
+            value = drive(value)
+        done = Done.__new__(Done)
+        done.value = self._make(value, call.reply_metadata)
+        return done
+
+
+@cython.final
+cdef class Through:
+    """Run calls of one method through the interceptors as far as they go without waiting.
+
+    Args:
+        name: Full method name.
+        chain: The outermost handler.
+        sender: The innermost, see `AtOnce`.
+        make: Makes a call.
+        steps: `steps(coroutine, context)` gives it its first step, see `FirstSteps`.
+        may: `may(owner)` says whether one more call may run now, in a step of ours.
+        limit: `limit(time)` returns the deadline of a call with that much time, in ms.
+        inherited: Context variable that the deadline goes to.
+    """
+
+    cdef object _name, _chain, _sender, _make, _steps, _may, _limit, _inherited
+
+    def __init__(self, name, chain, sender, make, steps, may, limit, inherited):
+        self._name = name
+        self._chain = chain
+        self._sender = sender
+        self._make = make
+        self._steps = steps
+        self._may = may
+        self._limit = limit
+        self._inherited = inherited
+
+    def __call__(self, owner, flags, id, time, bytes metadata not None, args):
+        """Run a call; return True and its reply, or False and what is left of it.
+
+        Nothing is left where it has not begun: False and None, it may not run now.
+
+        Args:
+            owner: The lane's.
+            flags: Of the call's header.
+            id: Its message id.
+            time: Milliseconds left, 0 for no deadline.
+            metadata: What came beside the arguments, packed.
+            args: Positional arguments.
+        """
+        cdef CallFields call
+        if not self._may(owner):
+            return False, None
+        deadline, context = self._limit(time), copy_context()
+        if deadline:
+            context.run(self._inherited.set, deadline)
+        call = self._make(
+            self._name, args, {}, metadata, deadline, owner.as_peer, id, bool(flags & FLAG_ONEWAY)
+        )
+        call.sender = self._sender
+        return self._steps(self._chain(call), context)
+
+
+@cython.final
+cdef class Sent:
+    """A call that has left: the call table has it in a future's place, and it can be awaited.
+
+    Args:
+        future: Wakes who awaits.
+        make: Makes the reply of a value and packed metadata.
+
+    Attributes:
+        trailers: Packed metadata that came with the reply.
+    """
+
+    cdef object _future, _make, _value, _error
+    cdef public bytes trailers
+
+    def __init__(self, future, make):
+        self._future = future
+        self._make = make
+        self.trailers = b""
+
+    def done(self):
+        """Return whether there is an outcome, or nobody waits for it any more."""
+        return bool(self._future.done())
+
+    def set_result(self, value):
+        """End with a value."""
+        self._future.set_result(None)
+        self._value = value
+
+    def set_exception(self, error):
+        """End with an error."""
+        self._error = error
+        self._future.set_result(None)
+
+    def __await__(self):
+        """Wait for the outcome; give the reply, or raise the error."""
+        return _Step.__new__(_Step, self)
+
+    cdef int _send(self, object sent, PyObject** result) except -1:
+        if not self._future.done():
+            self._future._asyncio_future_blocking = True
+            Py_INCREF(self._future)
+            result[0] = <PyObject*>self._future
+            return PYGEN_NEXT
+        if self._error is not None:
+            raise self._error
+        self._future.result()  # raises if it was cancelled
+        reply = self._make(self._value, self.trailers)
+        Py_INCREF(reply)
+        result[0] = <PyObject*>reply
+        return PYGEN_RETURN
+
+
+@cython.final
+cdef class _Step:
+    """What `await` iterates over; the object it is made for says what happens."""
+
+    cdef object _owner
+
+    def __cinit__(self, owner):
+        self._owner = owner
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef PyObject* result = NULL
+        cdef int how = _step_on(<PyObject*>self, <PyObject*>None, &result)
+        value = <object>result
+        Py_DECREF(value)
+        if how == PYGEN_NEXT:
+            return value
+        raise StopIteration(value)
+
+    def send(self, value):
+        """Go on; what is sent goes to the chain."""
+        cdef PyObject* result = NULL
+        cdef int how = _step_on(<PyObject*>self, <PyObject*>value, &result)
+        found = <object>result
+        Py_DECREF(found)
+        if how == PYGEN_NEXT:
+            return found
+        raise StopIteration(found)
+
+    def throw(self, *error):
+        """Raise *error* where the chain waits."""
+        if type(self._owner) is _Chain:
+            return (<_Chain>self._owner)._throw(error)
+        if len(error) == 1:
+            raise error[0]
+        raise error[1] if error[1] is not None else error[0]
+
+    def close(self):
+        """Give up the chain."""
+        if type(self._owner) is _Chain:
+            (<_Chain>self._owner).coroutine.close()
+
+
+cdef int _step_on(PyObject* given, PyObject* sent, PyObject** result) except -1:
+    """Be `am_send` of a step, see PyIter_Send."""
+    owner = (<_Step>given)._owner
+    if type(owner) is Sent:
+        return (<Sent>owner)._send(<object>sent, result)
+    if type(owner) is Done:
+        value = (<Done>owner).value
+        Py_INCREF(value)
+        result[0] = <PyObject*>value
+        return PYGEN_RETURN
+    return (<_Chain>owner)._send(<object>sent, result)
+
+
+@cython.final
+cdef class _Chain:
+    """A chain that is awaited: gives the value of its reply."""
+
+    cdef object coroutine
+
+    cdef int _send(self, object sent, PyObject** result) except -1:
+        cdef PyObject* found = NULL
+        cdef int how = PyIter_Send(self.coroutine, sent, &found)
+        if how == PYGEN_NEXT:
+            result[0] = found
+            return how
+        reply = <object>found
+        Py_DECREF(reply)
+        value = reply.value
+        Py_INCREF(value)
+        result[0] = <PyObject*>value
+        return PYGEN_RETURN
+
+    cdef object _throw(self, tuple error):
+        try:
+            return self.coroutine.throw(*error)
+        except StopIteration as stop:
+            reply = stop.value
+        raise StopIteration(reply.value)
+
+
+@cython.final
+cdef class Sender:
+    """The innermost handler of a calling side: puts a call into a lane.
+
+    Args:
+        lanes: The lanes that may take it; the list is kept by the client.
+        slow: `slow(call, decode)` does it for calls that have to wait.
+        decode: Decoder of the result, None for the connection's own.
+        pack: `pack(call)` returns the metadata of a call as it is sent.
+        make: Makes the reply of a value and packed metadata.
+        clock: Returns seconds, monotonic.
+    """
+
+    cdef list _lanes
+    cdef object _slow, _decode, _pack, _make, _clock
+    cdef Py_ssize_t _turn
+
+    def __init__(self, list lanes not None, slow, decode, pack, make, clock):
+        self._lanes = lanes
+        self._slow = slow
+        self._decode = decode
+        self._pack = pack
+        self._make = make
+        self._clock = clock
+
+    def __call__(self, CallFields call not None):
+        """Send *call* and return what gives its reply."""
+        cdef Py_ssize_t count = len(self._lanes)
+        cdef Lane lane
+        cdef Sent sent
+        cdef double timeout = 0.0
+        cdef uint64_t id
+        if count:
+            self._turn = (self._turn + 1) % count
+            lane = self._lanes[self._turn]
+            if lane.ready and not lane.crowded and lane.table._used < lane.peer_calls:
+                if call.deadline:
+                    timeout = max(call.deadline - <double>self._clock(), LEAST)
+                metadata = call.packed_metadata
+                if type(metadata) is not bytes:
+                    metadata = self._pack(call)
+                sent = Sent(lane.share.create_future(), self._make)
+                args = call.args if type(call.args) is tuple else tuple(call.args)
+                lane._start(
+                    call.method, args, call.kwargs, timeout, metadata, self._decode, sent, 0, &id
+                )
+                return sent
+        return self._slow(call, self._decode)
+
+
+@cython.final
+cdef class Pending:
+    """A call through interceptors: it runs where it is awaited, or else in a task.
+
+    Args:
+        coroutine: The chain, not yet begun; it gives a reply.
+    """
+
+    cdef object _coroutine, _task
+
+    def __init__(self, coroutine):
+        self._coroutine = coroutine
+
+    def __await__(self):
+        """Run the chain here, or wait for its task; give the reply's value."""
+        cdef _Chain chain
+        if self._coroutine is not None:
+            chain = _Chain.__new__(_Chain)
+            chain.coroutine, self._coroutine = self._coroutine, None
+            return _Step.__new__(_Step, chain)
+        if self._task is None:
+            raise RuntimeError("a call with interceptors can be awaited once")
+        return self._task.__await__()
+
+    def begin(self):
+        """Run in a task, unless somebody has begun to await."""
+        if self._coroutine is not None:
+            waiting = _value_of(self._coroutine)
+            self._coroutine = None
+            self._task = _running_loop().create_task(waiting)
+
+
+async def _value_of(coroutine):
+    return (await coroutine).value
+
+
+@cython.final
+cdef class ChainCaller:
+    """Start calls through interceptors.
+
+    Args:
+        chain: The outermost handler.
+        sender: The innermost, for calls by name.
+        make: Makes a call of method, arguments, those by name, metadata and deadline.
+        timeout: Seconds each call may take, 0 for no deadline.
+        metadata: Packed metadata sent with each call.
+        inherited: Context variable with the deadline of the call in hand, 0 for none.
+        clock: Returns seconds, monotonic.
+    """
+
+    cdef object _chain, _make, _metadata, _inherited, _clock
+    cdef Sender _sender
+    cdef double _timeout
+    cdef list _fresh
+
+    def __init__(self, chain, Sender sender not None, make, timeout, metadata, inherited, clock):
+        self._chain = chain
+        self._sender = sender
+        self._make = make
+        self._timeout = timeout
+        self._metadata = metadata
+        self._inherited = inherited
+        self._clock = clock
+        self._fresh = []
+
+    def call(self, method, /, *args, **kwargs):
+        """Start a call and return its awaitable."""
+        return self._start(self._sender, method, args, kwargs)
+
+    def send(self, sender, method, /, *args, **kwargs):
+        """Start a call with an innermost handler of its own, such as one of a stub's method."""
+        return self._start(sender, method, args, kwargs)
+
+    def make(self, method, args, kwargs, sender):
+        """Return a call with this caller's deadline and metadata."""
+        return self._made(method, args, kwargs, sender)
+
+    cdef object _made(self, object method, object args, object kwargs, object sender):
+        cdef double timeout = shorter(self._timeout, self._inherited, self._clock)
+        cdef CallFields call = self._make(
+            method, args, kwargs, self._metadata,
+            <double>self._clock() + timeout if timeout else 0.0,
+        )
+        call.sender = sender
+        return call
+
+    cdef object _start(self, Sender sender, str method, tuple args, object kwargs):
+        loop = _running_loop()
+        cdef Pending pending = Pending(self._chain(self._made(method, args, kwargs, sender)))
+        if not self._fresh:
+            loop.call_soon(self._begin)
+        self._fresh.append(pending)
+        return pending
+
+    def _begin(self):
+        fresh, self._fresh = self._fresh, []
+        for pending in fresh:
+            (<Pending>pending).begin()
+
+
+# A slot that Cython has no word for. The type is ready and nobody has used it yet.
+(<PyTypeObject*>_Step).tp_as_async.am_send = <void*>_step_on

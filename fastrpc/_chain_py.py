@@ -1,0 +1,413 @@
+"""Send and answer calls through interceptors: what stands around the user's own code.
+
+An interceptor is a coroutine function of the user's; one that does nothing should cost
+little more than itself. So what is made for each call is here: the call and its reply,
+what is awaited in their turn, and the first step of a chain. `_chain.pyx` is the same
+in Cython; this file is the plain one and the owner of the docstrings.
+
+Rules of the room:
+  * nothing here knows what an interceptor is for;
+  * whoever awaits runs the chain; if nobody does, a task runs it from the loop's next
+    turn on;
+  * a change here without the same change in `_chain.pyx` does not merge.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextvars import ContextVar, copy_context
+from typing import Any, final
+
+from fastrpc._caller_py import LEAST, shorter
+from fastrpc._lane_py import Lane, drive
+from fastrpc.errors import Internal
+from fastrpc.wire import FLAG_ONEWAY
+
+__all__ = [
+    "AtOnce",
+    "CallFields",
+    "ChainCaller",
+    "Done",
+    "Pending",
+    "ReplyFields",
+    "Sender",
+    "Sent",
+    "Through",
+    "advance",
+    "innermost",
+]
+
+
+class CallFields:
+    """What `call.Call` keeps; see there for what it means."""
+
+    __slots__ = (
+        "args", "deadline", "is_oneway", "items", "kwargs", "method", "number", "packed_metadata",
+        "passed", "peer", "reply_metadata", "sender",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        method: str,
+        args: Any,
+        kwargs: Any,
+        metadata: Any = b"",
+        deadline: float = 0.0,
+        peer: Any = None,
+        number: int = 0,
+        is_oneway: bool = False,
+        items: Any = None,
+    ) -> None:
+        self.method = method
+        self.args = args
+        self.kwargs = kwargs
+        self.packed_metadata = metadata
+        self.deadline = deadline
+        self.peer = peer
+        self.number = number
+        self.is_oneway = is_oneway
+        self.items = items
+        self.reply_metadata: Any = ()
+        self.sender: Any = None
+        self.passed: Any = None
+
+
+class ReplyFields:
+    """What `call.Reply` keeps; see there for what it means."""
+
+    __slots__ = ("items", "packed_metadata", "value")
+
+    def __init__(self, value: Any = None, metadata: Any = b"", items: Any = None) -> None:
+        self.value = value
+        self.packed_metadata = metadata
+        self.items = items
+
+
+@final
+class Done:
+    """Awaited, it gives *value* at once."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Return the value."""
+        return self.value
+        yield
+
+
+def advance(coroutine: Any) -> tuple[bool, Any]:
+    """Let *coroutine* take a step; return whether it has ended, and what came of it.
+
+    That is its result, or what it waits for.
+    """
+    try:
+        return False, coroutine.send(None)
+    except StopIteration as stop:
+        return True, stop.value
+
+
+def innermost(call: CallFields) -> Any:
+    """Be the innermost handler of every chain: what the call itself brings along.
+
+    Raises:
+        Internal: It brings nothing.
+    """
+    if call.sender is None:
+        raise Internal("an interceptor made a call of its own; change the one it is given")
+    return call.sender(call)
+
+
+@final
+class AtOnce:
+    """The innermost handler of a method that does not wait.
+
+    Args:
+        handler: The user's callable.
+        is_coroutine: Whether it gives a coroutine, one that never waits.
+        make: Makes the reply of a value and metadata.
+    """
+
+    __slots__ = ("_handler", "_is_coroutine", "_make")
+
+    def __init__(
+        self, handler: Callable[..., Any], is_coroutine: bool, make: Callable[[Any, Any], Any]
+    ) -> None:
+        self._handler = handler
+        self._is_coroutine = is_coroutine
+        self._make = make
+
+    def __call__(self, call: CallFields) -> Done:
+        """Run the handler and return what gives its reply."""
+        value = self._handler(*call.args, **call.kwargs)
+        if self._is_coroutine:
+            value = drive(value)
+        return Done(self._make(value, call.reply_metadata))
+
+
+@final
+class Through:
+    """Run calls of one method through the interceptors as far as they go without waiting.
+
+    Args:
+        name: Full method name.
+        chain: The outermost handler.
+        sender: The innermost, see `AtOnce`.
+        make: Makes a call.
+        steps: `steps(coroutine, context)` gives it its first step, see `FirstSteps`.
+        may: `may(owner)` says whether one more call may run now, in a step of ours.
+        limit: `limit(time)` returns the deadline of a call with that much time, in ms.
+        inherited: Context variable that the deadline goes to.
+    """
+
+    __slots__ = ("_chain", "_inherited", "_limit", "_make", "_may", "_name", "_sender", "_steps")
+
+    def __init__(
+        self,
+        name: str,
+        chain: Callable[[Any], Any],
+        sender: Callable[[Any], Any],
+        make: Callable[..., CallFields],
+        steps: Callable[..., tuple[bool, Any]],
+        may: Callable[[Any], bool],
+        limit: Callable[[int], float],
+        inherited: ContextVar[float],
+    ) -> None:
+        self._name = name
+        self._chain = chain
+        self._sender = sender
+        self._make = make
+        self._steps = steps
+        self._may = may
+        self._limit = limit
+        self._inherited = inherited
+
+    def __call__(
+        self, owner: Any, flags: int, id: int, time: int, metadata: bytes, args: Any
+    ) -> tuple[bool, Any]:
+        """Run a call; return True and its reply, or False and what is left of it.
+
+        Nothing is left where it has not begun: False and None, it may not run now.
+
+        Args:
+            owner: The lane's.
+            flags: Of the call's header.
+            id: Its message id.
+            time: Milliseconds left, 0 for no deadline.
+            metadata: What came beside the arguments, packed.
+            args: Positional arguments.
+        """
+        if not self._may(owner):
+            return False, None
+        deadline, context = self._limit(time), copy_context()
+        if deadline:
+            context.run(self._inherited.set, deadline)
+        call = self._make(
+            self._name, args, {}, metadata, deadline, owner.as_peer, id, bool(flags & FLAG_ONEWAY)
+        )
+        call.sender = self._sender
+        return self._steps(self._chain(call), context)
+
+
+@final
+class Sent:
+    """A call that has left: the call table has it in a future's place, and it can be awaited.
+
+    Args:
+        future: Wakes who awaits.
+        make: Makes the reply of a value and packed metadata.
+
+    Attributes:
+        trailers: Packed metadata that came with the reply.
+    """
+
+    __slots__ = ("_error", "_future", "_make", "_value", "trailers")
+
+    def __init__(self, future: Any, make: Callable[[Any, bytes], Any]) -> None:
+        self._future = future
+        self._make = make
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self.trailers = b""
+
+    def done(self) -> bool:
+        """Return whether there is an outcome, or nobody waits for it any more."""
+        return bool(self._future.done())
+
+    def set_result(self, value: Any) -> None:
+        """End with a value."""
+        self._future.set_result(None)
+        self._value = value
+
+    def set_exception(self, error: BaseException) -> None:
+        """End with an error."""
+        self._error = error
+        self._future.set_result(None)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Wait for the outcome; give the reply, or raise the error."""
+        yield from self._future
+        if self._error is not None:
+            raise self._error
+        return self._make(self._value, self.trailers)
+
+
+@final
+class Sender:
+    """The innermost handler of a calling side: puts a call into a lane.
+
+    Args:
+        lanes: The lanes that may take it; the list is kept by the client.
+        slow: `slow(call, decode)` does it for calls that have to wait.
+        decode: Decoder of the result, None for the connection's own.
+        pack: `pack(call)` returns the metadata of a call as it is sent.
+        make: Makes the reply of a value and packed metadata.
+        clock: Returns seconds, monotonic.
+    """
+
+    __slots__ = ("_clock", "_decode", "_lanes", "_make", "_pack", "_slow", "_turn")
+
+    def __init__(
+        self,
+        lanes: list[Lane],
+        slow: Callable[[Any, Any], Awaitable[Any]],
+        decode: Callable[[bytes], Any] | None,
+        pack: Callable[[Any], bytes],
+        make: Callable[[Any, bytes], Any],
+        clock: Callable[[], float],
+    ) -> None:
+        self._lanes = lanes
+        self._slow = slow
+        self._decode = decode
+        self._pack = pack
+        self._make = make
+        self._clock = clock
+        self._turn = 0
+
+    def __call__(self, call: CallFields) -> Awaitable[Any]:
+        """Send *call* and return what gives its reply."""
+        count = len(self._lanes)
+        if count:
+            self._turn = (self._turn + 1) % count
+            lane = self._lanes[self._turn]
+            if lane.ready and not lane.crowded and len(lane.table) < lane.peer_calls:
+                timeout = max(call.deadline - self._clock(), LEAST) if call.deadline else 0.0
+                metadata = call.packed_metadata
+                if not isinstance(metadata, bytes):
+                    metadata = self._pack(call)
+                sent = Sent(lane.share.create_future(), self._make)
+                args = call.args if isinstance(call.args, tuple) else tuple(call.args)
+                lane.start(call.method, args, call.kwargs, timeout, metadata, self._decode, sent, 0)
+                return sent
+        return self._slow(call, self._decode)
+
+
+@final
+class Pending:
+    """A call through interceptors: it runs where it is awaited, or else in a task.
+
+    Args:
+        coroutine: The chain, not yet begun; it gives a reply.
+    """
+
+    __slots__ = ("_coroutine", "_task")
+
+    def __init__(self, coroutine: Any) -> None:
+        self._coroutine = coroutine
+        self._task: Any = None
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Run the chain here, or wait for its task; give the reply's value."""
+        coroutine, self._coroutine = self._coroutine, None
+        if coroutine is not None:
+            return self._run(coroutine)
+        if self._task is None:
+            raise RuntimeError("a call with interceptors can be awaited once")
+        return self._task.__await__()  # type: ignore[no-any-return]
+
+    def begin(self) -> None:
+        """Run in a task, unless somebody has begun to await."""
+        if self._coroutine is not None:
+            waiting = _value_of(self._coroutine)
+            self._coroutine = None
+            self._task = asyncio.get_running_loop().create_task(waiting)
+
+    def _run(self, coroutine: Any) -> Generator[Any, Any, Any]:
+        reply = yield from coroutine.__await__()
+        return reply.value
+
+
+async def _value_of(coroutine: Any) -> Any:
+    return (await coroutine).value
+
+
+@final
+class ChainCaller:
+    """Start calls through interceptors.
+
+    Args:
+        chain: The outermost handler.
+        sender: The innermost, for calls by name.
+        make: Makes a call of method, arguments, those by name, metadata and deadline.
+        timeout: Seconds each call may take, 0 for no deadline.
+        metadata: Packed metadata sent with each call.
+        inherited: Context variable with the deadline of the call in hand, 0 for none.
+        clock: Returns seconds, monotonic.
+    """
+
+    __slots__ = (
+        "_chain", "_clock", "_fresh", "_inherited", "_make", "_metadata", "_sender", "_timeout",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        chain: Callable[[Any], Any],
+        sender: Sender,
+        make: Callable[..., CallFields],
+        timeout: float,
+        metadata: bytes,
+        inherited: ContextVar[float],
+        clock: Callable[[], float],
+    ) -> None:
+        self._chain = chain
+        self._sender = sender
+        self._make = make
+        self._timeout = timeout
+        self._metadata = metadata
+        self._inherited = inherited
+        self._clock = clock
+        self._fresh: list[Pending] = []  # made in this turn of the loop
+
+    def call(self, method: str, /, *args: Any, **kwargs: Any) -> Pending:
+        """Start a call and return its awaitable."""
+        return self._start(self._sender, method, args, kwargs)
+
+    def send(self, sender: Sender, method: str, /, *args: Any, **kwargs: Any) -> Pending:
+        """Start a call with an innermost handler of its own, such as one of a stub's method."""
+        return self._start(sender, method, args, kwargs)
+
+    def make(
+        self, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], sender: Any
+    ) -> CallFields:
+        """Return a call with this caller's deadline and metadata."""
+        timeout = shorter(self._timeout, self._inherited, self._clock)
+        deadline = self._clock() + timeout if timeout else 0.0
+        call = self._make(method, args, kwargs, self._metadata, deadline)
+        call.sender = sender
+        return call
+
+    def _start(
+        self, sender: Sender, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Pending:
+        loop = asyncio.get_running_loop()
+        pending = Pending(self._chain(self.make(method, args, kwargs, sender)))
+        if not self._fresh:
+            loop.call_soon(self._begin)
+        self._fresh.append(pending)
+        return pending
+
+    def _begin(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        for pending in fresh:
+            pending.begin()

@@ -1,0 +1,144 @@
+"""Give a coroutine its first step at once, and a task only if it waits for something.
+
+A task costs more than most handlers behind interceptors. From Python 3.12 on there
+are eager tasks, which cost little if the coroutine ends in its first step; before,
+this is in their place. The first step runs in the name of a task that is there
+already and has nothing to do: whoever asks for the current task (asyncio.timeout,
+TaskGroup) gets one that is real. If the coroutine waits, that task goes on with it,
+and another is kept for the next.
+
+Rules of the room:
+  * a coroutine has a context of its own, and one task for all of its steps;
+  * a task that was handed a coroutine is never used again.
+"""
+
+import asyncio
+from asyncio.tasks import _enter_task, _leave_task
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, copy_context
+from typing import Any, final
+
+from fastrpc.frame import advance
+
+__all__ = ["FirstSteps", "Rest"]
+
+
+@final
+class Rest:
+    """A coroutine that waits after its first step: awaited, it goes on.
+
+    Args:
+        coroutine: It.
+        waited: What it waits for.
+        context: Where it runs.
+        spare: The task that goes on with it.
+    """
+
+    __slots__ = ("_context", "_coroutine", "_spare", "_waited", "is_cancelled")
+
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, Any], waited: Any, context: Context, spare: "_Spare"
+    ) -> None:
+        self._coroutine = coroutine
+        self._waited = waited
+        self._context = context
+        self._spare = spare
+        self.is_cancelled = False  # before anybody has awaited it
+
+    def go_on(self, whole: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Let the task run *whole*, which awaits this, and return it."""
+        return self._spare.go_on(self, whole)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Go on to the end and return the result."""
+        run, coroutine, waited = self._context.run, self._coroutine, self._waited
+        if self.is_cancelled and waited is not None:
+            waited.cancel()  # as the task would have, had it waited itself
+        step: Callable[[Any], Any]
+        while True:
+            try:
+                value = yield waited
+            except GeneratorExit:
+                run(coroutine.close)
+                raise
+            except BaseException as error:
+                step, given = coroutine.throw, error
+            else:
+                step, given = coroutine.send, value
+            try:
+                waited = run(step, given)
+            except StopIteration as stop:
+                return stop.value
+
+
+@final
+class _Spare:
+    """A task that waits until it is needed."""
+
+    __slots__ = ("_needed", "_rest", "_whole", "task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._needed: asyncio.Future[None] = loop.create_future()
+        self._rest: Rest | None = None
+        self._whole: Coroutine[Any, Any, None] | None = None
+        self.task = loop.create_task(self._run())
+
+    def go_on(self, rest: Rest, whole: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        self._rest, self._whole = rest, whole
+        self._needed.set_result(None)
+        return self.task
+
+    async def _run(self) -> None:
+        try:
+            await self._needed
+        except asyncio.CancelledError:
+            if self._rest is None:
+                raise
+            self._rest.is_cancelled = True
+        assert self._whole is not None
+        await self._whole
+
+
+@final
+class FirstSteps:
+    """Steps of coroutines that may end with it.
+
+    Args:
+        loop: Where they run.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._spare: _Spare | None = None
+
+    def take(
+        self, coroutine: Coroutine[Any, Any, Any], context: Context | None = None
+    ) -> tuple[bool, Any]:
+        """Run *coroutine* as far as it goes; return True and its result, or False and its rest.
+
+        Args:
+            coroutine: Not begun yet.
+            context: Where it is to run; a copy of the current one if None.
+
+        Raises:
+            BaseException: What it raises.
+        """
+        loop, spare = self._loop, self._spare
+        if spare is None:
+            spare = self._spare = _Spare(loop)
+        context = copy_context() if context is None else context
+        _enter_task(loop, spare.task)
+        try:
+            ended, value = context.run(advance, coroutine)
+        finally:
+            _leave_task(loop, spare.task)
+        if ended:
+            return True, value
+        self._spare = None
+        return False, Rest(coroutine, value, context, spare)
+
+    def close(self) -> None:
+        """Let go of the task that has nothing to do."""
+        if self._spare is not None:
+            self._spare.task.cancel()
+            self._spare = None

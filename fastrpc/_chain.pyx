@@ -17,7 +17,7 @@ from fastrpc._caller cimport shorter
 from fastrpc._lane cimport Lane
 
 import asyncio
-from contextvars import copy_context
+from asyncio.tasks import _enter_task, _leave_task
 
 from fastrpc._lane import drive
 from fastrpc.errors import Internal
@@ -26,6 +26,9 @@ cdef extern from "Python.h":
     int PYGEN_RETURN
     int PYGEN_NEXT
     int PyIter_Send(object iter, object arg, PyObject** result) except? -1
+    object PyContext_CopyCurrent()
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
     ctypedef struct PyAsyncMethods:
         void* am_send
     ctypedef struct PyTypeObject:
@@ -43,14 +46,14 @@ _running_loop = asyncio.get_running_loop
 cdef class CallFields:
     """What `call.Call` keeps; see there for what it means."""
 
-    cdef public object method, args, kwargs, packed_metadata, peer, items, reply_metadata
+    cdef public object method, args, kwargs, packed_metadata, source, items, reply_metadata
     cdef public object sender, passed
     cdef public double deadline
     cdef public bint is_oneway
     cdef public object number
 
     def __init__(
-        self, method, args, kwargs, metadata=b"", deadline=0.0, peer=None, number=0,
+        self, method, args, kwargs, metadata=b"", deadline=0.0, source=None, number=0,
         is_oneway=False, items=None,
     ):
         self.method = method
@@ -58,7 +61,7 @@ cdef class CallFields:
         self.kwargs = kwargs
         self.packed_metadata = metadata
         self.deadline = deadline
-        self.peer = peer
+        self.source = source
         self.number = number
         self.is_oneway = is_oneway
         self.items = items
@@ -76,7 +79,16 @@ cdef class ReplyFields:
         self.items = items
 
 
+cdef ReplyFields _reply(type make, object value, object metadata):
+    # Not by a call: arguments would be parsed for each of millions.
+    cdef ReplyFields reply = ReplyFields.__new__(make)
+    reply.value = value
+    reply.packed_metadata = metadata
+    return reply
+
+
 @cython.final
+@cython.freelist(64)
 cdef class Done:
     """Awaited, it gives *value* at once."""
 
@@ -120,13 +132,14 @@ cdef class AtOnce:
     Args:
         handler: The user's callable.
         is_coroutine: Whether it gives a coroutine, one that never waits.
-        make: Makes the reply of a value and metadata.
+        make: Class of replies.
     """
 
-    cdef object _handler, _make
+    cdef object _handler
+    cdef type _make
     cdef bint _is_coroutine
 
-    def __init__(self, handler, is_coroutine, make):
+    def __init__(self, handler, is_coroutine, type make not None):
         self._handler = handler
         self._is_coroutine = is_coroutine
         self._make = make
@@ -141,7 +154,7 @@ cdef class AtOnce:
         if self._is_coroutine:
             value = drive(value)
         done = Done.__new__(Done)
-        done.value = self._make(value, call.reply_metadata)
+        done.value = _reply(self._make, value, call.reply_metadata)
         return done
 
 
@@ -149,28 +162,44 @@ cdef class AtOnce:
 cdef class Through:
     """Run calls of one method through the interceptors as far as they go without waiting.
 
+    A step runs in a context of its own, in the name of a task that has nothing to do.
+
     Args:
         name: Full method name.
         chain: The outermost handler.
         sender: The innermost, see `AtOnce`.
-        make: Makes a call.
-        steps: `steps(coroutine, context)` gives it its first step, see `FirstSteps`.
-        may: `may(owner)` says whether one more call may run now, in a step of ours.
+        make: Class of calls.
+        steps: Has the idle task, `task()`, and takes over what waits, `keep(...)`; see
+            `FirstSteps`.
+        running: Handlers of all connections that have not ended.
+        most: Most of them.
+        most_here: Most of one connection.
         limit: `limit(time)` returns the deadline of a call with that much time, in ms.
+        has_limit: Whether there is a deadline even for calls that say none.
         inherited: Context variable that the deadline goes to.
     """
 
-    cdef object _name, _chain, _sender, _make, _steps, _may, _limit, _inherited
+    cdef object _name, _chain, _sender, _steps, _running, _limit, _inherited, _loop
+    cdef type _make
+    cdef Py_ssize_t _most, _most_here
+    cdef bint _has_limit
 
-    def __init__(self, name, chain, sender, make, steps, may, limit, inherited):
+    def __init__(
+        self, name, chain, sender, type make not None, steps, running, most, most_here, limit,
+        has_limit, inherited,
+    ):
         self._name = name
         self._chain = chain
         self._sender = sender
         self._make = make
         self._steps = steps
-        self._may = may
+        self._running = running
+        self._most = most
+        self._most_here = most_here
         self._limit = limit
+        self._has_limit = has_limit
         self._inherited = inherited
+        self._loop = steps.loop
 
     def __call__(self, owner, flags, id, time, bytes metadata not None, args):
         """Run a call; return True and its reply, or False and what is left of it.
@@ -186,34 +215,66 @@ cdef class Through:
             args: Positional arguments.
         """
         cdef CallFields call
-        if not self._may(owner):
+        cdef double deadline = 0.0
+        cdef PyObject* result = NULL
+        cdef int how = 0
+        if len(self._running) >= self._most or len(owner.running) >= self._most_here:
             return False, None
-        deadline, context = self._limit(time), copy_context()
-        if deadline:
-            context.run(self._inherited.set, deadline)
-        call = self._make(
-            self._name, args, {}, metadata, deadline, owner.as_peer, id, bool(flags & FLAG_ONEWAY)
-        )
-        call.sender = self._sender
-        return self._steps(self._chain(call), context)
+        task = self._steps.task()
+        if time or self._has_limit:
+            deadline = self._limit(time)
+        try:
+            _enter_task(self._loop, task)
+        except RuntimeError:
+            return False, None
+        try:
+            context = PyContext_CopyCurrent()
+            PyContext_Enter(context)
+            try:
+                if deadline:
+                    self._inherited.set(deadline)
+                call = CallFields.__new__(self._make)
+                call.method = self._name
+                call.args = args
+                call.kwargs = {}
+                call.packed_metadata = metadata
+                call.deadline = deadline
+                call.source = owner
+                call.number = id
+                call.is_oneway = flags & FLAG_ONEWAY
+                call.reply_metadata = ()
+                call.sender = self._sender
+                coroutine = self._chain(call)
+                how = PyIter_Send(coroutine, None, &result)
+                value = <object>result
+                Py_DECREF(value)
+            finally:
+                PyContext_Exit(context)
+        finally:
+            _leave_task(self._loop, task)
+        if how == PYGEN_RETURN:
+            return True, value
+        return False, self._steps.keep(coroutine, value, context)
 
 
 @cython.final
+@cython.freelist(256)
 cdef class Sent:
     """A call that has left: the call table has it in a future's place, and it can be awaited.
 
     Args:
         future: Wakes who awaits.
-        make: Makes the reply of a value and packed metadata.
+        make: Class of replies.
 
     Attributes:
         trailers: Packed metadata that came with the reply.
     """
 
-    cdef object _future, _make, _value, _error
+    cdef object _future, _value, _error
+    cdef type _make
     cdef public bytes trailers
 
-    def __init__(self, future, make):
+    def __init__(self, future, type make not None):
         self._future = future
         self._make = make
         self.trailers = b""
@@ -245,13 +306,14 @@ cdef class Sent:
         if self._error is not None:
             raise self._error
         self._future.result()  # raises if it was cancelled
-        reply = self._make(self._value, self.trailers)
+        reply = _reply(self._make, self._value, self.trailers)
         Py_INCREF(reply)
         result[0] = <PyObject*>reply
         return PYGEN_RETURN
 
 
 @cython.final
+@cython.freelist(256)
 cdef class _Step:
     """What `await` iterates over; the object it is made for says what happens."""
 
@@ -313,6 +375,7 @@ cdef int _step_on(PyObject* given, PyObject* sent, PyObject** result) except -1:
 
 
 @cython.final
+@cython.freelist(256)
 cdef class _Chain:
     """A chain that is awaited: gives the value of its reply."""
 
@@ -348,15 +411,16 @@ cdef class Sender:
         slow: `slow(call, decode)` does it for calls that have to wait.
         decode: Decoder of the result, None for the connection's own.
         pack: `pack(call)` returns the metadata of a call as it is sent.
-        make: Makes the reply of a value and packed metadata.
+        make: Class of replies.
         clock: Returns seconds, monotonic.
     """
 
     cdef list _lanes
-    cdef object _slow, _decode, _pack, _make, _clock
+    cdef object _slow, _decode, _pack, _clock
+    cdef type _make
     cdef Py_ssize_t _turn
 
-    def __init__(self, list lanes not None, slow, decode, pack, make, clock):
+    def __init__(self, list lanes not None, slow, decode, pack, type make not None, clock):
         self._lanes = lanes
         self._slow = slow
         self._decode = decode
@@ -380,7 +444,10 @@ cdef class Sender:
                 metadata = call.packed_metadata
                 if type(metadata) is not bytes:
                     metadata = self._pack(call)
-                sent = Sent(lane.share.create_future(), self._make)
+                sent = Sent.__new__(Sent)
+                sent._future = lane.share.create_future()
+                sent._make = self._make
+                sent.trailers = b""
                 args = call.args if type(call.args) is tuple else tuple(call.args)
                 lane._start(
                     call.method, args, call.kwargs, timeout, metadata, self._decode, sent, 0, &id
@@ -390,6 +457,7 @@ cdef class Sender:
 
 
 @cython.final
+@cython.freelist(256)
 cdef class Pending:
     """A call through interceptors: it runs where it is awaited, or else in a task.
 
@@ -432,19 +500,22 @@ cdef class ChainCaller:
     Args:
         chain: The outermost handler.
         sender: The innermost, for calls by name.
-        make: Makes a call of method, arguments, those by name, metadata and deadline.
+        make: Class of calls.
         timeout: Seconds each call may take, 0 for no deadline.
         metadata: Packed metadata sent with each call.
         inherited: Context variable with the deadline of the call in hand, 0 for none.
         clock: Returns seconds, monotonic.
     """
 
-    cdef object _chain, _make, _metadata, _inherited, _clock
+    cdef object _chain, _metadata, _inherited, _clock
+    cdef type _make
     cdef Sender _sender
     cdef double _timeout
     cdef list _fresh
 
-    def __init__(self, chain, Sender sender not None, make, timeout, metadata, inherited, clock):
+    def __init__(
+        self, chain, Sender sender not None, type make not None, timeout, metadata, inherited, clock
+    ):
         self._chain = chain
         self._sender = sender
         self._make = make
@@ -468,18 +539,23 @@ cdef class ChainCaller:
 
     cdef object _made(self, object method, object args, object kwargs, object sender):
         cdef double timeout = shorter(self._timeout, self._inherited, self._clock)
-        cdef CallFields call = self._make(
-            method, args, kwargs, self._metadata,
-            <double>self._clock() + timeout if timeout else 0.0,
-        )
+        cdef CallFields call = CallFields.__new__(self._make)
+        call.method = method
+        call.args = args
+        call.kwargs = kwargs
+        call.packed_metadata = self._metadata
+        call.deadline = <double>self._clock() + timeout if timeout else 0.0
+        call.number = 0
+        call.reply_metadata = ()
         call.sender = sender
         return call
 
     cdef object _start(self, Sender sender, str method, tuple args, object kwargs):
-        loop = _running_loop()
-        cdef Pending pending = Pending(self._chain(self._made(method, args, kwargs, sender)))
+        cdef Pending pending
         if not self._fresh:
-            loop.call_soon(self._begin)
+            _running_loop().call_soon(self._begin)
+        pending = Pending.__new__(Pending)
+        pending._coroutine = self._chain(self._made(method, args, kwargs, sender))
         self._fresh.append(pending)
         return pending
 

@@ -13,7 +13,8 @@ Rules of the room:
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from asyncio.tasks import _enter_task, _leave_task
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
 from contextvars import ContextVar, copy_context
 from typing import Any, final
 
@@ -42,7 +43,7 @@ class CallFields:
 
     __slots__ = (
         "args", "deadline", "is_oneway", "items", "kwargs", "method", "number", "packed_metadata",
-        "passed", "peer", "reply_metadata", "sender",
+        "passed", "reply_metadata", "sender", "source",
     )  # fmt: skip
 
     def __init__(
@@ -52,7 +53,7 @@ class CallFields:
         kwargs: Any,
         metadata: Any = b"",
         deadline: float = 0.0,
-        peer: Any = None,
+        source: Any = None,
         number: int = 0,
         is_oneway: bool = False,
         items: Any = None,
@@ -62,7 +63,7 @@ class CallFields:
         self.kwargs = kwargs
         self.packed_metadata = metadata
         self.deadline = deadline
-        self.peer = peer
+        self.source = source
         self.number = number
         self.is_oneway = is_oneway
         self.items = items
@@ -126,14 +127,12 @@ class AtOnce:
     Args:
         handler: The user's callable.
         is_coroutine: Whether it gives a coroutine, one that never waits.
-        make: Makes the reply of a value and metadata.
+        make: Class of replies.
     """
 
     __slots__ = ("_handler", "_is_coroutine", "_make")
 
-    def __init__(
-        self, handler: Callable[..., Any], is_coroutine: bool, make: Callable[[Any, Any], Any]
-    ) -> None:
+    def __init__(self, handler: Callable[..., Any], is_coroutine: bool, make: type) -> None:
         self._handler = handler
         self._is_coroutine = is_coroutine
         self._make = make
@@ -150,28 +149,40 @@ class AtOnce:
 class Through:
     """Run calls of one method through the interceptors as far as they go without waiting.
 
+    A step runs in a context of its own, in the name of a task that has nothing to do.
+
     Args:
         name: Full method name.
         chain: The outermost handler.
         sender: The innermost, see `AtOnce`.
-        make: Makes a call.
-        steps: `steps(coroutine, context)` gives it its first step, see `FirstSteps`.
-        may: `may(owner)` says whether one more call may run now, in a step of ours.
+        make: Class of calls.
+        steps: Has the idle task, `task()`, and takes over what waits, `keep(...)`; see
+            `FirstSteps`.
+        running: Handlers of all connections that have not ended.
+        most: Most of them.
+        most_here: Most of one connection.
         limit: `limit(time)` returns the deadline of a call with that much time, in ms.
+        has_limit: Whether there is a deadline even for calls that say none.
         inherited: Context variable that the deadline goes to.
     """
 
-    __slots__ = ("_chain", "_inherited", "_limit", "_make", "_may", "_name", "_sender", "_steps")
+    __slots__ = (
+        "_chain", "_has_limit", "_inherited", "_limit", "_make", "_most", "_most_here", "_name",
+        "_running", "_sender", "_steps",
+    )  # fmt: skip
 
     def __init__(
         self,
         name: str,
         chain: Callable[[Any], Any],
         sender: Callable[[Any], Any],
-        make: Callable[..., CallFields],
-        steps: Callable[..., tuple[bool, Any]],
-        may: Callable[[Any], bool],
+        make: type,
+        steps: Any,
+        running: Collection[Any],
+        most: int,
+        most_here: int,
         limit: Callable[[int], float],
+        has_limit: bool,
         inherited: ContextVar[float],
     ) -> None:
         self._name = name
@@ -179,8 +190,11 @@ class Through:
         self._sender = sender
         self._make = make
         self._steps = steps
-        self._may = may
+        self._running = running
+        self._most = most
+        self._most_here = most_here
         self._limit = limit
+        self._has_limit = has_limit
         self._inherited = inherited
 
     def __call__(
@@ -198,16 +212,31 @@ class Through:
             metadata: What came beside the arguments, packed.
             args: Positional arguments.
         """
-        if not self._may(owner):
+        if len(self._running) >= self._most or len(owner.running) >= self._most_here:
             return False, None
-        deadline, context = self._limit(time), copy_context()
-        if deadline:
-            context.run(self._inherited.set, deadline)
-        call = self._make(
-            self._name, args, {}, metadata, deadline, owner.as_peer, id, bool(flags & FLAG_ONEWAY)
-        )
-        call.sender = self._sender
-        return self._steps(self._chain(call), context)
+        steps = self._steps
+        task = steps.task()
+        deadline = self._limit(time) if time or self._has_limit else 0.0
+        try:
+            _enter_task(steps.loop, task)
+        except RuntimeError:  # another one runs here
+            return False, None
+        try:
+            context = copy_context()
+            if deadline:
+                context.run(self._inherited.set, deadline)
+            oneway = bool(flags & FLAG_ONEWAY)
+            call = self._make(self._name, args, {}, metadata, deadline, owner, id, oneway)
+            call.sender = self._sender
+            coroutine, (is_over, value) = context.run(_begin, self._chain, call)
+        finally:
+            _leave_task(steps.loop, task)
+        return (True, value) if is_over else (False, steps.keep(coroutine, value, context))
+
+
+def _begin(chain: Callable[[Any], Any], call: CallFields) -> tuple[Any, tuple[bool, Any]]:
+    coroutine = chain(call)
+    return coroutine, advance(coroutine)
 
 
 @final
@@ -216,7 +245,7 @@ class Sent:
 
     Args:
         future: Wakes who awaits.
-        make: Makes the reply of a value and packed metadata.
+        make: Class of replies.
 
     Attributes:
         trailers: Packed metadata that came with the reply.
@@ -224,7 +253,7 @@ class Sent:
 
     __slots__ = ("_error", "_future", "_make", "_value", "trailers")
 
-    def __init__(self, future: Any, make: Callable[[Any, bytes], Any]) -> None:
+    def __init__(self, future: Any, make: type) -> None:
         self._future = future
         self._make = make
         self._value: Any = None
@@ -262,7 +291,7 @@ class Sender:
         slow: `slow(call, decode)` does it for calls that have to wait.
         decode: Decoder of the result, None for the connection's own.
         pack: `pack(call)` returns the metadata of a call as it is sent.
-        make: Makes the reply of a value and packed metadata.
+        make: Class of replies.
         clock: Returns seconds, monotonic.
     """
 
@@ -274,7 +303,7 @@ class Sender:
         slow: Callable[[Any, Any], Awaitable[Any]],
         decode: Callable[[bytes], Any] | None,
         pack: Callable[[Any], bytes],
-        make: Callable[[Any, bytes], Any],
+        make: type,
         clock: Callable[[], float],
     ) -> None:
         self._lanes = lanes
@@ -349,7 +378,7 @@ class ChainCaller:
     Args:
         chain: The outermost handler.
         sender: The innermost, for calls by name.
-        make: Makes a call of method, arguments, those by name, metadata and deadline.
+        make: Class of calls.
         timeout: Seconds each call may take, 0 for no deadline.
         metadata: Packed metadata sent with each call.
         inherited: Context variable with the deadline of the call in hand, 0 for none.
@@ -364,7 +393,7 @@ class ChainCaller:
         self,
         chain: Callable[[Any], Any],
         sender: Sender,
-        make: Callable[..., CallFields],
+        make: type,
         timeout: float,
         metadata: bytes,
         inherited: ContextVar[float],
@@ -393,17 +422,16 @@ class ChainCaller:
         """Return a call with this caller's deadline and metadata."""
         timeout = shorter(self._timeout, self._inherited, self._clock)
         deadline = self._clock() + timeout if timeout else 0.0
-        call = self._make(method, args, kwargs, self._metadata, deadline)
+        call: CallFields = self._make(method, args, kwargs, self._metadata, deadline)
         call.sender = sender
         return call
 
     def _start(
         self, sender: Sender, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Pending:
-        loop = asyncio.get_running_loop()
-        pending = Pending(self._chain(self.make(method, args, kwargs, sender)))
         if not self._fresh:
-            loop.call_soon(self._begin)
+            asyncio.get_running_loop().call_soon(self._begin)
+        pending = Pending(self._chain(self.make(method, args, kwargs, sender)))
         self._fresh.append(pending)
         return pending
 

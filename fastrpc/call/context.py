@@ -96,7 +96,6 @@ class Call(CallFields, _HasMetadata):
         kwargs: Arguments by name.
         metadata: What came, or goes, beside the arguments.
         deadline: Moment of `time.monotonic` when the caller's patience ends, 0 for never.
-        peer: Who calls; None at the side that sends.
         number: Its message id, 0 if it has none yet.
         is_oneway: Nobody waits for a reply.
         items: The caller's items, of a stream that has some.
@@ -109,6 +108,11 @@ class Call(CallFields, _HasMetadata):
     def __repr__(self) -> str:
         """Tell method and peer; arguments and metadata may be secret."""
         return f"<Call {self.method} of {self.peer.address if self.peer else 'this side'}>"
+
+    @property
+    def peer(self) -> Peer | None:
+        """Who calls; None at the side that sends."""
+        return None if self.source is None else self.source.as_peer
 
     @property
     def id(self) -> str:

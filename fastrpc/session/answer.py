@@ -191,7 +191,10 @@ class Answerer:
             return
         if method.through is None and self._handling.may_be_over(method):
             # From the next call on; this one has come by another way.
-            method.through = self._handling.through(method, self._steps, self._may, self._limit)
+            most = self._max_running, session.side.limits.max_calls
+            method.through = self._handling.through(
+                method, self._steps, self._all, most, self._limit, bool(self._handler_timeout)
+            )
         running = self._note(session, method, frame)
         if frame.kind == Kind.OPEN:  # at once: items may come right behind
             self._handling.open(session, running)
@@ -214,10 +217,6 @@ class Answerer:
         session.running[frame.id] = running
         self._all.add(running)
         return running
-
-    def _may(self, session: "Session") -> bool:
-        """Say whether a handler may begin right now, in a step that is no task's."""
-        return self._has_place(session) and asyncio.current_task() is None
 
     def _limit(self, millis: int) -> float:
         """Return when a call that has so much time has to be answered, 0 for never."""

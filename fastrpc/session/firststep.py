@@ -13,12 +13,9 @@ Rules of the room:
 """
 
 import asyncio
-from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Callable, Coroutine, Generator
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import Any, final
-
-from fastrpc.frame import advance
 
 __all__ = ["FirstSteps", "Rest"]
 
@@ -101,41 +98,27 @@ class _Spare:
 
 @final
 class FirstSteps:
-    """Steps of coroutines that may end with it.
+    """Keeps a task that has nothing to do, for the first steps of `Through`.
 
     Args:
         loop: Where they run.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._spare: _Spare | None = None
 
-    def take(
-        self, coroutine: Coroutine[Any, Any, Any], context: Context | None = None
-    ) -> tuple[bool, Any]:
-        """Run *coroutine* as far as it goes; return True and its result, or False and its rest.
+    def task(self) -> "asyncio.Task[None]":
+        """Return the task in whose name the next step runs."""
+        if self._spare is None:
+            self._spare = _Spare(self.loop)
+        return self._spare.task
 
-        Args:
-            coroutine: Not begun yet.
-            context: Where it is to run; a copy of the current one if None.
-
-        Raises:
-            BaseException: What it raises.
-        """
-        loop, spare = self._loop, self._spare
-        if spare is None:
-            spare = self._spare = _Spare(loop)
-        context = copy_context() if context is None else context
-        _enter_task(loop, spare.task)
-        try:
-            ended, value = context.run(advance, coroutine)
-        finally:
-            _leave_task(loop, spare.task)
-        if ended:
-            return True, value
-        self._spare = None
-        return False, Rest(coroutine, value, context, spare)
+    def keep(self, coroutine: Coroutine[Any, Any, Any], waited: Any, context: Context) -> Rest:
+        """Return the rest of a coroutine that waits after its first step."""
+        spare, self._spare = self._spare, None
+        assert spare is not None
+        return Rest(coroutine, waited, context, spare)
 
     def close(self) -> None:
         """Let go of the task that has nothing to do."""

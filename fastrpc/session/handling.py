@@ -9,7 +9,7 @@ Rules of the room:
   * a generator is closed before its call is answered, whatever ended it.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
@@ -57,23 +57,20 @@ class Handling:
         self,
         method: Method,
         steps: FirstSteps,
-        may: Callable[[Any], bool],
+        running: Collection[Running],
+        most: tuple[int, int],
         limit: Callable[[int], float],
+        has_limit: bool,
     ) -> Through:
-        """Return what runs such a method as far as it goes.
-
-        Args:
-            method: The method.
-            steps: Gives coroutines their first step.
-            may: Says whether one more call of a session may run now.
-            limit: Returns the deadline of a call that has so many milliseconds.
-        """
+        """Return what runs such a method as far as it goes; see `Through` for the arguments."""
         assert self._chain is not None
         info: MethodInfo = method.info.info
         sender: Callable[[Call], Any] = AtOnce(method.handler, info.mode is Mode.INLINE, Reply)
         if info.filled:
             sender = partial(_run_at_once, method)
-        return Through(info.name, self._chain, sender, Call, steps.take, may, limit, DEADLINE)
+        return Through(
+            info.name, self._chain, sender, Call, steps, running, *most, limit, has_limit, DEADLINE
+        )
 
     def run_now(
         self,
@@ -219,7 +216,7 @@ def call_of(
         kwargs,
         frame.metadata,
         deadline,
-        session.as_peer,
+        session,
         frame.id,
         frame.oneway,
         items,

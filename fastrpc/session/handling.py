@@ -91,6 +91,8 @@ class Handling:
             reply = await self._handle(method, running, call)
         if reply.items is not None:
             await self._send_items(session, running, reply.items)
+            if not reply.metadata:  # the handler may have said it with its last item
+                reply.metadata = call.reply_metadata
         return reply
 
     def open(self, session: "Session", running: Running) -> None:
@@ -126,7 +128,7 @@ class Handling:
         value = await self._value(running, method.handler, info.mode, args, kwargs)
         if info.item is None:
             return Reply(value, metadata=call.reply_metadata)
-        return Reply(items=aiter(value), metadata=call.reply_metadata)
+        return Reply(items=aiter(value))  # its metadata is known when they have been sent
 
     async def _value(
         self,

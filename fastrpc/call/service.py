@@ -323,10 +323,6 @@ def _mode(
     hidden = inspect.iscoroutinefunction(inner)
     if traits.blocking and (gives or takes or coroutine or hidden):
         raise ConfigError(f"{name}: blocking=True is for plain functions, not for async ones")
-    if traits.cancel == "shield" and (gives or takes):  # it would wait for items, or for credit
-        raise ConfigError(
-            f"{name}: cancel='shield' is not for streams, which end with their caller"
-        )
     if gives:
         return Mode.STREAM, item_of(returns), _item_by_item(handler) if plain else handler
     if takes:

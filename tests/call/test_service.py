@@ -386,18 +386,6 @@ def test_blocking_is_for_plain_functions() -> None:
             describe_service(rpc(blocking=True)(fn))
 
 
-def test_a_shield_is_not_for_streams() -> None:
-    async def gives() -> AsyncIterator[int]:
-        yield 1
-
-    async def takes(items: AsyncIterator[int]) -> int:
-        return len([item async for item in items])
-
-    for fn in (gives, takes):
-        with pytest.raises(ConfigError, match=f"{fn.__name__}: cancel='shield' is not for streams"):
-            describe_service(rpc(cancel="shield")(fn))
-
-
 def test_a_signature_that_cannot_be_read() -> None:
     class Odd:
         def run(self) -> None: ...

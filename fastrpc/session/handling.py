@@ -91,7 +91,7 @@ class Handling:
             reply = await self._handle(method, running, call)
         if reply.items is not None:
             await self._send_items(session, running, reply.items)
-            if not reply.metadata:  # the handler may have said it with its last item
+            if call.reply_metadata and not reply.metadata:  # set by a generator, so not before
                 reply.metadata = call.reply_metadata
         return reply
 

@@ -358,8 +358,11 @@ class Server:
         if len(self._admission):
             await asyncio.sleep(min(_PROPAGATION, max(end - clock(), 0.0)))
         idle = [session.drain() for session in self._admission.sessions]
+        idle += self._unwatched()  # of connections that are gone, too
         if idle and clock() < end:
             await asyncio.wait(idle, timeout=end - clock())
+        for task in self._unwatched():
+            task.cancel()
         for session in self._admission.sessions:
             session.cancel_running(_STOPPING)
         last = max(end, clock() + _ENDING)
@@ -376,6 +379,11 @@ class Server:
     def _tasks(self) -> "set[asyncio.Task[None]]":
         """Return the handlers in flight, but for one that closes the server itself."""
         tasks = self._answers.tasks if self._answers is not None else set()
+        return tasks - {asyncio.current_task()}
+
+    def _unwatched(self) -> "set[asyncio.Task[None]]":
+        """Return the handlers that a shield keeps running, but for one that closes the server."""
+        tasks = self._answers.unwatched if self._answers is not None else set()
         return tasks - {asyncio.current_task()}
 
     def _end(self) -> "list[asyncio.Future[Any]]":

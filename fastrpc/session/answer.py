@@ -79,6 +79,15 @@ class Answerer:
         """The tasks of the handlers in flight."""
         return {running.task for running in self._all if running.task is not None}
 
+    @property
+    def unwatched(self) -> "set[asyncio.Task[None]]":
+        """The tasks of those that a shield keeps running although their caller gave up."""
+        return {
+            running.task
+            for running in self._all
+            if running.is_shielded and running.fate is not Fate.OWED and running.task is not None
+        }
+
     def close(self) -> None:
         """Let go of handlers that would not end, and of the threads."""
         for task in self.tasks:

@@ -115,6 +115,8 @@ class Handling:
             reply = await self._handle(method, running, call)
         if reply.items is not None:
             await self._send_items(session, running, reply.items)
+            if call.reply_metadata and not reply.metadata:  # set by a generator, so not before
+                reply.metadata = call.reply_metadata
         return reply
 
     def open(self, session: "Session", running: Running) -> None:
@@ -150,7 +152,7 @@ class Handling:
         value = await self._value(running, method.handler, info.mode, args, kwargs)
         if info.item is None:
             return Reply(value, metadata=call.reply_metadata)
-        return Reply(items=aiter(value), metadata=call.reply_metadata)
+        return Reply(items=aiter(value))  # its metadata is known when they have been sent
 
     async def _value(
         self,

@@ -125,11 +125,10 @@ class StreamCore:
     # As the user's side sees it
 
     def give_up(self, why: BaseException | None = None) -> None:
-        """End it here and tell the server; what has come is forgotten."""
+        """End it here and tell the server; who reads on gets what has come, then *why*."""
         if not self.is_over:
             self.session.lane.cancel(self.id)
-            self._end(why or Cancelled(f"{self.method}: given up here"))
-        self.inlet.drop()
+            self._end(why or Cancelled(f"{self.method}: given up here", method=self.method))
 
     async def result(self) -> Any:
         """Wait for the end and return the value."""
@@ -175,7 +174,6 @@ class StreamCore:
         """Give the stream up if its source has failed."""
         if not feeder.cancelled() and (error := feeder.exception()) is not None:
             self.give_up(error)
-            self.inlet.end(error)
 
 
 @final
@@ -244,7 +242,7 @@ class Stream(Generic[T]):
         core = self._core or self._open_at_once(ended=not self._is_entered)
         if core is None:
             return _LateReader(self)
-        return self._items or ItemReader(core.inlet, self)
+        return ItemReader(core.inlet, self) if self._items is None else _Kept(self._items, self)
 
     def __anext__(self) -> Awaitable[T]:
         """Return the next item."""
@@ -347,6 +345,7 @@ class Stream(Generic[T]):
         call.sender = partial(self._send, ended)
         chain = self._origin.chain
         reply = await (self._send(ended, call) if chain is None else chain(call))
+        call.sender = None  # else an interceptor that keeps the call keeps the stream open
         if self._core is None:
             raise Internal(f"{opening.method}: an interceptor did not open the stream")
         if chain is not None:
@@ -364,7 +363,22 @@ class Stream(Generic[T]):
             source=call.items,
         )  # fmt: skip
         core = self._open_on(session, opening, left, call.packed(origin.limits), ended)
-        return Reply(items=ItemReader(core.inlet, self))
+        return Reply(items=ItemReader(core.inlet))
+
+
+@final
+class _Kept(AsyncIterator[T]):
+    """Iterate over what an interceptor gives, and keep the stream as long."""
+
+    __slots__ = ("_items", "_stream")
+
+    def __init__(self, items: AsyncIterator[T], stream: Stream[T]) -> None:
+        self._items = items
+        self._stream = stream
+
+    def __anext__(self) -> Awaitable[T]:
+        """Return the next item."""
+        return self._items.__anext__()
 
 
 @final

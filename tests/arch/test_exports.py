@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +16,7 @@ from tests.arch.source import MODULES, dotted, name_of
 LINE = re.compile(
     r"^(?P<indent> *)\* `(?P<name>[A-Z]\w+)`(?: \(an? `(?P<also>\w+)`\))?", re.MULTILINE
 )
+ALIAS = type(Callable[[int], int])  # names of shapes have no docstring
 IMPORTABLE = [path for path in MODULES if path.name != "__main__.py"]
 
 
@@ -49,7 +51,8 @@ def test_the_front_door_lists_all_it_shows() -> None:
 
 def test_every_public_thing_has_a_docstring() -> None:
     things = [(name, getattr(fastrpc, name)) for name in fastrpc.__all__]
-    bare = [name for name, thing in things if callable(thing) and not inspect.getdoc(thing)]
+    told = [(name, thing) for name, thing in things if not isinstance(thing, ALIAS)]
+    bare = [name for name, thing in told if callable(thing) and not inspect.getdoc(thing)]
     assert bare == []
 
 

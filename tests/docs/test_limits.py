@@ -1,7 +1,7 @@
 """The page of limits has every limit and option, its default, and what happens past it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import fields
 from typing import Any
 
@@ -89,6 +89,11 @@ class Service:
     def block(self) -> str:
         return "done"
 
+    async def mirror(self, items: AsyncIterator[str]) -> AsyncIterator[str]:
+        async for item in items:
+            await asyncio.sleep(0)
+            yield item
+
 
 def echo(value: Any, **options: Any) -> Attempt:
     return lambda client: client.options(**options).call("Service.echo", value)
@@ -96,6 +101,18 @@ def echo(value: Any, **options: Any) -> Attempt:
 
 def many(method: str, count: int) -> Attempt:
     return lambda client: asyncio.gather(*[client.call(f"Service.{method}") for _ in range(count)])
+
+
+async def mirrored(client: fastrpc.Client) -> list[str]:
+    async def items() -> AsyncIterator[str]:
+        for _ in range(20):
+            yield "done"
+
+    return [item async for item in client.stub(Service).mirror(items())]
+
+
+async def first(client: fastrpc.Client) -> str:
+    return (await mirrored(client))[0]
 
 
 def nested(depth: int) -> Any:
@@ -146,6 +163,12 @@ CASES: dict[str, tuple[dict[str, Any], Attempt, Attempt, str]] = {
 # These only make calls wait, or names longer on the wire.
 PATIENT: dict[str, tuple[dict[str, Any], Attempt]] = {
     "max_calls": ({"max_calls": 2}, many("pause", 5)),
+    "max_calls of streams": (
+        {"max_calls": 2},
+        lambda client: asyncio.gather(*[client.call("Service.pause"), *map(first, [client] * 5)]),
+    ),
+    "window": ({"window": 50}, mirrored),
+    "window of one byte": ({"window": 1}, mirrored),
     "threads": ({"threads": 1}, many("block", 3)),
     "max_methods": (
         {"max_methods": 1},

@@ -51,6 +51,37 @@ def test_errors() -> None:
     assert lines[5:] == ["DeadlineExceeded ran=maybe", "ConnectFailed ran=no"]
 
 
+def test_streams() -> None:
+    assert run("streams.py").splitlines() == [
+        "from the server: Reading(sensor='roof', celsius=20.0)",
+        "from the server: Reading(sensor='roof', celsius=20.5)",
+        "to the server:   Reading(sensor='roof', celsius=24.0)",
+        "both ways:       [21.0, 22.5]",
+        "by hand:         13.0",
+    ]
+
+
+def test_chat() -> None:
+    lines = run("chat.py").splitlines()
+    said = [line for line in lines if " reads " in line]
+    assert sorted(said) == [
+        "ann reads  cid: bye",
+        "ann reads  room: bob came",
+        "ann reads  room: cid came",
+        "bob reads  ann: hello",
+        "bob reads  room: cid came",
+        "cid reads  ann: hello",
+    ]
+    assert [line for line in lines if line not in said] == [
+        "ann joins ann",
+        "bob joins ann bob",
+        "cid joins ann bob cid",
+        "refused: [409] there is a bob here",
+        "told: 2",
+        "told: 1",
+    ]
+
+
 def test_demo(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("Schach: ♞ é\n" * 3, encoding="utf-8")

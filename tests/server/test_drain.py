@@ -320,3 +320,60 @@ async def test_handlers_on_lost_connections_are_waited_for(quick_ticks: None) ->
         peer.writer.transport.abort()
         await until(lambda: not server.stats().connections)
     assert service.ended == 1
+
+
+class Shielded:
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.begun = asyncio.Event()
+        self.log: list[str] = []
+
+    @fastrpc.rpc(cancel="shield")
+    async def book(self) -> None:
+        self.begun.set()
+        try:
+            await self.go_on.wait()
+            self.log.append("booked")
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.12)  # more than what comes after the last cancel
+            self.log.append("undone")
+            raise
+
+
+async def given_up(service: Shielded, server: fastrpc.Server, *, leave: bool) -> fastrpc.Client:
+    """Call, give up, and perhaps hang up; return when the server knows."""
+    client = fastrpc.connect(server.targets[0])
+    task = asyncio.ensure_future(client.call("Shielded.book"))
+    await service.begun.wait()
+    task.cancel()
+    if leave:
+        await client.aclose()
+        await until(lambda: not server.stats().connections)
+    else:
+        await client.ping()
+    return client
+
+
+@pytest.mark.usefixtures("quick_ticks")
+@pytest.mark.parametrize("leave", [False, True], ids=["connected", "gone"])
+async def test_a_shielded_handler_has_the_grace_though_its_caller_gave_up(leave: bool) -> None:
+    service = Shielded()
+    server = await started(service)
+    client = await given_up(service, server, leave=leave)
+    closing = asyncio.ensure_future(server.aclose(grace=10))
+    await asyncio.sleep(0.06)  # past the moment when calls under way are taken
+    service.go_on.set()
+    await closing
+    assert service.log == ["booked"]
+    await client.aclose()
+
+
+@pytest.mark.usefixtures("quick_ticks")
+@pytest.mark.parametrize("leave", [False, True], ids=["connected", "gone"])
+async def test_a_shielded_handler_is_stopped_when_the_grace_is_over(leave: bool) -> None:
+    service = Shielded()
+    server = await started(service)
+    client = await given_up(service, server, leave=leave)
+    await server.aclose(grace=0.01)
+    assert service.log == ["undone"]
+    await client.aclose()

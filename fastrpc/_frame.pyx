@@ -11,7 +11,7 @@ Rules of the room:
     is held by an object that this function holds;
   * a change here without the same change in `_frame_py.py` does not merge.
 
-Size: up to 950 lines, for large bodies have their memory from here and from nowhere else.
+Size: up to 1000 lines, for large bodies have their memory from here and from nowhere else.
 """
 
 cimport cython

@@ -11,7 +11,7 @@ Rules of the room:
   * nothing here knows a policy: what is not plain goes to the owner;
   * a change here without the same change in `_lane.pyx` does not merge.
 
-Size: may grow to 1,000, as its twin may, for streams pass here item by item.
+Size: may grow to 1000, as its twin may, for streams pass here item by item.
 """
 
 import struct

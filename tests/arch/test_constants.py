@@ -10,6 +10,7 @@ from fastrpc import wire
 from tests.arch.source import PYX, name_of
 
 ENUMERATOR = re.compile(r"^    ([A-Z][A-Z0-9_]*) = (\w+)", re.MULTILINE)
+LARGE = re.compile(r"^cdef \w+ ([A-Z][A-Z0-9_]*) = (\d+)$", re.MULTILINE)
 NUMBERS = {name: value for name, value in vars(wire).items() if isinstance(value, int)}
 
 
@@ -18,9 +19,9 @@ WITH_NUMBERS = [path for path in PYX if path.name != "_caller.pyx"]
 
 
 def copies(path: Path) -> dict[str, int]:
-    """Read the C enumerators of a .pyx from its text."""
+    """Read the C enumerators of a .pyx from its text, and the numbers that are too large for one."""
     text = path.read_text(encoding="utf-8")
-    return {match[1]: int(match[2], 0) for match in ENUMERATOR.finditer(text)}
+    return {match[1]: int(match[2], 0) for match in [*ENUMERATOR.finditer(text), *LARGE.finditer(text)]}
 
 
 @pytest.mark.parametrize("path", WITH_NUMBERS, ids=name_of)

@@ -461,15 +461,22 @@ cdef class Outlet:
 
     async def pump(self, items):
         """Send all *items* and return True; False if the stream ended before they did."""
-        async for item in items:
-            if not self._may_put():
-                await self._room()
-            if self.is_over:
-                return False
-            self._put(item)
-            if self._burst >= OUT_HIGH:
-                self._burst = 0
-                await _Turn()
+        cdef bint asking = True
+        try:
+            async for item in items:
+                asking = False
+                if not self._may_put():
+                    await self._room()
+                if self.is_over:
+                    return False
+                self._put(item)
+                if self._burst >= OUT_HIGH:
+                    self._burst = 0
+                    await _Turn()
+                asking = True
+        except StopAsyncIteration:  # of a plain __anext__; Cython knows only awaited ones
+            if not asking:
+                raise
         return True
 
     async def _send_later(self, item):

@@ -21,7 +21,9 @@ WITH_NUMBERS = [path for path in PYX if path.name != "_caller.pyx"]
 def copies(path: Path) -> dict[str, int]:
     """Read the C enumerators of a .pyx from its text, and the numbers that are too large for one."""
     text = path.read_text(encoding="utf-8")
-    return {match[1]: int(match[2], 0) for match in [*ENUMERATOR.finditer(text), *LARGE.finditer(text)]}
+    return {
+        match[1]: int(match[2], 0) for match in [*ENUMERATOR.finditer(text), *LARGE.finditer(text)]
+    }
 
 
 @pytest.mark.parametrize("path", WITH_NUMBERS, ids=name_of)

@@ -125,9 +125,7 @@ class Job:
     @property
     def can_go(self) -> bool:
         """Whether a step would bring it further."""
-        return not self.told and (
-            self._is_cancelled or self.waits is None or self.waits.done()
-        )
+        return not self.told and (self._is_cancelled or self.waits is None or self.waits.done())
 
     def cancel(self) -> None:
         """Do as a task does: cancel what it waits for, and raise at the next step."""

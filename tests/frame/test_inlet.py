@@ -214,9 +214,7 @@ def test_credit_that_was_granted_again_counts(rig: Rig) -> None:
 def test_an_item_without_credit_breaks_the_lane(rig: Rig) -> None:
     receiver = Receiver(rig, window=30)
     receiver.arrive(1, 2, 3)
-    assert rig.owner.log == [
-        ("broken", ("ProtocolError", "stream 1: an item came without credit"))
-    ]
+    assert rig.owner.log == [("broken", ("ProtocolError", "stream 1: an item came without credit"))]
     assert taken(receiver) == [1, 2]
 
 

@@ -1,6 +1,7 @@
 """Outlet: items leave while there is credit, in order, and never more than the peer takes."""
 
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -317,7 +318,7 @@ def test_pumps_side_by_side_take_turns(rig: Rig) -> None:
             if job.can_go:
                 job.step()
         counts.append(tuple(sender.outlet.count for sender in senders))
-    steps = [now[0] - before[0] for before, now in zip(counts, counts[1:], strict=False)]
+    steps = [now[0] - before[0] for before, now in pairwise(counts)]
     assert counts[0] == (11, 11)  # 66,000 bytes and their headers
     assert set(steps) <= {11, 1}
     assert counts[-1] == (100, 100)

@@ -408,68 +408,102 @@ async def test_a_future_that_tells_of_an_item_may_end_the_stream(twin: SimpleNam
 # References
 
 
+def _raising(error: Exception) -> Any:
+    error.__traceback__ = error.__context__ = None
+    return pytest.raises(type(error))
+
+
+async def _there(receiver: Receiver, reader: Any, error: Exception) -> None:
+    receiver.push()
+    await anext(reader)
+
+
+async def _waits(receiver: Receiver, reader: Any, error: Exception) -> None:
+    asyncio.get_running_loop().call_soon(receiver.push)
+    await anext(reader)
+
+
+async def _default(receiver: Receiver, reader: Any, error: Exception) -> None:
+    receiver.push()
+    await anext(reader, None)
+
+
+async def _send(receiver: Receiver, reader: Any, error: Exception) -> None:
+    receiver.push()
+    with pytest.raises(StopIteration):
+        anext(reader).send(None)
+
+
+async def _throw(receiver: Receiver, reader: Any, error: Exception) -> None:
+    reading = anext(reader)
+    with _raising(error):
+        reading.throw(error)
+
+
+async def _cancel(receiver: Receiver, reader: Any, error: Exception) -> None:
+    task = asyncio.create_task(_awaited(reader))
+    await turns(1)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def _bad(receiver: Receiver, reader: Any, error: Exception) -> None:
+    receiver.inlet.push(9, b"", 20, False)
+    with pytest.raises(Refused):
+        await anext(reader)
+    receiver.odd.clear()
+    receiver.explained.clear()
+
+
+async def _error(receiver: Receiver, reader: Any, error: Exception) -> None:
+    other = Receiver(receiver.rig, id=2)
+    other.inlet.end(error)
+    with _raising(error):
+        await anext(other.reader())
+
+
+async def _stop(receiver: Receiver, reader: Any, error: Exception) -> None:
+    other = Receiver(receiver.rig, id=2)
+    other.inlet.end(None)
+    with pytest.raises(StopAsyncIteration):
+        await anext(other.reader())
+
+
+PATHS = {
+    way.__name__[1:]: way
+    for way in (_there, _waits, _default, _send, _throw, _cancel, _bad, _error, _stop)
+}
+
+
 @pytest.mark.asyncio
-@pytest.mark.parametrize(
-    "path", ["there", "waits", "none", "stop", "error", "bad", "cancel", "send", "throw", "default"]
-)
-async def test_no_path_loses_or_keeps_a_reference(twin: SimpleNamespace, path: str) -> None:
+@pytest.mark.parametrize("value", [object(), None], ids=["object", "None"])
+@pytest.mark.parametrize("path", PATHS)
+async def test_no_path_loses_or_keeps_a_reference(
+    twin: SimpleNamespace, path: str, value: Any
+) -> None:
     """The step's slot is C of ours: each way through it is counted."""
     receiver = live(twin, window=2**31 - 1)
-    reader, item, error = receiver.reader(), object(), CodecError("e")
+    receiver.decode = lambda data: value
+    reader, error = receiver.reader(), CodecError("e")
+    things = [error, receiver.inlet, reader]
     step, other = anext(reader), anext(reader)
     step.close()
     other.close()
-    is_one = other is step  # of the compiled twin
-    receiver.decode = lambda data: None if path == "none" else item
-
-    async def once() -> None:
-        if path in ("there", "none"):
-            receiver.push()
-            await anext(reader)
-        elif path == "waits":
-            asyncio.get_running_loop().call_soon(receiver.push)
-            await anext(reader)
-        elif path == "default":
-            receiver.push()
-            await anext(reader, None)
-        elif path == "send":
-            receiver.push()
-            with pytest.raises(StopIteration):
-                anext(reader).send(None)
-        elif path == "throw":
-            reading = anext(reader)
-            with pytest.raises(CodecError):
-                reading.throw(error)
-            error.__traceback__ = None
-        elif path == "cancel":
-            task = asyncio.create_task(_awaited(reader))
-            await turns(1)
-            task.cancel()
-            await asyncio.wait([task])
-        elif path == "bad":
-            receiver.inlet.push(9, b"", 20, False)
-            with pytest.raises(Refused):
-                await anext(reader)
-            receiver.odd.clear()
-            receiver.explained.clear()
-        else:
-            other = Receiver(receiver.rig, id=2)
-            other.inlet.end(error if path == "error" else None)
-            with pytest.raises(CodecError if path == "error" else StopAsyncIteration):
-                await anext(other.reader())
-            error.__traceback__ = error.__context__ = None
+    if other is step:  # of the compiled twin
+        things.append(step)
 
     def counts() -> list[int]:
         gc.collect()
-        things = [None, item, error, receiver.inlet, reader, *([step] if is_one else [])]
+        error.__traceback__ = error.__context__ = None
         return [sys.getrefcount(thing) for thing in things]
 
-    for _ in range(10):
-        await once()
-    before, blocks = counts(), sys.getallocatedblocks()
-    for _ in range(200):
-        await once()
-    after, more = counts(), sys.getallocatedblocks() - blocks
-    assert after[1:] == before[1:]
-    assert abs(after[0] - before[0]) < 100  # everybody uses None
-    assert more < 100
+    async def play(times: int) -> tuple[list[int], int, int]:
+        for _ in range(times):
+            await PATHS[path](receiver, reader, error)
+        return counts(), sys.getrefcount(value), sys.getallocatedblocks()
+
+    before, values, blocks = await play(10)
+    after, values_after, blocks_after = await play(200)
+    assert after == before
+    assert abs(values_after - values) < (100 if value is None else 1)  # everybody uses None
+    assert blocks_after - blocks < 100

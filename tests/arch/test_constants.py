@@ -34,6 +34,17 @@ def test_copies_in_the_text_are_those_of_wire(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PYX, ids=name_of)
+def test_kinds_and_serializers_are_those_of_wire(path: Path) -> None:
+    """They have no names of their own in `wire`: they are members of an enumeration."""
+    names = {f"KIND_{kind.name}": kind for kind in wire.Kind} | {
+        name: wire.Serializer[name] for name in ("RAW", "MSGPACK")
+    }
+    found = {name: value for name, value in copies(path).items() if name in names}
+    assert found == {name: names[name] for name in found}
+    assert found or path.name in ("_frame.pyx", "_caller.pyx")
+
+
+@pytest.mark.parametrize("path", PYX, ids=name_of)
 def test_copies_of_the_pure_twin_are_those_it_has(path: Path) -> None:
     """Numbers that are no matter of the wire are shared by the twins all the same."""
     pure = vars(importlib.import_module(f"fastrpc.{path.stem}_py"))

@@ -1,5 +1,6 @@
 """Lane: items find their stream, streams are opened and given up, calls with metadata."""
 
+import importlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ from fastrpc import wire
 from fastrpc.errors import CodecError, ConfigError, TooLarge
 from tests.frame.halves import Receiver, Sender, unpack
 from tests.frame.rig import PURE, Owner, Rig, Waiter, pack
+from tests.frame.twins import open_twin
 
 OPEN, END, MORE = 2, wire.BIT_END, wire.BIT_MORE
 
@@ -177,10 +179,12 @@ def test_a_pause_of_the_stream_between_two_reads(rig: Rig) -> None:
 
 @pytest.mark.compiled
 def test_a_sink_of_the_compiled_lane_is_an_inlet() -> None:
-    from tests.frame.twins import open_twin
-
+    rig = Rig(open_twin("compiled"))
     with pytest.raises(TypeError):
-        Rig(open_twin("compiled")).lane.add_sink(1, True, object())
+        rig.lane.add_sink(1, True, object())
+    rig.lane.add_sink(1, True, importlib.import_module("fastrpc._lane").Sink())  # none of its own
+    rig.lane.feed(PURE.encode_frame(3, 1, reply=True))
+    assert rig.owner.log == [("broken", ("AssertionError", ""))]
 
 
 # Out

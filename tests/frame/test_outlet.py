@@ -1,8 +1,9 @@
 """Outlet: items leave while there is credit, in order, and never more than the peer takes."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Generator
 from itertools import pairwise
-from types import SimpleNamespace
+from types import SimpleNamespace, coroutine
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from fastrpc import wire
 from fastrpc.errors import CodecError, ProtocolError, StreamEnded, TooLarge
 from tests.frame.halves import HEAD, Job, Sender, settle
 from tests.frame.rig import Rig, pack
+from tests.frame.twins import open_twin
 
 
 @pytest.fixture
@@ -358,6 +360,60 @@ def test_an_item_that_was_not_awaited_is_sent_all_the_same(rig: Rig) -> None:
     awaitable = sender.outlet.send(1)
     assert sender.gone() == [1]
     assert Job(awaitable).step().told == DONE
+
+
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration])
+def test_signals_of_iteration_from_an_encoder_end_no_pump(rig: Rig, kind: type[Exception]) -> None:
+    def encode(value: Any) -> bytes:
+        raise kind("from the encoder")
+
+    sender = Sender(rig)
+    rig.lane.encoders[1] = encode
+    told = Job(sender.outlet.pump(items(1, 2))).step().told
+    assert told[:2] == ("raised", "RuntimeError" if kind is StopIteration else kind.__name__)
+    assert sender.outlet.count == 0
+
+
+@pytest.mark.asyncio
+async def test_what_send_returns_can_be_awaited_in_every_way(twin: SimpleNamespace) -> None:
+    """Whether it is done already depends on credit: who awaits it must not have to know."""
+    sender = Sender(Rig(twin), credit=10_000)
+    await sender.outlet.send(0)
+    await asyncio.create_task(sender.outlet.send(1))
+    await asyncio.gather(sender.outlet.send(2), sender.outlet.send(3))
+    await asyncio.wait_for(sender.outlet.send(4), 30.0)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(sender.outlet.send(5))
+
+    @coroutine
+    def by_generator() -> Generator[Any, None, Any]:
+        yield from sender.outlet.send(6).__await__()
+
+    await by_generator()
+    task = asyncio.create_task(sender.outlet.send(7))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert sender.gone() == list(range(8))
+
+
+@pytest.mark.asyncio
+@pytest.mark.compiled
+async def test_a_turn_is_one_turn() -> None:
+    """What a pump awaits each 64 KiB, here by Python's own hand."""
+    sender = Sender(Rig(open_twin("compiled")))
+    turn = type(sender.outlet.send(0))
+    log = []
+    asyncio.get_running_loop().call_soon(log.append, "others")
+    await turn()
+    assert log == ["others"]
+    by_hand = turn()
+    assert by_hand.send(None) is None
+    with pytest.raises(StopIteration):
+        by_hand.send(None)
+    with pytest.raises(KeyError):
+        turn().throw(KeyError("k"))
+    by_hand.close()
 
 
 def test_closing_wakes_all_in_line_but_those_that_have_gone(rig: Rig) -> None:

@@ -4,8 +4,8 @@ import asyncio
 import gc
 import sys
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine
-from types import SimpleNamespace
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from types import SimpleNamespace, coroutine
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from fastrpc.errors import CodecError, ConfigError
 from tests.frame.halves import Job, Receiver, Refused, settle, unpack
 from tests.frame.rig import Rig
+from tests.frame.twins import open_twin
 
 
 @pytest.fixture
@@ -261,8 +262,13 @@ def test_it_works_under_a_tracer(rig: Rig) -> None:
         return [item async for item in receiver.reader()]
 
     seen: list[str] = []
+
+    def tracer(frame: Any, event: str, arg: Any) -> Any:
+        seen.append(event)
+        return tracer
+
     before = sys.gettrace()
-    sys.settrace(lambda frame, event, arg: seen.append(event))
+    sys.settrace(tracer)
     try:
         job = Job(read()).step()
         receiver.push((1, 2))
@@ -275,10 +281,22 @@ def test_it_works_under_a_tracer(rig: Rig) -> None:
     assert job.told == ("returned", [[1, 2], None])
 
 
+def test_generators_may_await_it(rig: Rig) -> None:
+    """The old way, in which asyncio wraps what is awaitable and no coroutine."""
+    receiver = Receiver(rig)
+
+    @coroutine
+    def read() -> Generator[Any, None, Any]:
+        return (yield from anext(receiver.reader()).__await__())
+
+    job = Job(read()).step()
+    receiver.push(5)
+    settle(job)
+    assert job.told == ("returned", 5)
+
+
 @pytest.mark.compiled
 def test_a_step_needs_an_inlet() -> None:
-    from tests.frame.twins import open_twin
-
     step = type(anext(Receiver(Rig(open_twin("compiled"))).reader()))
     for make in (step, lambda: step(None, None), lambda: step.__new__(step)):
         with pytest.raises(TypeError):

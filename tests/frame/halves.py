@@ -117,7 +117,7 @@ class Job:
         self._coro = _awaiting(awaitable)
         self._is_cancelled = False
         self.waits: Waiter | None = None
-        self.told: tuple[Any, ...] = ()
+        self.told: Any = ()
 
     def __repr__(self) -> str:
         return f"<Job {self.told or self.waits}>"

@@ -37,7 +37,7 @@ def _weighted(**parts: tuple[int, st.SearchStrategy[Any]]) -> st.SearchStrategy[
     return st.sampled_from(names).flatmap(lambda name: st.tuples(st.just(name), parts[name][1]))
 
 
-_FLIPS = st.one_of(
+_FLIPS: st.SearchStrategy[Any] = st.one_of(
     st.just([]), st.just([]),
     st.lists(st.tuples(st.integers(0, 2**12), st.sampled_from([0, 1, 3, 20, 128, 255])), max_size=2),
 )  # fmt: skip

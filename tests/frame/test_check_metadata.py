@@ -29,7 +29,7 @@ def unpacks(data: bytes, size: int, pairs: int) -> bool:
     [
         b"", PAIR, PAIR * 3, b"\x01k\x00\x00", b"\x01!\x00\x00", b"\x01~\x00\x00",
         b"\xff" + b"k" * 255 + b"\xfe\xfd" + bytes(65_535 - 258),
-        encode_metadata({"traceparent": "00-0af7", "a-b.c_d": b"\x00\xff"}),
+        encode_metadata([("traceparent", "00-0af7"), ("a-b.c_d", b"\x00\xff")]),
     ],
     ids=len,
 )  # fmt: skip

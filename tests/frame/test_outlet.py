@@ -332,7 +332,7 @@ def test_what_send_has_sent_counts_towards_the_turn(rig: Rig) -> None:
     sender.outlet.put("x" * 70_000)
     job = Job(sender.outlet.pump(items(1, 2))).step()
     assert (job.told, sender.outlet.count) == ((), 2)
-    assert settle(job) is None
+    settle(job)
     assert job.told == ("returned", True)
 
 
@@ -403,7 +403,7 @@ async def test_a_turn_is_one_turn() -> None:
     """What a pump awaits each 64 KiB, here by Python's own hand."""
     sender = Sender(Rig(open_twin("compiled")))
     turn = type(sender.outlet.send(0))
-    log = []
+    log: list[str] = []
     asyncio.get_running_loop().call_soon(log.append, "others")
     await turn()
     assert log == ["others"]

@@ -297,7 +297,7 @@ def test_generators_may_await_it(rig: Rig) -> None:
 
 @pytest.mark.compiled
 def test_a_step_needs_an_inlet() -> None:
-    step = type(anext(Receiver(Rig(open_twin("compiled"))).reader()))
+    step: Any = type(anext(Receiver(Rig(open_twin("compiled"))).reader()))
     for make in (step, lambda: step(None, None), lambda: step.__new__(step)):
         with pytest.raises(TypeError):
             make()

@@ -1,6 +1,8 @@
 """Lane: items find their stream, streams are opened and given up, calls with metadata."""
 
+import gc
 import importlib
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -124,6 +126,23 @@ def test_nothing_comes_behind_an_owner_that_ends_it(rig: Rig, deed: str) -> None
     rig.lane.feed(PURE.encode_frame(4, 9) + receiver.item(1) + receiver.item(2))
     assert len(receiver.inlet) == 0
     assert steps(rig) == ["frames", "broken"] if deed == "fail" else ["frames"]
+
+
+@pytest.mark.parametrize("how", ["end", "drop", "last", "detach"])
+def test_a_lane_holds_no_stream_that_has_ended(rig: Rig, how: str) -> None:
+    """A connection may live for weeks, and serve millions of them."""
+    receiver = Receiver(rig)
+    gone = weakref.ref(receiver)  # its inlet holds it
+    rig.lane.feed(receiver.item(1))
+    if how == "last":
+        rig.lane.feed(receiver.item(2, bits=END))
+    elif how == "detach":
+        rig.lane.detach()
+    else:
+        getattr(receiver.inlet, how)(*([None] if how == "end" else []))
+    del receiver
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_detached_lane_forgets_its_sinks(rig: Rig) -> None:

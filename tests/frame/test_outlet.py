@@ -407,6 +407,7 @@ async def test_a_turn_is_one_turn() -> None:
     asyncio.get_running_loop().call_soon(log.append, "others")
     await turn()
     assert log == ["others"]
+    await asyncio.create_task(turn())
     by_hand = turn()
     assert by_hand.send(None) is None
     with pytest.raises(StopIteration):

@@ -8,13 +8,15 @@ behind a transport.
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from bench.values import Small
 from fastrpc.codec import default_codecs
-from fastrpc.wire import BODY_MAX, SERIALIZERS
+from fastrpc.wire import BODY_MAX, SERIALIZERS, Kind, Serializer
+
+WINDOW = 2**18  # of a stream, as sessions have it
 
 
 def echo(value: Any) -> Any:
@@ -28,7 +30,15 @@ async def later(value: Any) -> Any:
 
 
 class Owner:
-    """Stands in for a session; whatever is not plain is an error here."""
+    """Stands in for a session; what is neither plain nor credit is an error here."""
+
+    outlet: Any = None
+
+    def frames(self, frames: list[Any]) -> None:
+        """Take the credit of the one stream."""
+        for frame in frames:
+            assert frame.kind == Kind.CREDIT, frame
+            self.outlet.grant(frame.arg)
 
     def tick(self) -> None:
         """Ignore that calls are open; nothing here comes late."""
@@ -128,6 +138,53 @@ class Pair:
             b"Echo.later": self._twin.Method(b"Echo.later", 1, later, untyped),
             b"Echo.typed": self._twin.Method(b"Echo.typed", 0, echo, typed),
         }
+
+
+class Flow:
+    """A stream from the server's lane to the client's: a pump at one end, a reader at the other.
+
+    Args:
+        pair: The lanes.
+        twin: What `open_twin` returned.
+    """
+
+    def __init__(self, pair: Pair, twin: SimpleNamespace) -> None:
+        serializer = int(Serializer.MSGPACK)
+        self._pair = pair
+        self._outlet = twin.Outlet(pair.server, 1, False, WINDOW, serializer)
+        pair.server.owner.outlet = self._outlet
+        inlet = twin.Inlet(
+            pair.client, 1, True, WINDOW, serializer, default_codecs().get("msgpack").decode,
+            _no_room, _no_room,
+        )  # fmt: skip
+        self._reader = twin.ItemReader(inlet)
+
+    def items(self, value: Any, count: int) -> Any:
+        """Send *value* so many times in one turn, read all of them and return the last."""
+        _run(self._outlet.pump(_repeated(value, count)))
+        self._pair.turn()
+        return _run(self._read(count))
+
+    async def _read(self, count: int) -> Any:
+        async for item in self._reader:
+            count -= 1
+            if not count:
+                return item
+
+
+async def _repeated(value: Any, count: int) -> AsyncIterator[Any]:
+    for _ in range(count):
+        yield value
+
+
+def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that waits for nothing but its next turn."""
+    try:
+        while True:
+            waits = coroutine.send(None)
+            assert waits is None, "it waits for credit, or for an item"
+    except StopIteration as stop:
+        return stop.value
 
 
 def _places(part: Callable[[Any], Any], *names: str) -> list[Any]:

@@ -14,8 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 PACKAGE = ROOT / "fastrpc"
 
-#: One storey in words, three for the linter: a twin's callers stand on its lane on its frames.
-TWINS = ("_caller_py", "_lane_py", "_frame_py")
+#: One storey in words, four for the linter: a twin's callers and streams stand on its lane, and
+#: that on its frames.
+TWINS = ("_caller_py", "_stream_py", "_lane_py", "_frame_py")
 
 _DRAWN = re.compile(r"(?s)(<!-- drawn: (\w+) -->\n).*?(<!-- /drawn -->)")
 

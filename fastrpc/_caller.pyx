@@ -35,6 +35,8 @@ cdef double shorter(double timeout, object inherited, object clock) except -1.0:
     if inherited is None:
         return timeout
     PyContextVar_Get(inherited, NULL, &found)
+    if found == NULL:
+        raise LookupError(inherited)
     value = <object>found
     Py_DECREF(value)
     deadline = value

@@ -11,7 +11,7 @@ Rules of the room:
     is held by an object that this function holds;
   * a change here without the same change in `_frame_py.py` does not merge.
 
-Size: up to 1,100 lines, for large bodies and their segments have their memory from here
+Size: up to 1200 lines, for large bodies and their segments have their memory from here
 and from nowhere else.
 """
 

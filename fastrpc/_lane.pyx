@@ -10,7 +10,7 @@ Rules of the room:
   * header fields are copied out before Python code may run;
   * a change here without the same change in `_lane_py.py` does not merge.
 
-Size: may grow to 1,100, for streams, compression and buffers pass here.
+Size: may grow to 1200, for streams, compression and buffers pass here.
 """
 
 cimport cython
@@ -83,7 +83,8 @@ def constants():
     """Return the C copies of the numbers in `wire`, by name."""
     return {
         "FLAG_REPLY": FLAG_REPLY, "FLAG_ONEWAY": FLAG_ONEWAY, "FLAG_HEARTBEAT": FLAG_HEARTBEAT,
-        "MASK_SERIALIZER": MASK_SERIALIZER, "MASK_KIND": MASK_KIND, "BIT_END": BIT_END, "BIT_ZIP": BIT_ZIP, "BIT_MORE": BIT_MORE, "HEADER_BASE": HEADER_BASE,
+        "MASK_SERIALIZER": MASK_SERIALIZER, "MASK_KIND": MASK_KIND, "BIT_END": BIT_END, "BIT_ZIP": BIT_ZIP,
+        "BIT_MORE": BIT_MORE, "HEADER_BASE": HEADER_BASE,
         "HEADER_ARG": HEADER_ARG, "HEADER_TIME": HEADER_TIME, "HEADER_FULL": HEADER_FULL,
         "SERIALIZERS": SERIALIZERS, "BIG_BODY": BIG_BODY, "BASELINE_BODY": BASELINE_BODY,
         "BASELINE_CALLS": BASELINE_CALLS, "MAGIC": MAGIC, "ID_MAX": ID_MAX,
@@ -256,6 +257,7 @@ cdef class Lane(Splitter):
         """
         if self._own_sinks is None:  # most connections never have any
             self._own_sinks, self._peer_sinks = {}, {}
+        self._sink = None
         (self._own_sinks if own else self._peer_sinks)[id] = sink
 
     def drop_sink(self, id, bint own):
@@ -412,7 +414,8 @@ cdef class Lane(Splitter):
             item = self._payload(&head, body, owner)
         return sink._push(
             head.flags & MASK_SERIALIZER, item,
-            head.size + <Py_ssize_t>(oversize if oversize else head.body), head.bits & BIT_END,
+            head.size + <Py_ssize_t>(oversize if oversize else head.body),
+            head.bits & BIT_END and not own,
         )
 
     cdef bytes _payload(self, Header* head, const uint8_t* body, bytes owner):

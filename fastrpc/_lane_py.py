@@ -11,7 +11,7 @@ Rules of the room:
   * nothing here knows a policy: what is not plain goes to the owner;
   * a change here without the same change in `_lane.pyx` does not merge.
 
-Size: may grow to 1,100, as its twin may, for streams, compression and buffers pass here.
+Size: may grow to 1200, as its twin may, for streams, compression and buffers pass here.
 """
 
 import struct
@@ -471,7 +471,8 @@ class Lane(Splitter):
         else:
             item = data[start + name + meta : stop]
         cost = hsize + (oversize or stop - start)
-        sink.push(flags & MASK_SERIALIZER, item, cost, bool(bits & BIT_END))
+        last = bool(bits & BIT_END) and not flags & FLAG_REPLY  # the callee ends with its reply
+        sink.push(flags & MASK_SERIALIZER, item, cost, last)
 
     def _match(
         self, flags: int, status: int, id: int, arg: int, time: int,

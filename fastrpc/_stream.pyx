@@ -257,9 +257,7 @@ cdef class ItemReader:
     cdef _Step _step
 
     def __init__(self, Inlet inlet not None, keep=None):
-        self._step = _Step()
-        self._step.inlet = inlet
-        self._step.keep = keep
+        self._step = _Step(inlet, keep)
 
     def __aiter__(self):
         """Return itself."""
@@ -270,12 +268,29 @@ cdef class ItemReader:
         return self._step
 
 
+cdef class _Awaited:
+    """What a coroutine has beside its slots: `anext(reader, None)` and tasks ask for it by name."""
+
+    def send(self, value):
+        return next(self)
+
+    def throw(self, kind, value=None, trace=None):
+        raise kind if value is None else value
+
+    def close(self):
+        pass
+
+
 @cython.final
-cdef class _Step:
+cdef class _Step(_Awaited):
     """Awaited, it gives the next item; one serves for all of a reader's."""
 
     cdef Inlet inlet
     cdef object keep
+
+    def __cinit__(self, Inlet inlet not None, keep):
+        self.inlet = inlet
+        self.keep = keep
 
     def __await__(self):
         return self
@@ -296,6 +311,7 @@ cdef class _Step:
 cdef int _read_on(PyObject* given, PyObject* sent, PyObject** result) except -1:
     """Go on awaiting the next item; `am_send` of a step, see PEP 492 and PyIter_Send."""
     cdef Inlet inlet = (<_Step>given).inlet
+    result[0] = NULL
     if len(inlet._items) > inlet._at or inlet.is_over:
         value = inlet._take()
         Py_INCREF(value)
@@ -309,7 +325,7 @@ cdef int _read_on(PyObject* given, PyObject* sent, PyObject** result) except -1:
 
 
 @cython.final
-cdef class _Turn:
+cdef class _Turn(_Awaited):
     """Awaited, it lets the loop do other things; or, if it is done, nothing at all."""
 
     cdef bint _is_done
@@ -446,15 +462,22 @@ cdef class Outlet:
 
     async def pump(self, items):
         """Send all *items* and return True; False if the stream ended before they did."""
-        async for item in items:
-            if not self._may_put():
-                await self._room()
-            if self.is_over:
-                return False
-            self._put(item)
-            if self._burst >= OUT_HIGH:
-                self._burst = 0
-                await _Turn()
+        cdef bint asking = True
+        try:
+            async for item in items:
+                asking = False
+                if not self._may_put():
+                    await self._room()
+                if self.is_over:
+                    return False
+                self._put(item)
+                if self._burst >= OUT_HIGH:
+                    self._burst = 0
+                    await _Turn()
+                asking = True
+        except StopAsyncIteration:  # of a plain __anext__; Cython knows only awaited ones
+            if not asking:
+                raise
         return True
 
     async def _send_later(self, item):

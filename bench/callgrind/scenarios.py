@@ -13,13 +13,16 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Final
 
-from bench.pair import Pair
+from bench.pair import Flow, Pair
 from bench.twins import open_twin
 from bench.values import SMALL, Small
+from fastrpc.call.metadata import encode_metadata
 from fastrpc.codec import default_codecs
 from fastrpc.wire import Kind, Serializer
 
-BATCH: Final = 64  # calls or frames in one repetition; the counts are for one of them
+BATCH: Final = 64  # calls, items or frames in one repetition; the counts are for one of them
+
+METADATA: Final = encode_metadata({f"key-{n}": f"value number {n}" for n in range(5)})
 
 Work = Callable[[], object]
 Scenario = Callable[[SimpleNamespace], Work]
@@ -65,6 +68,25 @@ def typed(twin: SimpleNamespace) -> Work:
     return lambda: pair.calls(lambda: call(small), BATCH)
 
 
+def metadata(twin: SimpleNamespace) -> Work:
+    """A plain call with five pairs of metadata, checked and answered in the lane."""
+    pair = Pair(twin)
+    call = pair.caller(metadata=METADATA).call
+    return lambda: pair.calls(lambda: call("Echo.echo", SMALL), BATCH)
+
+
+def int_items(twin: SimpleNamespace) -> Work:
+    """An item of a stream, an int: out of a generator, through pump, lanes and reader."""
+    flow = Flow(Pair(twin), twin)
+    return lambda: flow.items(7, BATCH)
+
+
+def small_items(twin: SimpleNamespace) -> Work:
+    """The same with a dict for an item."""
+    flow = Flow(Pair(twin), twin)
+    return lambda: flow.items(SMALL, BATCH)
+
+
 def decode_frames(twin: SimpleNamespace) -> Work:
     """A frame taken out of a chunk of 64."""
     payload = default_codecs().get("msgpack").encode((SMALL,))
@@ -94,6 +116,9 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "coroutine": coroutine,
     "deadline": deadline,
     "typed": typed,
+    "metadata": metadata,
+    "int items": int_items,
+    "small items": small_items,
     "decode frames": decode_frames,
     "encode frames": encode_frames,
 }

@@ -10,6 +10,7 @@ from fastrpc import wire
 from tests.arch.source import PYX, name_of
 
 ENUMERATOR = re.compile(r"^    ([A-Z][A-Z0-9_]*) = (\w+)", re.MULTILINE)
+LARGE = re.compile(r"^cdef \w+ ([A-Z][A-Z0-9_]*) = (\d+)$", re.MULTILINE)
 NUMBERS = {name: value for name, value in vars(wire).items() if isinstance(value, int)}
 
 
@@ -18,9 +19,11 @@ WITH_NUMBERS = [path for path in PYX if path.name != "_caller.pyx"]
 
 
 def copies(path: Path) -> dict[str, int]:
-    """Read the C enumerators of a .pyx from its text."""
+    """Read the C enumerators of a .pyx from its text, and the numbers that are too large for one."""
     text = path.read_text(encoding="utf-8")
-    return {match[1]: int(match[2], 0) for match in ENUMERATOR.finditer(text)}
+    return {
+        match[1]: int(match[2], 0) for match in [*ENUMERATOR.finditer(text), *LARGE.finditer(text)]
+    }
 
 
 @pytest.mark.parametrize("path", WITH_NUMBERS, ids=name_of)
@@ -28,6 +31,17 @@ def test_copies_in_the_text_are_those_of_wire(path: Path) -> None:
     found = {name: value for name, value in copies(path).items() if name in NUMBERS}
     assert found, "no copy found: has the form of the enum changed?"
     assert found == {name: NUMBERS[name] for name in found}
+
+
+@pytest.mark.parametrize("path", PYX, ids=name_of)
+def test_kinds_and_serializers_are_those_of_wire(path: Path) -> None:
+    """They have no names of their own in `wire`: they are members of an enumeration."""
+    names = {f"KIND_{kind.name}": kind for kind in wire.Kind} | {
+        name: wire.Serializer[name] for name in ("RAW", "MSGPACK")
+    }
+    found = {name: value for name, value in copies(path).items() if name in names}
+    assert found == {name: names[name] for name in found}
+    assert found or path.name in ("_frame.pyx", "_caller.pyx")
 
 
 @pytest.mark.parametrize("path", PYX, ids=name_of)

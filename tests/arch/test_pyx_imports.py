@@ -8,9 +8,10 @@ import pytest
 from tests.arch.source import PYX, name_of
 
 ALLOWED = re.compile(r"fastrpc\.(errors|wire)(\.\w+)*|cython|cpython(\.\w+)*|libc(\.\w+)*")
-# Inside the twin the callers stand on the lane and that on the frames, not the reverse.
+# Inside the twin callers and streams stand on the lane and that on the frames, not the reverse.
 ALSO = {
     "_lane.pyx": re.compile(r"fastrpc\._frame(\.\w+)*"),
+    "_stream.pyx": re.compile(r"fastrpc\._(frame|lane)(\.\w+)*|collections"),
     "_caller.pyx": re.compile(r"fastrpc\._lane(\.\w+)*|threading"),
 }
 FROM = re.compile(r"\s*from\s+([.\w]+)\s+c?import\s+\(?\s*(.*)")

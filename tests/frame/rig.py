@@ -3,6 +3,7 @@
 All of it writes down what the lane does, so that two lanes can be compared.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from types import SimpleNamespace
 from typing import Any
@@ -19,10 +20,18 @@ pack = msgspec.msgpack.encode
 class Waiter:
     """A future, as far as a lane knows."""
 
-    __slots__ = ("told",)
+    __slots__ = ("_asyncio_future_blocking", "told")
 
     def __init__(self) -> None:
         self.told: list[Any] = []
+        self._asyncio_future_blocking = False
+
+    def __await__(self) -> Generator["Waiter", None, Any]:
+        if not self.told:
+            yield self
+        if self.told == [("cancelled",)]:
+            raise asyncio.CancelledError
+        return self.result()
 
     def done(self) -> bool:
         return bool(self.told)
@@ -49,6 +58,8 @@ class Owner:
         #: What to do when called: "frames" -> function of this owner and the arguments.
         self.does: dict[str, Callable[..., Any]] = {}
         self.lane: Any = None
+        #: Outlets that wait for the peer to read.
+        self.held: list[Any] = []
 
     def frames(self, frames: list[Any]) -> None:
         self._note("frames", frames, [shown(frame) for frame in frames])
@@ -82,6 +93,9 @@ class Owner:
 
     def room(self) -> None:
         self._note("room", None)
+
+    def hold(self, outlet: Any) -> None:
+        self.held.append(outlet)
 
     def _note(self, what: str, thing: Any, *told: Any) -> None:
         self.log.append((what, *told))

@@ -43,7 +43,7 @@ _FRAME = st.fixed_dictionaries(
         "arg": st.sampled_from([0, 1, 2, 4096, 5000, 2**32 - 1]),
         "time": st.sampled_from([0, 1, 500, 2000]),
         "name": st.sampled_from([b"", *(name.encode() for name in METHODS), b"nobody"]),
-        "metadata": st.sampled_from([b"", b"md"]),
+        "metadata": st.sampled_from([b"", b"md", b"\x01k\x00\x01v"]),
         "heartbeat": st.sampled_from([False, False, True]),
         "buffers": st.lists(st.just(b"b"), max_size=1),
         "header_size": st.sampled_from([0, 48]),

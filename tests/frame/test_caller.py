@@ -1,5 +1,6 @@
 """Caller and BoundCall: straight into a lane if that can take a call now, else up."""
 
+from contextvars import ContextVar, copy_context
 from types import SimpleNamespace
 from typing import Any
 
@@ -134,3 +135,49 @@ def test_arguments_go_as_they_are(twin: SimpleNamespace) -> None:
         twin.Caller([], print).call()
     with pytest.raises(TypeError):
         twin.BoundCall()
+
+
+@pytest.mark.parametrize(
+    ("timeout", "deadline", "millis"),
+    [
+        (0.0, 0.0, 0), (2.0, 0.0, 2001), (0.0, 105.0, 5001), (2.0, 105.0, 2001), (9.0, 105.0, 5001),
+        (9.0, 100.0, 1), (0.0, 50.0, 1), (9.0, 50.0, 1), (0.0, 105, 5001),
+    ],
+)  # fmt: skip
+def test_a_call_inside_a_call_has_what_is_left_of_it(
+    rigs: list[Rig], timeout: float, deadline: float, millis: int
+) -> None:
+    """It is 100 by the clock."""
+    inherited = ContextVar("inherited", default=0.0)
+    one = caller(rigs[:1], timeout=timeout, inherited=inherited)
+    assert one.inherited is inherited
+    context = copy_context()
+    context.run(inherited.set, deadline)
+    context.run(one.call, "m", 1)
+    context.run(rigs[0].twin.BoundCall(one, "m"), 1)
+    rigs[0].turn()
+    assert [frame.time for frame in rigs[0].sent()] == [millis] * 2
+    soonest = rigs[0].lane.table.soonest
+    assert soonest == pytest.approx(100.0 + max((millis - 1) / 1000, 1e-6)) if millis else True
+
+
+def test_outside_of_a_call_nothing_is_inherited(rigs: list[Rig]) -> None:
+    one = caller(rigs[:1], inherited=ContextVar("inherited", default=0.0))
+    one.call("m")
+    (frame,) = rigs[0].sent()
+    assert frame.time == 0
+
+
+def test_a_variable_without_a_value_is_an_error_of_its_owner(rigs: list[Rig]) -> None:
+    one = caller(rigs[:1], inherited=ContextVar("inherited"))
+    with pytest.raises(LookupError, match="inherited"):
+        one.call("m")
+    assert rigs[0].lane.calls_out == 0
+
+
+def test_what_is_inherited_must_be_a_variable_with_a_number(rigs: list[Rig]) -> None:
+    with pytest.raises((TypeError, AttributeError)):
+        caller(rigs[:1], inherited=5).call("m")
+    with pytest.raises(TypeError):
+        caller(rigs[:1], inherited=ContextVar("inherited", default="soon")).call("m")
+    assert rigs[0].lane.calls_out == 0

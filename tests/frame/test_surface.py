@@ -236,6 +236,12 @@ def test_numbers_are_those_of_the_wire(module: str) -> None:
 
 
 @pytest.mark.compiled
+def test_the_one_number_of_streams_is_that_of_the_wire() -> None:
+    told = importlib.import_module(MODULES["compiled"][2]).constants()
+    assert told == {"CREDIT_MAX": wire.CREDIT_MAX}
+
+
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     ("name", "number"),
     [("SEGMENTS_MAX", "max_segments"), ("NAME_MAX", "max_name"), ("METADATA_MAX", "max_metadata")],

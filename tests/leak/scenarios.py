@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
 
 import uvloop
@@ -64,6 +64,27 @@ class Work:
     async def large(self, size: int) -> bytes:
         await asyncio.sleep(0)
         return bytes(size)
+
+    async def count(self, items: int) -> AsyncIterator[int]:
+        for n in range(items):
+            yield n
+
+    async def breaks(self) -> AsyncIterator[int]:
+        yield 1
+        raise ValueError("wrong")
+
+    async def total(self, items: AsyncIterator[int]) -> int:
+        return sum([item async for item in items])
+
+    async def doubled(self, items: AsyncIterator[int]) -> AsyncIterator[int]:
+        async for item in items:
+            yield 2 * item
+
+
+async def numbers(items: int) -> AsyncIterator[int]:
+    for n in range(items):
+        await asyncio.sleep(0)
+        yield n
 
 
 class Stage:
@@ -143,6 +164,52 @@ async def oneway(stage: Stage) -> None:
 @scenario
 async def large_body(stage: Stage) -> None:
     await stage.client.call("Work.echo", bytes(64 * KIB))
+
+
+@scenario
+async def stream_in(stage: Stage) -> None:
+    assert len([n async for n in stage.client.stream("Work.count", 20)]) == 20
+
+
+@scenario
+async def stream_out(stage: Stage) -> None:
+    async with stage.client.stream("Work.total") as stream:
+        await stream.feed(numbers(5))
+        assert await stream.result() == 10
+
+
+@scenario
+async def stream_both(stage: Stage) -> None:
+    async with stage.client.stream("Work.doubled") as stream:
+        for n in range(3):
+            await stream.send(n)
+            assert await anext(stream, None) == 2 * n
+        await stream.end()
+        assert [item async for item in stream] == []
+
+
+@scenario
+async def stream_left_early(stage: Stage) -> None:
+    async for n in stage.client.stream("Work.count", 100_000):
+        if n == 3:
+            break
+
+
+@scenario
+async def stream_cancelled(stage: Stage) -> None:
+    async with stage.client.stream("Work.doubled") as stream:
+        reading = asyncio.ensure_future(anext(stream))
+        await stage.client.call("Work.add", 1, 2)
+        reading.cancel()
+
+
+@scenario
+async def stream_raised(stage: Stage) -> None:
+    async def read() -> None:
+        async for _ in stage.client.stream("Work.breaks"):
+            pass
+
+    await stage.fails(read())
 
 
 @scenario

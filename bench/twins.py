@@ -5,8 +5,20 @@ from types import SimpleNamespace
 from typing import Final
 
 TWINS: Final = {
-    "compiled": ("fastrpc._frame", "fastrpc._lane", "fastrpc._stream", "fastrpc._caller"),
-    "pure": ("fastrpc._frame_py", "fastrpc._lane_py", "fastrpc._stream_py", "fastrpc._caller_py"),
+    "compiled": (
+        "fastrpc._frame",
+        "fastrpc._lane",
+        "fastrpc._stream",
+        "fastrpc._caller",
+        "fastrpc._chain",
+    ),
+    "pure": (
+        "fastrpc._frame_py",
+        "fastrpc._lane_py",
+        "fastrpc._stream_py",
+        "fastrpc._caller_py",
+        "fastrpc._chain_py",
+    ),
 }
 
 

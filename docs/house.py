@@ -16,7 +16,7 @@ PACKAGE = ROOT / "fastrpc"
 
 #: One storey in words, four for the linter: a twin's callers and streams stand on its lane, and
 #: that on its frames.
-TWINS = ("_caller_py", "_stream_py", "_lane_py", "_frame_py")
+TWINS = ("_chain_py", "_caller_py", "_stream_py", "_lane_py", "_frame_py")
 
 _DRAWN = re.compile(r"(?s)(<!-- drawn: (\w+) -->\n).*?(<!-- /drawn -->)")
 

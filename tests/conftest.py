@@ -32,10 +32,22 @@ LOOPS: dict[str, LoopFactory] = {
     "uvloop": uvloop.new_event_loop,
 }
 TWINS = {
-    "pure": ("fastrpc._frame_py", "fastrpc._lane_py", "fastrpc._stream_py", "fastrpc._caller_py")
+    "pure": (
+        "fastrpc._frame_py",
+        "fastrpc._lane_py",
+        "fastrpc._stream_py",
+        "fastrpc._caller_py",
+        "fastrpc._chain_py",
+    )
 }
 if not PURE_ONLY:
-    COMPILED = ("fastrpc._frame", "fastrpc._lane", "fastrpc._stream", "fastrpc._caller")
+    COMPILED = (
+        "fastrpc._frame",
+        "fastrpc._lane",
+        "fastrpc._stream",
+        "fastrpc._caller",
+        "fastrpc._chain",
+    )
     TWINS = {"compiled": COMPILED} | TWINS
 
 hypothesis.settings.register_profile(

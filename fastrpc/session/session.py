@@ -8,8 +8,8 @@ Rules of the room:
   * when the connection ends, everything open ends with it, at once and with a reason;
   * nothing is awaited: all of it is callbacks, so no cancel can leave it half done.
 
-Size: may grow to 600. Loop, lane and owner meet here, each with a dozen callbacks of
-a few lines; what is more than that stands apart (control, opening, flow, streams).
+Size: may grow to 600, for loop, lane and owner meet here, each with a dozen callbacks
+of a few lines; what is more than that stands apart (control, opening, flow, streams).
 """
 
 import asyncio

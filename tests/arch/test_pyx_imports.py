@@ -12,6 +12,7 @@ ALLOWED = re.compile(r"fastrpc\.(errors|wire)(\.\w+)*|cython|cpython(\.\w+)*|lib
 ALSO = {
     "_lane.pyx": re.compile(r"fastrpc\._frame(\.\w+)*"),
     "_stream.pyx": re.compile(r"fastrpc\._(frame|lane)(\.\w+)*|collections"),
+    "_chain.pyx": re.compile(r"fastrpc\._(caller|lane)(\.\w+)*|asyncio(\.tasks)?"),
     "_caller.pyx": re.compile(r"fastrpc\._lane(\.\w+)*|threading"),
 }
 FROM = re.compile(r"\s*from\s+([.\w]+)\s+c?import\s+\(?\s*(.*)")

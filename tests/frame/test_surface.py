@@ -18,13 +18,9 @@ from tests.frame.twins import MODULES, both, open_twin
 PURE = open_twin("pure")
 CLASSES = [name for name in vars(PURE) if isinstance(getattr(PURE, name), type)]
 FUNCTIONS = [
-    "check_metadata",
-    "check_msgpack",
-    "drive",
-    "encode_frame",
-    "encode_pieces",
-    "writable",
-]
+    "advance", "check_metadata", "check_msgpack", "drive", "encode_frame", "encode_pieces",
+    "innermost", "writable",
+]  # fmt: skip
 ROOT = Path(__file__).parents[2] / "fastrpc"
 
 #: How to make one of each: arguments for the constructor.
@@ -40,6 +36,35 @@ MADE: dict[str, Any] = {
     "Outlet": lambda twin: (made(twin, "Lane"), 1, True, 100, 1),
     "Caller": lambda twin: ([], print),
     "BoundCall": lambda twin: (twin.Caller([], print), "m"),
+    "CallFields": lambda twin: ("m", (), {}),
+    "ReplyFields": lambda twin: (),
+    "Done": lambda twin: (5,),
+    "Sent": lambda twin: (None, twin.ReplyFields),
+    "Sender": lambda twin: ([], print, None, print, twin.ReplyFields, print),
+    "Pending": lambda twin: (None,),
+    "AtOnce": lambda twin: (print, False, twin.ReplyFields),
+    "ChainCaller": lambda twin: (
+        print,
+        made(twin, "Sender"),
+        twin.CallFields,
+        0.0,
+        b"",
+        None,
+        print,
+    ),
+    "Through": lambda twin: (
+        "m",
+        print,
+        print,
+        twin.CallFields,
+        SimpleNamespace(loop=None),
+        [],
+        1,
+        1,
+        print,
+        False,
+        None,
+    ),
     "Waiter": lambda twin: (),
     "Turns": lambda twin: (),
     "ByteStream": lambda twin: (Lock(), print, 0, print, print, print, print, print, print),

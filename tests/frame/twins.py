@@ -7,8 +7,20 @@ from types import SimpleNamespace
 from typing import Any
 
 MODULES = {
-    "pure": ("fastrpc._frame_py", "fastrpc._lane_py", "fastrpc._stream_py", "fastrpc._caller_py"),
-    "compiled": ("fastrpc._frame", "fastrpc._lane", "fastrpc._stream", "fastrpc._caller"),
+    "pure": (
+        "fastrpc._frame_py",
+        "fastrpc._lane_py",
+        "fastrpc._stream_py",
+        "fastrpc._caller_py",
+        "fastrpc._chain_py",
+    ),
+    "compiled": (
+        "fastrpc._frame",
+        "fastrpc._lane",
+        "fastrpc._stream",
+        "fastrpc._caller",
+        "fastrpc._chain",
+    ),
 }
 
 #: What was put to both twins, and how often; told at the end of a run.

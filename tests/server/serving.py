@@ -34,7 +34,7 @@ def use_twin(monkeypatch: pytest.MonkeyPatch, twin: SimpleNamespace) -> None:
 
 _TWINS = {
     f"fastrpc._{unit}{half}"
-    for unit in ("frame", "lane", "stream", "caller")
+    for unit in ("frame", "lane", "stream", "caller", "chain")
     for half in ("", "_py")
 }
 

@@ -210,24 +210,28 @@ class View:
         return Stream(self._origin, opening, self._caller.timeout, self._caller.metadata)
 
     def _sender_for(self, decode: Decode | None) -> Sender:
-        """Return the innermost handler of calls whose results go through *decode*."""
+        """Return the innermost handler of calls whose results go through *decode*.
+
+        It doesn't know this view, which shall be gone when nobody has it any more.
+        """
         origin = self._origin
         limits = origin.limits
         return Sender(
-            origin.lanes, self._send_late, decode, lambda call: call.packed(limits), Reply,
+            origin.lanes, functools.partial(_send_late, origin), decode, lambda call: call.packed(limits), Reply,
             time.monotonic,
         )  # fmt: skip
 
-    async def _send_late(self, call: Call, decode: Decode | None) -> Reply:
-        """Send a call once there is a connection that takes it."""
-        left = max(call.left(time.monotonic()), LEAST) if call.deadline else 0.0
-        session, left = await self._origin.session_for(call.method, left)
-        lane = session.lane
-        sent = Sent(lane.share.create_future(), Reply)
-        metadata, args = call.packed(self._origin.limits), tuple(call.args)
-        lane.start(call.method, args, call.kwargs, left, metadata, decode, sent, 0)
-        reply: Reply = await sent
-        return reply
+
+async def _send_late(origin: Origin, call: Call, decode: Decode | None) -> Reply:
+    """Send a call once there is a connection that takes it."""
+    left = max(call.left(time.monotonic()), LEAST) if call.deadline else 0.0
+    session, left = await origin.session_for(call.method, left)
+    lane = session.lane
+    sent = Sent(lane.share.create_future(), Reply)
+    metadata, args = call.packed(origin.limits), tuple(call.args)
+    lane.start(call.method, args, call.kwargs, left, metadata, decode, sent, 0)
+    reply: Reply = await sent
+    return reply
 
 
 async def _call_stream_for_value(stream: Stream[Any]) -> Any:

@@ -69,10 +69,10 @@ class Buffers:
             self.taken = taken
 
     def put(self, buffer: Any) -> int:
-        """Put *buffer* beside the payload and return its number."""
+        """Put *buffer* beside the payload and return its number: the payload itself is 0."""
         assert self.taken is not None
         self.taken.append(buffer)
-        return len(self.taken) - 1
+        return len(self.taken)
 
     def take(self, number: int) -> bytes:
         """Return the buffer of that number.
@@ -80,12 +80,12 @@ class Buffers:
         Raises:
             CodecError: There is none.
         """
-        if not 0 <= number < len(self.given):
+        if not 1 <= number <= len(self.given):
             raise CodecError(f"there is no buffer {number}; {len(self.given)} came")
-        found = self.given[number]
+        found = self.given[number - 1]
         if found is None:
             raise CodecError(f"buffer {number} is meant twice")
-        self.given[number] = None  # it belongs to one value, which may write to it
+        self.given[number - 1] = None  # it belongs to one value, which may write to it
         return found
 
     def array_parts(self, array: Any) -> list[Any]:

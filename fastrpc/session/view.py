@@ -217,9 +217,13 @@ class View:
         origin = self._origin
         limits = origin.limits
         return Sender(
-            origin.lanes, functools.partial(_send_late, origin), decode, lambda call: call.packed(limits), Reply,
+            origin.lanes,
+            functools.partial(_send_late, origin),
+            decode,
+            lambda call: call.packed(limits),
+            Reply,
             time.monotonic,
-        )  # fmt: skip
+        )
 
 
 async def _send_late(origin: Origin, call: Call, decode: Decode | None) -> Reply:

@@ -123,10 +123,24 @@ def test_what_is_no_array_is_refused(make: Any, number: int) -> None:
 
 
 @pytest.mark.parametrize("make", ENGINES)
+def test_the_golden_bytes_are_read_and_written(make: Any) -> None:
+    """The payload of the wire document's frame with segments: the payload itself is number 0."""
+    codec, data = make(), np.array([1.0, 2.0]).tobytes()
+    payload = bytes.fromhex("91d65000000001")
+    assert codec.buffers.read(codec.decode, payload, [data]) == [data]
+    codec.buffers.taken = taken = []
+    (lifted,) = codec.lift([bytes(BESIDE_FROM)])
+    assert codec.encode([lifted]) == payload
+    assert len(taken) == 1
+    with pytest.raises(CodecError, match="there is no buffer 0; 1 came"):
+        codec.buffers.read(codec.decode, bytes.fromhex("91d65000000000"), [data])
+
+
+@pytest.mark.parametrize("make", ENGINES)
 def test_a_buffer_belongs_to_one_value(make: Any) -> None:
     codec = make()
-    twice = msgpack.packb([msgpack.ExtType(0x51, msgpack.packb(["u1", [4], 0]))] * 2)
-    with pytest.raises(CodecError, match="buffer 0 is meant twice"):
+    twice = msgpack.packb([msgpack.ExtType(0x51, msgpack.packb(["u1", [4], 1]))] * 2)
+    with pytest.raises(CodecError, match="buffer 1 is meant twice"):
         codec.buffers.read(codec.decode, twice, [b"abcd"])
 
 

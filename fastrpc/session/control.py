@@ -158,12 +158,17 @@ class Control:
     def _cancel(self, session: "Session", frame: Frame) -> None:
         answered = session.lane.calls_in - len(session.running) - self._cancels
         self._cancels += 1
-        self._guarded(session).cancel(session.lane.share.clock(), answered)
+        running = session.running.get(frame.id)
+        # To leave a stream half-way is the ordinary end of many; to start calls only to
+        # cancel them is not.
+        if running is None or not running.has_served:
+            self._guarded(session).cancel(session.lane.share.clock(), answered)
         if session.side.answers is not None:
             session.side.answers.give_up(session, frame.id)
 
     def _goaway(self, session: "Session", frame: Frame) -> None:
         session.state = step(session.state, Input.GOAWAY)
+        session.peer_leaves = True
         session.lane.ready = False
         if frame.status != StatusCode.UNAVAILABLE and session.cause is None:
             session.cause = ConnectionLost(str(self._going(session, frame)), "maybe")

@@ -125,11 +125,10 @@ class StreamCore:
     # As the user's side sees it
 
     def give_up(self, why: BaseException | None = None) -> None:
-        """End it here and tell the server; what has come is forgotten."""
+        """End it here and tell the server; who reads on gets what has come, then *why*."""
         if not self.is_over:
             self.session.lane.cancel(self.id)
-            self._end(why or Cancelled(f"{self.method}: given up here"))
-        self.inlet.drop()
+            self._end(why or Cancelled(f"{self.method}: given up here", method=self.method))
 
     async def result(self) -> Any:
         """Wait for the end and return the value."""
@@ -175,7 +174,6 @@ class StreamCore:
         """Give the stream up if its source has failed."""
         if not feeder.cancelled() and (error := feeder.exception()) is not None:
             self.give_up(error)
-            self.inlet.end(error)
 
 
 @final

@@ -56,6 +56,8 @@ class Control:
         if frame.kind == Kind.CALL:
             self._call(session, frame)
         elif frame.kind == Kind.OPEN:
+            if frame.heartbeat:  # its id was not looked at, as those of pings are not
+                raise ProtocolError("a heartbeat can't open a stream")
             _answer(session, frame)
         elif frame.kind == Kind.CANCEL:
             self._cancel(session, frame)

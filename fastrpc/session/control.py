@@ -56,8 +56,6 @@ class Control:
         if frame.kind == Kind.CALL:
             self._call(session, frame)
         elif frame.kind == Kind.OPEN:
-            if frame.heartbeat:  # its id was not looked at, as those of pings are not
-                raise ProtocolError("a heartbeat can't open a stream")
             _answer(session, frame)
         elif frame.kind == Kind.CANCEL:
             self._cancel(session, frame)
@@ -192,8 +190,14 @@ class Control:
 
 
 def _answer(session: "Session", frame: Frame) -> None:
-    """Answer a call that is not plain, or any call where none are served."""
+    """Answer a call that is not plain, or any call where none are served.
+
+    Raises:
+        ProtocolError: It can't be told what it is.
+    """
     if frame.kind == Kind.OPEN:
+        if frame.heartbeat:  # its id was not looked at, as those of pings are not
+            raise ProtocolError("a heartbeat can't open a stream")
         frame.oneway = False  # the flag has no meaning there
     if session.side.answers is not None:
         session.side.answers.slowly(session, frame)

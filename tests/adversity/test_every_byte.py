@@ -1,6 +1,7 @@
 """Cut the connection at every byte of every style of call: what arrived is right, or an error."""
 
 import asyncio
+import functools
 import logging
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,7 +63,7 @@ async def test_a_cut_at_every_byte(
                     (lane,) = client.lanes
                     session = lane.owner
                     ends.append((await run(style, client)).end)
-                    assert await settle(lambda session=session: rest_of(session), 5.0) == {}
+                    assert await settle(functools.partial(rest_of, session), 5.0) == {}
                 assert pipe.connections == len(ends), "it dialled again for the same call"
         assert await settled([server]) == {}
         assert set(ends) <= {WHOLE, "ConnectionLost"}, set(ends)

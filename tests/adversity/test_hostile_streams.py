@@ -196,7 +196,11 @@ async def test_each_case_has_its_answer(
                             pass
                         frames.append(frame)
                     frames += [frame for frame in await peer.until_pong(987_654) if told(frame)]
-                wrong = [bad for check, frame in zip(answers, frames, strict=False) if (bad := check(frame))]
+                wrong = [
+                    bad
+                    for check, frame in zip(answers, frames, strict=False)
+                    if (bad := check(frame))
+                ]
                 assert not wrong, wrong
                 assert len(frames) == len(answers), frames
             honest.send(call(1))
@@ -378,7 +382,9 @@ async def test_a_client_outlives_each_server(case: str, twin: SimpleNamespace) -
                 assert words in str(exc)
             assert ended == error
             assert got[:count] == [1] * count
-            if error != "ConnectionLost":  # else what came before it, or as much of it as was in time
+            if (
+                error != "ConnectionLost"
+            ):  # else what came before it, or as much of it as was in time
                 assert len(got) == count
             assert rest_of(session) == {}
 
@@ -404,4 +410,3 @@ async def test_a_hello_of_a_server_with_a_window_of_one(twin: SimpleNamespace) -
                     while True:
                         await stream.send(1)
     assert sizes == [0, 0, 0]
-

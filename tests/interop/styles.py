@@ -6,6 +6,7 @@ python -m tests.interop.styles talk LOOP TARGETS     goes through all of them, p
 
 import asyncio
 import contextlib
+import functools
 import gc
 import json
 import sys
@@ -25,7 +26,6 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
 }
 SENT, SEEN = "sent-by", "seen-by"
-Reply, Call = fastrpc.Reply, fastrpc.Call
 
 
 class Typed:
@@ -58,7 +58,8 @@ class Typed:
             await asyncio.sleep(0)
 
     async def join(self, items: AsyncIterator[int]) -> int:
-        return _sum([item async for item in items])
+        total: int = _sum([item async for item in items])
+        return total
 
     async def twice_each(self, items: AsyncIterator[int]) -> AsyncIterator[int]:
         async for item in items:
@@ -69,7 +70,8 @@ class Typed:
         return got
 
     async def pull(self, value: int, peer: fastrpc.Peer = fastrpc.GIVEN) -> int:
-        return _sum([item async for item in peer.stream("Back.repeat", value)])
+        total: int = _sum([item async for item in peer.stream("Back.repeat", value)])
+        return total
 
     async def push(self, value: int, peer: fastrpc.Peer = fastrpc.GIVEN) -> int:
         peer.notify("Back.note", value)
@@ -324,7 +326,7 @@ async def converse(target: str, plan: Plan, *, wrapped: bool) -> str:
     before = alive()
     tasks = len(asyncio.all_tasks())
     back = plan.service()
-    more = {"interceptors": [sending]} if wrapped else {}
+    more: dict[str, Any] = {"interceptors": [sending]} if wrapped else {}
     client = fastrpc.connect(target, **options_of(plan), **more)
     client.register(back, "Back")
     async with client:
@@ -335,10 +337,9 @@ async def converse(target: str, plan: Plan, *, wrapped: bool) -> str:
                     await act(table)
             except Exception as exc:
                 return f"{name}: {type(exc).__name__}: {exc}"
-        session = client.lanes[0].owner
-        if rest := await settle(lambda: rest_of(session), 5.0):
+        if rest := await settle(functools.partial(rest_of, client.lanes[0].owner), 5.0):
             return f"left at the client: {rest}"
-    del table, session, client
+    del table, client
     if await settle(lambda: len(asyncio.all_tasks()) > tasks, 5.0):
         return f"left at the client: {len(asyncio.all_tasks()) - tasks} tasks"
     gc.collect()
@@ -399,7 +400,7 @@ async def settled(servers: list[fastrpc.Server], but: int = 0) -> dict[str, int]
 def sending(handler: fastrpc.Handler) -> fastrpc.Handler:
     """Be the client's interceptor: say so to the server."""
 
-    async def send(call: Call) -> Reply:
+    async def send(call: fastrpc.Call) -> fastrpc.Reply:
         call.metadata = {**dict(call.metadata), SENT: b"client"}
         return await handler(call)
 
@@ -409,7 +410,7 @@ def sending(handler: fastrpc.Handler) -> fastrpc.Handler:
 def receiving(handler: fastrpc.Handler) -> fastrpc.Handler:
     """Be the server's interceptor: say who was seen."""
 
-    async def receive(call: Call) -> Reply:
+    async def receive(call: fastrpc.Call) -> fastrpc.Reply:
         reply = await handler(call)
         reply.metadata = {**dict(reply.metadata), SEEN: dict(call.metadata).get(SENT, b"nobody")}
         return reply

@@ -1,7 +1,7 @@
 """Chaos: callers cancel, connections are cut, servers are killed; nothing may be lost.
 
     python -m tests.soak.soak --calls 5000000      until so many calls have ended
-    python -m tests.soak.soak --minutes 5          or for so long
+    python -m tests.soak.soak --minutes 5          or for so long, a minute by default
 
 Checked, as in the design's list of invariants:
 
@@ -10,7 +10,8 @@ Checked, as in the design's list of invariants:
 * I3 no call ran twice, and none ran whose error says that it did not;
 * I4 no error comes later than the deadline and 50 ms (250 ms more: both cores are busy);
 * I5 every error is one of the public tree;
-* I6 afterwards calls, tasks, descriptors and memory are back where they were.
+* I6 afterwards calls, tasks, descriptors and memory are back where they were;
+* S1 to S3 of streams, see `flows`.
 
 Exit status 1 if one is broken. The seed is printed; the schedule of the kernel
 is not ours, so a seed repeats the chaos, not the run.
@@ -37,6 +38,7 @@ import psutil
 
 import fastrpc
 from fastrpc.testing import FaultPipe
+from tests.soak.flows import COUNTS_SIZE, Counts, Streams, streamer
 from tests.soak.served import proof
 
 TIMEOUT = 2.0
@@ -45,6 +47,7 @@ CANCELLED = 0.05
 SLOW = 0.04
 THREAD = 0.005
 WORKERS = 192
+STREAMERS = 6
 KILL_EVERY = 4.0
 CUT_EVERY = 0.7
 
@@ -89,8 +92,9 @@ class Fleet:
     def __init__(self, folder: Path, size: int, count: int) -> None:
         self.paths = [folder / f"runs{i}" for i in range(count)]
         for path in self.paths:
-            with path.open("wb") as file:
-                file.truncate(size)
+            for each, room in ((path, size), (path.with_suffix(".counts"), COUNTS_SIZE)):
+                with each.open("wb") as file:
+                    file.truncate(room)
         self.targets = [f"tcp://127.0.0.1:{port}" for port in _free_ports(count)]
         self.processes: list[subprocess.Popen[bytes] | None] = [None] * count
         self.kills = 0
@@ -106,6 +110,10 @@ class Fleet:
         process.send_signal(how)
         process.wait()
         self.kills += 1
+
+    def counts(self) -> list[Counts]:
+        """Return what the servers counted of streams."""
+        return [Counts(path.with_suffix(".counts").read_bytes()) for path in self.paths]
 
     def runs(self, size: int) -> bytes:
         """Return how often each key ran, all servers together."""
@@ -196,7 +204,9 @@ def census() -> tuple[int, int, float]:
     return len(asyncio.all_tasks()), me.num_fds(), me.memory_info().rss / 2**20
 
 
-async def drive(calls: int, seconds: float, seed: int, fleet: Fleet, ledger: Ledger) -> list[str]:
+async def drive(
+    calls: int, seconds: float, seed: int, fleet: Fleet, ledger: Ledger, streams: Streams
+) -> list[str]:
     """Run the chaos and return the lines of a report."""
     rng = random.Random(seed)
     for number in range(len(fleet.targets)):
@@ -218,6 +228,13 @@ async def drive(calls: int, seconds: float, seed: int, fleet: Fleet, ledger: Led
             for client in clients
             for _ in range(WORKERS)
         ]
+        workers += [
+            asyncio.create_task(
+                streamer(number, client, streams, random.Random(rng.random()), TIMEOUT, stop)
+            )
+            for number, client in enumerate(clients)
+            for _ in range(STREAMERS)
+        ]
         trouble = asyncio.create_task(chaos(fleet, [left, right], rng, stop))
         warm = census()
         while ledger.ended < calls and time.monotonic() - began < seconds:
@@ -228,7 +245,7 @@ async def drive(calls: int, seconds: float, seed: int, fleet: Fleet, ledger: Led
         stop.set()
         _, stuck = await asyncio.wait(workers, timeout=TIMEOUT + 5.0)
         if stuck:
-            ledger.blame(f"I1 {len(stuck)} callers never ended")
+            ledger.blame(f"I1 {len(stuck)} callers or streams never ended")
         await trouble
         spent = time.monotonic() - began
         for client in clients:
@@ -246,7 +263,7 @@ async def drive(calls: int, seconds: float, seed: int, fleet: Fleet, ledger: Led
     return [
         f"{ledger.ended:,} calls in {spent:.0f} s ({ledger.ended / spent:,.0f}/s), seed {seed}",
         f"{fleet.kills} servers killed, {left.connections + right.connections} piped connections",
-        f"latest error {ledger.latest * 1e3:+.0f} ms from its deadline, allowed {GRACE * 1e3:.0f}",
+        f"latest error {max(ledger.latest, streams.latest) * 1e3:+.0f} ms from its deadline, allowed {GRACE * 1e3:.0f}",
         f"tasks {before[0]} -> {after[0]}, descriptors {before[1]} -> {after[1]},"
         f" memory {warm[2]:.0f} -> {after[2]:.0f} MiB ({growth:+.1f} in the second half)",
     ]
@@ -297,23 +314,24 @@ def judge(ledger: Ledger, runs: bytes) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--calls", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=float(os.environ.get("MINUTES", "5")))
+    parser.add_argument("--minutes", type=float, default=float(os.environ.get("MINUTES", "1")))
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     options = parser.parse_args()
     calls = options.calls or 10**9
     seconds = 3600.0 if options.calls else options.minutes * 60.0
     ledger = Ledger((options.calls or int(seconds * 120_000)) + 20_000)
+    streams = Streams(ledger.blame, GRACE)
     with tempfile.TemporaryDirectory() as folder:
         fleet = Fleet(Path(folder), ledger.size, 2)
         try:
             with asyncio.Runner(loop_factory=_loop()) as runner:
-                report = runner.run(drive(calls, seconds, options.seed, fleet, ledger))
+                report = runner.run(drive(calls, seconds, options.seed, fleet, ledger, streams))
         finally:
             for process in fleet.processes:
                 if process is not None:
                     process.terminate()
                     process.wait()
-        report += judge(ledger, fleet.runs(ledger.size))
+        report += judge(ledger, fleet.runs(ledger.size)) + streams.judge(fleet.counts())
     print("\n".join(report))
     print("\n".join(f"BROKEN {text}" for text in ledger.broken) or "nothing lost, nothing twice")
     return 1 if ledger.broken else 0

@@ -21,7 +21,7 @@ from typing import Any
 import fastrpc
 
 LEFT = 0.1  # so many are left half-way
-MOST = 2000  # items of one stream
+MOST = 1000  # items of one stream: a reader takes what has come in one go, and others wait
 
 _COUNTS = struct.Struct("=QQQ")
 COUNTS_SIZE = _COUNTS.size
@@ -93,12 +93,11 @@ class Streams:
     """What became of the streams, at the side that opens them."""
 
     blame: Callable[[str], None]
-    grace: float
+    note_late: Callable[[str, float], None]
     begun: int = 0
     whole: int = 0
     left: int = 0
     received: int = 0
-    latest: float = 0.0
     errors: collections.Counter[str] = field(default_factory=collections.Counter)
 
     @property
@@ -154,9 +153,7 @@ async def streamer(
         except fastrpc.FastRPCError as exc:
             streams.errors[f"{type(exc).__name__} ran={exc.ran}"] += 1
             late = time.monotonic() - started - patience
-            streams.latest = max(streams.latest, late)
-            if late > streams.grace:
-                streams.blame(f"I4 stream {stream}: {type(exc).__name__} {late:.3f} s late")
+            streams.note_late(f"stream {stream}: {type(exc).__name__}", late)
             if isinstance(exc, fastrpc.TransportError):
                 await asyncio.sleep(0.02)  # don't hammer a server that is down
         except _WrongItemError as exc:

@@ -8,7 +8,8 @@ Checked, as in the design's list of invariants:
 * I1 every call ends exactly once, with a result or an error;
 * I2 a result is the one of that very call (key and proof);
 * I3 no call ran twice, and none ran whose error says that it did not;
-* I4 no error comes later than the deadline and 50 ms (250 ms more: both cores are busy);
+* I4 no error comes later than the deadline and 50 ms (250 ms more: both cores are busy; and
+  what the machine did not let this process run while it had work to do);
 * I5 every error is one of the public tree;
 * I6 afterwards calls, tasks, descriptors and memory are back where they were;
 * S1 to S3 of streams, see `flows`.
@@ -47,12 +48,41 @@ CANCELLED = 0.05
 SLOW = 0.04
 THREAD = 0.005
 WORKERS = 192
-STREAMERS = 6
+STREAMERS = 3
+PERIOD = 0.01
 KILL_EVERY = 4.0
 CUT_EVERY = 0.7
 
 NONE, OK, NOT_RUN, UNSURE, GIVEN_UP, RAN = range(6)
 FATES = {"no": NOT_RUN, "maybe": UNSURE, "yes": RAN}
+
+
+class Starved:
+    """How long this process had work and was not given a core, from the gaps of a timer.
+
+    Work of its own does not count: a loop that is blocked by us is late by our fault.
+    """
+
+    def __init__(self) -> None:
+        self._seen = collections.deque([(time.monotonic(), time.process_time(), 0.0)], maxlen=1000)
+
+    async def watch(self) -> None:
+        while True:
+            await asyncio.sleep(PERIOD)
+            self._note()
+
+    def within(self, seconds: float) -> float:
+        """Return how much of the last *seconds* it was."""
+        now, total = self._note()
+        since = now - seconds - PERIOD
+        return total - next((before for at, _, before in self._seen if at >= since), total)
+
+    def _note(self) -> tuple[float, float]:
+        at, spent, total = self._seen[-1]
+        now, cpu = time.monotonic(), time.process_time()
+        total += max(0.0, now - at - PERIOD - (cpu - spent))
+        self._seen.append((now, cpu, total))
+        return now, total
 
 
 @dataclass
@@ -66,6 +96,7 @@ class Ledger:
     errors: collections.Counter[str] = field(default_factory=collections.Counter)
     broken: list[str] = field(default_factory=list)
     latest: float = 0.0
+    starved: Starved = field(default_factory=Starved)
 
     def __post_init__(self) -> None:
         self.fates = bytearray(self.size)
@@ -80,6 +111,14 @@ class Ledger:
             self.blame(f"I1 call {key} ended twice")
         self.fates[key] = fate
         self.ended += 1
+
+    def note_late(self, what: str, late: float) -> None:
+        """Take an error that came *late* seconds after the deadline."""
+        if late > GRACE:
+            late -= self.starved.within(late + GRACE)
+        self.latest = max(self.latest, late)
+        if late > GRACE:
+            self.blame(f"I4 {what}: {late:.3f} s after the deadline")
 
     def blame(self, text: str) -> None:
         if len(self.broken) < 50:
@@ -162,9 +201,7 @@ async def caller(
             ledger.end(key, FATES[exc.ran])
             ledger.errors[f"{type(exc).__name__} ran={exc.ran}"] += 1
             late = time.monotonic() - started - TIMEOUT
-            ledger.latest = max(ledger.latest, late)
-            if late > GRACE:
-                ledger.blame(f"I4 call {key}: {type(exc).__name__} {late:.3f} s after the deadline")
+            ledger.note_late(f"call {key}: {type(exc).__name__}", late)
             if isinstance(exc, fastrpc.TransportError):
                 await asyncio.sleep(0.02)  # don't spend the keys on a server that is down
         except Exception as exc:
@@ -235,6 +272,7 @@ async def drive(
             for number, client in enumerate(clients)
             for _ in range(STREAMERS)
         ]
+        watching = asyncio.create_task(ledger.starved.watch())
         trouble = asyncio.create_task(chaos(fleet, [left, right], rng, stop))
         warm = census()
         while ledger.ended < calls and time.monotonic() - began < seconds:
@@ -247,6 +285,7 @@ async def drive(
         if stuck:
             ledger.blame(f"I1 {len(stuck)} callers or streams never ended")
         await trouble
+        watching.cancel()
         spent = time.monotonic() - began
         for client in clients:
             await client.aclose()
@@ -263,7 +302,7 @@ async def drive(
     return [
         f"{ledger.ended:,} calls in {spent:.0f} s ({ledger.ended / spent:,.0f}/s), seed {seed}",
         f"{fleet.kills} servers killed, {left.connections + right.connections} piped connections",
-        f"latest error {max(ledger.latest, streams.latest) * 1e3:+.0f} ms from its deadline, allowed {GRACE * 1e3:.0f}",
+        f"latest error {ledger.latest * 1e3:+.0f} ms from its deadline, allowed {GRACE * 1e3:.0f}",
         f"tasks {before[0]} -> {after[0]}, descriptors {before[1]} -> {after[1]},"
         f" memory {warm[2]:.0f} -> {after[2]:.0f} MiB ({growth:+.1f} in the second half)",
     ]
@@ -320,7 +359,7 @@ def main() -> int:
     calls = options.calls or 10**9
     seconds = 3600.0 if options.calls else options.minutes * 60.0
     ledger = Ledger((options.calls or int(seconds * 120_000)) + 20_000)
-    streams = Streams(ledger.blame, GRACE)
+    streams = Streams(ledger.blame, ledger.note_late)
     with tempfile.TemporaryDirectory() as folder:
         fleet = Fleet(Path(folder), ledger.size, 2)
         try:

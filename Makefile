@@ -7,7 +7,7 @@ export FASTRPC_EXT
 PY := .venv/bin/python
 
 .PHONY: help install test check format demo bench bench-peers callgrind soak trace sanitize leak \
-	fuzz wheel clean
+	streams fuzz wheel clean
 
 help:                 ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -48,6 +48,9 @@ sanitize:             ## tests/frame under the address and undefined-behaviour s
 
 leak:                 ## objects and memory stay flat
 	@ci/leak.sh
+
+streams:              ## FASTRPC_STREAMS (100000) left half-way, FASTRPC_STREAM_MIB (1024) to a slow reader
+	@ci/streams.sh
 
 fuzz:                 ## property tests of the twins with EXAMPLES (default 20000) examples each
 	@ci/fuzz.sh

@@ -167,7 +167,8 @@ class Link:
         if session is not self.session:
             return
         self._draining.add(session)
-        session.drain().add_done_callback(lambda _: session.close())
+        # Handlers of the server that still run for us may need us: what it calls is answered.
+        session.until_idle().add_done_callback(lambda _: session.close())
         self._replace(session, ConnectFailed(f"{self._target}: the server is shutting down"))
 
     def _lost(self, session: Session, cause: Exception) -> None:

@@ -158,12 +158,17 @@ class Control:
     def _cancel(self, session: "Session", frame: Frame) -> None:
         answered = session.lane.calls_in - len(session.running) - self._cancels
         self._cancels += 1
-        self._guarded(session).cancel(session.lane.share.clock(), answered)
+        running = session.running.get(frame.id)
+        # To leave a stream half-way is the ordinary end of many; to start calls only to
+        # cancel them is not.
+        if running is None or not running.has_served:
+            self._guarded(session).cancel(session.lane.share.clock(), answered)
         if session.side.answers is not None:
             session.side.answers.give_up(session, frame.id)
 
     def _goaway(self, session: "Session", frame: Frame) -> None:
         session.state = step(session.state, Input.GOAWAY)
+        session.peer_leaves = True
         session.lane.ready = False
         if frame.status != StatusCode.UNAVAILABLE and session.cause is None:
             session.cause = ConnectionLost(str(self._going(session, frame)), "maybe")
@@ -185,8 +190,14 @@ class Control:
 
 
 def _answer(session: "Session", frame: Frame) -> None:
-    """Answer a call that is not plain, or any call where none are served."""
+    """Answer a call that is not plain, or any call where none are served.
+
+    Raises:
+        ProtocolError: It can't be told what it is.
+    """
     if frame.kind == Kind.OPEN:
+        if frame.heartbeat:  # its id was not looked at, as those of pings are not
+            raise ProtocolError("a heartbeat can't open a stream")
         frame.oneway = False  # the flag has no meaning there
     if session.side.answers is not None:
         session.side.answers.slowly(session, frame)

@@ -45,7 +45,7 @@ class ConnectedPeer(View, Origin, Peer):
     @property
     def is_open(self) -> bool:  # type: ignore[override]
         """Whether calls may be sent."""
-        return self._session.state is State.OPEN
+        return self._session.may_call
 
     def call_id(self, number: int) -> str:
         """Return what the logs of both sides call a call of this peer's."""
@@ -108,5 +108,5 @@ class ConnectedPeer(View, Origin, Peer):
     def _check_open(self, name: str) -> None:
         if self._session.state is State.CLOSED:
             raise ConnectionLost(f"{name}: not sent: {self.address} is gone", "no")
-        if self._session.state is not State.OPEN:
+        if not self._session.may_call:
             raise ConnectionDraining(f"{name}: {self.address} takes no more calls")

@@ -4,6 +4,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, final
 
 from fastrpc.call import Mode
+from fastrpc.errors import Cancelled, StreamEnded
 from fastrpc.frame import Frame, Inlet, Method, Outlet
 
 if TYPE_CHECKING:
@@ -56,15 +57,25 @@ class Running:
         self.inlet: Inlet | None = None
         self.outlet: Outlet | None = None
 
-    def settle(self, fate: Fate, *, by_server: bool = False) -> bool:
+    @property
+    def has_served(self) -> bool:
+        """Whether items have passed: a stream that did work, though it may end early."""
+        sent, taken = self.outlet, self.inlet
+        return (sent is not None and sent.count > 0) or (taken is not None and taken.count > 0)
+
+    def settle(
+        self, fate: Fate, *, by_server: bool = False, cause: Exception | None = None
+    ) -> bool:
         """Decide the fate and cancel the handler; False if it was decided before.
 
         A thread can't be cancelled and goes on to its end. A task that has not
         begun is not cancelled either: it would never run, not even its `finally`.
+        A handler that goes on all the same finds its streams ended.
 
         Args:
             fate: What becomes of the reply.
             by_server: Whether it is for the server's own sake, which no shield stops.
+            cause: What a handler is told that still wants items; None: its call is over.
         """
         if self.fate is not Fate.OWED:
             return False
@@ -72,4 +83,14 @@ class Running:
         stops = self.can_stop and (by_server or not self.is_shielded)
         if self.begun and self.task is not None and stops:
             self.task.cancel()
+        if self.outlet is not None or self.inlet is not None:
+            self._end_items(cause)
         return True
+
+    def _end_items(self, cause: Exception | None) -> None:
+        """Let no more items come or go: nobody sends any, and nobody waits for them."""
+        name = self.method.info.info.name
+        if self.inlet is not None:
+            self.inlet.end(cause or Cancelled(f"{name}: the call is over", method=name))
+        if self.outlet is not None:
+            self.outlet.close(StreamEnded(f"{name}: nobody waits for items any more"))

@@ -48,8 +48,8 @@ class Session(asyncio.BufferedProtocol):
     __slots__ = (
         "__weakref__", "_control", "_deadline", "_gone", "_held", "_idle", "_nonce", "_peer",
         "_streams", "_timer", "_transport", "_watch", "buffer_updated", "cause", "get_buffer",
-        "is_client", "is_lasting", "lane", "payloads", "peer", "peer_interval", "peer_window",
-        "running", "serializers", "side", "state",
+        "is_client", "is_draining", "is_lasting", "lane", "payloads", "peer", "peer_interval",
+        "peer_leaves", "peer_window", "running", "serializers", "side", "state",
     )  # fmt: skip
 
     def __init__(self, side: Side, *, client: bool, address: str = "") -> None:
@@ -58,7 +58,8 @@ class Session(asyncio.BufferedProtocol):
         self.lane = Lane(self, side.share, side.limits.max_hello)
         # The loop gets the lane's own methods: no Python frame per read.
         self.get_buffer = self.lane.get_buffer  # type: ignore[method-assign, assignment]
-        self.buffer_updated = self.lane.buffer_updated  # type: ignore[method-assign]
+        reads_on = client and side.router is not None
+        self.buffer_updated = self._take if reads_on else self.lane.buffer_updated  # type: ignore[method-assign]
         self.state = State.CONNECTING
         self.peer = address
         self.peer_interval = 0.0  # shortest time between pings that the peer takes
@@ -80,15 +81,17 @@ class Session(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0  # of the timer
         self.is_lasting = False  # the peer sends no more, but gets its answers
+        self.is_draining = False  # calls that come are refused
+        self.peer_leaves = False  # the peer takes no more calls; its own it may still make
 
     def __repr__(self) -> str:
         """Tell peer and state."""
         return f"<Session {self.peer} {self.state.value}>"
 
     @property
-    def is_draining(self) -> bool:
-        """Whether calls that come are refused."""
-        return self._idle is not None
+    def may_call(self) -> bool:
+        """Whether the peer takes calls; it may while we drain, for handlers that need it."""
+        return self.state in (State.OPEN, State.DRAINING) and not self.peer_leaves
 
     @property
     def is_full(self) -> bool:
@@ -168,11 +171,15 @@ class Session(asyncio.BufferedProtocol):
         return False
 
     def pause_writing(self) -> None:
-        """Stop taking requests: their answers would pile up unread."""
+        """Stop taking requests: their answers would pile up unread.
+
+        Only the end that accepted the connection stops at once. If both did, each could
+        wait for the other to read; the one that dialled reads on up to `max_unsent`.
+        """
         self.lane.paused = True
         self.lane.ready = False
         self._watch.unstalled()
-        if self.side.router is not None and self._transport is not None:
+        if not self.is_client and self._transport is not None:
             self._transport.pause_reading()
         self._note_unread()
 
@@ -184,12 +191,14 @@ class Session(asyncio.BufferedProtocol):
             self.side.unread.forget(self)
         if self.state is State.CLOSED:
             return
-        self.lane.ready = self.state is State.OPEN
+        self.lane.ready = self.may_call
         self._release()
         if self._streams is not None:
             self._streams.release()
         self.lane.resume()
-        if self.side.router is not None and self._transport is not None and not self.lane.paused:
+        if self.is_client:
+            self._read_on()
+        elif self._transport is not None and not self.lane.paused:
             self._transport.resume_reading()
         self.side.on_room(self)
 
@@ -379,11 +388,17 @@ class Session(asyncio.BufferedProtocol):
 
     def drain(self) -> "asyncio.Future[None]":
         """Refuse calls from now on; the future is done when none is in flight."""
-        if self._idle is None:
-            self._idle = self.lane.share.create_future()
+        if not self.is_draining:
+            self.is_draining = True
             if self.state in (State.OPEN, State.DRAINING):
                 self.detour(False)
                 self.lane.send(self._goodbye(self.lane.last_id, int(StatusCode.UNAVAILABLE), ""))
+        return self.until_idle()
+
+    def until_idle(self) -> "asyncio.Future[None]":
+        """Return a future that is done when no call is in flight, or the connection ends."""
+        if self._idle is None:
+            self._idle = self.lane.share.create_future()
         self.check_idle()
         return self._idle
 
@@ -482,7 +497,8 @@ class Session(asyncio.BufferedProtocol):
             self._timer = None
         open_calls = self.lane.detach()
         for running in list(self.running.values()):
-            running.settle(Fate.UNWANTED)
+            name = running.method.info.info.name
+            running.settle(Fate.UNWANTED, cause=outcome.lost(self.cause, name))
         for _, slot in open_calls:
             outcome.fail(slot[0], outcome.lost(self.cause, slot[2]))
         self._control.end(self.cause)
@@ -492,6 +508,24 @@ class Session(asyncio.BufferedProtocol):
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
         self.side.on_end(self, self.cause)
+
+    def _take(self, nbytes: int) -> None:
+        """Take what came, as the end that dialled and that the peer may call."""
+        self.lane.buffer_updated(nbytes)
+        if self.lane.stalled:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Go on reading, although the peer does not, as long as that is not too much."""
+        lane, transport = self.lane, self._transport
+        while lane.stalled and not self.is_full:
+            lane.resume()  # up to and with the next request
+        if transport is None or self.state is State.CLOSED:
+            return
+        if lane.stalled:
+            transport.pause_reading()
+        elif not transport.is_reading():
+            transport.resume_reading()
 
     def _expire(self) -> None:
         self._timer = None

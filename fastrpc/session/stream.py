@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
@@ -130,6 +131,15 @@ class StreamCore:
             self.session.lane.cancel(self.id)
             self._end(why or Cancelled(f"{self.method}: given up here", method=self.method))
 
+    def forsake(self) -> None:
+        """Give it up from any thread: the garbage collector runs in all of them."""
+        share = self.session.lane.share
+        with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            if share.thread in (0, get_ident()):
+                self.give_up()
+            else:
+                share.loop.call_soon_threadsafe(self.give_up)
+
     async def result(self) -> Any:
         """Wait for the end and return the value."""
         if not self.is_over:
@@ -208,7 +218,7 @@ class Stream(Generic[T]):
         """Give it up: nobody can want it any more."""
         core = getattr(self, "_core", None)
         if core is not None and not core.is_over:
-            core.give_up()
+            core.forsake()
 
     @property
     def state(self) -> StreamState:

@@ -250,8 +250,8 @@ def _call_stream(view: View, bound: Bound, /, *args: Any, **kwargs: Any) -> Any:
     if info.takes is not None:
         args, kwargs, source = split_source(info, args, kwargs)
     opening = Opening(
-        method=bound.key, args=args, kwargs=kwargs, item=info.item, value=bound.decode,
-        source=source,
+        method=bound.key, args=args, kwargs=kwargs, value=bound.decode, source=source,
+        item=Any if info.item is None else info.item,
     )  # fmt: skip
     stream = view._open(opening)
     if info.item is not None:

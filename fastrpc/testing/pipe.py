@@ -244,10 +244,12 @@ class FaultPipe:
         finally:
             for pump in pumps:
                 pump.cancel()
-            if pumps:
-                await asyncio.wait(pumps)
-            for each in writers:
-                _end(each, reset=any(_was_reset(pump) for pump in pumps))
+            try:
+                if pumps:
+                    await asyncio.wait(pumps)
+            finally:  # whoever cancels this wait wants both sides closed all the same
+                for each in writers:
+                    _end(each, reset=any(_was_reset(pump) for pump in pumps))
 
     async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         loop = asyncio.get_running_loop()
@@ -282,7 +284,7 @@ class FaultPipe:
 
 
 def _was_reset(pump: asyncio.Task[None]) -> bool:
-    error = None if pump.cancelled() else pump.exception()
+    error = None if not pump.done() or pump.cancelled() else pump.exception()
     return isinstance(error, ConnectionError) or (
         isinstance(error, _CutHereError) and error.cut.reset
     )

@@ -61,6 +61,18 @@ class Work:
     async def wait(self) -> None:
         await asyncio.Event().wait()
 
+    async def count(self, most: int) -> AsyncIterator[int]:
+        for number in range(most):
+            yield number
+
+    async def total(self, items: AsyncIterator[int]) -> int:
+        return sum([item async for item in items])
+
+    async def broken(self, items: AsyncIterator[int]) -> AsyncIterator[int]:
+        async for item in items:
+            yield item
+            raise ValueError("wrong")
+
     async def large(self, size: int) -> bytes:
         await asyncio.sleep(0)
         return bytes(size)
@@ -325,6 +337,56 @@ async def slow_reader(stage: Stage) -> None:
     for id in range(1, 9):
         await peer.reply(id)
     await peer.aclose()
+
+
+@scenario
+async def stream_down(stage: Stage) -> None:
+    assert len([item async for item in stage.client.stream("Work.count", 30)]) == 30
+
+
+@scenario
+async def stream_up(stage: Stage) -> None:
+    async with stage.client.stream("Work.total") as stream:
+        for item in range(10):
+            await stream.send(item)
+        await stream.end()
+        assert await stream.result() == 45
+
+
+@scenario
+async def stream_left(stage: Stage) -> None:
+    async for _ in stage.client.stream("Work.count", 10_000):
+        break
+
+
+@scenario
+async def stream_that_fails(stage: Stage) -> None:
+    stream = stage.client.stream("Work.broken")
+    with contextlib.suppress(fastrpc.FastRPCError):
+        async with stream:
+            await stream.send(1)
+            async for _ in stream:
+                pass
+
+
+@scenario
+async def stream_with_a_bad_item(stage: Stage) -> None:
+    id = stage.next()
+    stage.peer.send(
+        encode_frame(Kind.OPEN, id, name=b"Work.total", serializer=1, payload=pack([])),
+        encode_frame(Kind.DATA, id, serializer=1, payload=pack("one")),
+    )
+    await stage.peer.reply(id)
+
+
+@scenario
+async def stream_of_a_peer_that_goes(stage: Stage) -> None:
+    await stage.visit(
+        encode_frame(Kind.OPEN, 1, name=b"Work.total", serializer=1, payload=pack([])),
+        encode_frame(Kind.DATA, 1, serializer=1, payload=pack(1)),
+        b"garbage",
+        greet=True,
+    )
 
 
 @scenario

@@ -260,3 +260,14 @@ def test_every_line_is_let_through_or_counted(steps: list[float]) -> None:
 def test_a_million_lines_of_a_flood_become_sixty_a_minute() -> None:
     limiter = LogLimiter()
     assert sum(limiter.take(n * 60e-5) is not None for n in range(100_000)) <= 61
+
+
+def test_a_count_of_answers_that_falls_and_rises_again_is_paid_once() -> None:
+    """Streams of one read are all counted before the first of their CANCELs is."""
+    guard = PeerGuard(cancel_burst=100, cancel_rate=1e-9)
+    taken = 0
+    with pytest.raises(ProtocolError, match="cancelled"):
+        while taken < 1000:
+            guard.cancel(1.0, 49 - taken % 50)
+            taken += 1
+    assert taken == 100  # the bucket was full when it was paid

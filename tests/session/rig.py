@@ -45,6 +45,10 @@ class Paper(asyncio.Transport):
     def is_closing(self) -> bool:
         return bool({"close", "abort"} & set(self.events))
 
+    def is_reading(self) -> bool:
+        told = [event for event in self.events if event in ("pause", "resume")]
+        return told[-1:] != ["pause"]
+
     def pause_reading(self) -> None:
         self.events.append("pause")
 
@@ -83,11 +87,11 @@ class Rig:
         self.side = Side(
             share=share, ticker=Ticker(loop, share), limits=self.limits,
             option=Option(agent="ours", max_body=self.limits.max_body), codecs=codecs, log=LOG,
-            router=None if client else routes.table,
+            router=routes.table if services or not client else None,
             on_accept=self._note("accept"), on_open=self._note("open"),
             on_drain=self._note("drain"), on_room=self._note("room"), on_lost=self._on_lost,
         )  # fmt: skip
-        if not client:
+        if self.side.router is not None:
             given = {
                 "max_running": 100, "handler_timeout": 0.0, "tracebacks": False,
                 "handling": Handling(Threads(loop, 2)),
@@ -127,6 +131,12 @@ class Rig:
     def feed(self, *data: bytes) -> None:
         """Let bytes come in."""
         self.session.lane.feed(b"".join(data))
+
+    def read(self, *data: bytes) -> None:
+        """Let bytes come in as the event loop does it."""
+        whole = b"".join(data)
+        self.session.get_buffer(-1)[: len(whole)] = whole
+        self.session.buffer_updated(len(whole))
 
     def frames(self) -> list[Frame]:
         """Return what was written since the last look, as frames."""

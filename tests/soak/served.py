@@ -11,6 +11,7 @@ import zlib
 from pathlib import Path
 
 import fastrpc
+from tests.soak.flows import Counts, Flows
 
 
 def proof(key: int, nonce: int) -> int:
@@ -44,9 +45,15 @@ class Soak:
 
 def main() -> None:
     target, path = sys.argv[1:]
-    with Path(path).open("r+b") as file, mmap.mmap(file.fileno(), 0) as runs:
+    with (
+        Path(path).open("r+b") as file,
+        mmap.mmap(file.fileno(), 0) as runs,
+        Path(path).with_suffix(".counts").open("r+b") as counted,
+        mmap.mmap(counted.fileno(), 0) as counts,
+    ):
         server = fastrpc.Server(max_pending=1024)
         server.register(Soak(runs))
+        server.register(Flows(Counts(counts)))
         fastrpc.run(server, target, grace=5.0)
 
 

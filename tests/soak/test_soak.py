@@ -17,3 +17,6 @@ def test_ten_seconds_of_chaos_break_nothing() -> None:
     told = re.match(r"([\d,]+) calls", done.stdout)
     assert told is not None
     assert int(told[1].replace(",", "")) > 10_000
+    items = re.search(r"([\d,]+) items: .* lost, twice or astray: 0 ", done.stdout)
+    assert items is not None
+    assert int(items[1].replace(",", "")) > 100_000

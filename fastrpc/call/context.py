@@ -206,6 +206,17 @@ def chain(interceptors: Sequence[Interceptor]) -> Handler | None:
     return handler if interceptors else None
 
 
+def checked(reply: object, name: str) -> Reply:
+    """Return what interceptors gave for a call of *name*, which must be a reply.
+
+    Raises:
+        Internal: It is something else.
+    """
+    if isinstance(reply, Reply):
+        return reply
+    raise Internal(f"an interceptor of {name} gave {type(reply).__name__} for a Reply", method=name)
+
+
 async def _innermost(call: Call) -> Reply:
     if call.sender is None:
         raise Internal("an interceptor made a call of its own; change the one it is given")

@@ -20,14 +20,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
-from fastrpc.call import Mode, Reply, decode_metadata
+from fastrpc.call import Mode, Refusal, Reply, decode_metadata, refusal_of
 from fastrpc.errors import CodecError, FastRPCError
 from fastrpc.frame import Frame, Method, encode_frame
 from fastrpc.session import arguments, failure
 from fastrpc.session.handling import Handling
 from fastrpc.session.running import Fate, Running
 from fastrpc.session.side import Side
-from fastrpc.wire import Kind, Serializer, StatusCode
+from fastrpc.wire import NOT_RUN, Kind, Serializer, StatusCode
 
 if TYPE_CHECKING:
     from fastrpc.session.session import Session
@@ -65,6 +65,7 @@ class Answerer:
         self._tracebacks = tracebacks
         self._handling = handling
         self._all: set[Running] = set()
+        self._is_closed = False
         self.refused = 0
 
     @property
@@ -79,8 +80,10 @@ class Answerer:
 
     def close(self) -> None:
         """Let go of handlers that would not end, and of the threads."""
-        for task in self.tasks:
-            task.cancel()
+        self._is_closed = True  # the places of threads are given up
+        for running in list(self._all):
+            if running.task is not None and not running.task.cancel():
+                self._all.discard(running)
         self._handling.close()
 
     # What the lane and the session hand over
@@ -127,14 +130,33 @@ class Answerer:
         text = f"{method.name.decode()}: the deadline passed before the handler was started"
         self.refuse(session, frame, StatusCode.DEADLINE, text)
 
-    def raised(self, session: "Session", method: Method, frame: Frame, exc: BaseException) -> None:
-        """Tell the caller that the handler raised; nothing else is disturbed."""
+    def raised(
+        self,
+        session: "Session",
+        method: Method,
+        frame: Frame,
+        exc: BaseException,
+        running: Running | None = None,
+    ) -> None:
+        """Tell the caller that the handler raised; nothing else is disturbed.
+
+        Args:
+            session: The connection.
+            method: What was called.
+            frame: The request.
+            exc: What was raised.
+            running: The call, if its handler may not have been started.
+        """
         name = method.name.decode()
         errors, traced = session.side.errors, self._tracebacks
         meant = failure.application(exc, errors, traced)
         if meant is not None:
             code, body = meant
             self._send(session, frame, StatusCode.APPLICATION, body, code)
+            return
+        refusal = refusal_of(exc)
+        if refusal is not None:
+            self._pass_on(session, frame, refusal, running)
             return
         kind = type(exc)  # what `isinstance` asks, `__class__`, may raise
         if issubclass(kind, asyncio.CancelledError):  # raised by itself: nobody cancelled it
@@ -164,12 +186,19 @@ class Answerer:
         body = {"type": "UnsendableResult", "message": failure.clipped(text)}
         self._send(session, frame, StatusCode.RESULT_UNSENDABLE, body)
 
-    def refuse(self, session: "Session", frame: Frame, status: int, text: str) -> None:
+    def refuse(
+        self,
+        session: "Session",
+        frame: Frame,
+        status: int,
+        text: str,
+        retry_ms: int | None = None,
+    ) -> None:
         """Answer a call that is not run."""
         self.refused += 1
         if frame.oneway:
             session.side.complain(logging.WARNING, session.peer, f"oneway call refused: {text}")
-        self._send(session, frame, status, failure.refusal(status, text))
+        self._send(session, frame, status, failure.refusal(status, text, retry_ms=retry_ms))
 
     def start(
         self,
@@ -207,6 +236,22 @@ class Answerer:
             running.task = task
             if deadline:
                 session.expect(deadline)
+
+    def _pass_on(
+        self, session: "Session", frame: Frame, refusal: Refusal, running: Running | None
+    ) -> None:
+        """Tell the caller what server code refuses the call with."""
+        started = running is None or running.is_called
+        status, text, retry = refusal.status, refusal.text, refusal.retry_ms
+        if not refusal.may_be_told(started):  # the status says that nothing was run
+            body = failure.refusal(status, text, refusal.name, retry)
+            self._send(session, frame, StatusCode.APPLICATION, body, status)
+        elif status in NOT_RUN:
+            self.refuse(session, frame, status, text, retry)
+        else:
+            spent = session.lane.share.clock() - running.started if running is not None else 0.0
+            body = failure.refusal(status, text, retry_ms=retry)
+            self._send(session, frame, status, body, time=max(int(spent * 1e6), 1))
 
     # What is refused without a look at the arguments
 
@@ -292,17 +337,23 @@ class Answerer:
                 running.fate = Fate.SENT
                 self._reply(session, method, frame, reply, max(int(spent * 1e6), 1))
         finally:
-            self._all.discard(running)
-            if frame.kind == Kind.OPEN:
-                self._handling.end(session, running)
-            session.finished(frame.id)
+            if running.thread is None or running.thread.done() or self._is_closed:
+                self._ended(session, running)
+            else:  # nobody waits for it any more, but it keeps its place
+                running.thread.add_done_callback(lambda _: self._ended(session, running))
+
+    def _ended(self, session: "Session", running: Running) -> None:
+        self._all.discard(running)
+        if running.frame.kind == Kind.OPEN:
+            self._handling.end(session, running)
+        session.finished(running.frame.id)
 
     def _failed(self, session: "Session", running: Running, exc: BaseException) -> None:
         method, frame = running.method, running.frame
         if running.fate is Fate.OWED:
             running.fate = Fate.SENT
             method.errors += 1
-            self.raised(session, method, frame, exc)
+            self.raised(session, method, frame, exc, running)
         elif issubclass(type(exc), Exception):
             what = f"{method.name.decode()} raised after it was given up"
             where = f"call {session.call_id(frame.id)} of {what}"

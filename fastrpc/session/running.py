@@ -1,13 +1,14 @@
 """Note the calls whose handlers have not ended, and what becomes of their replies."""
 
 from enum import Enum
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from fastrpc.call import Mode
 from fastrpc.frame import Frame, Inlet, Method, Outlet
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import AsyncIterator
 
 
 class Fate(Enum):
@@ -29,16 +30,19 @@ class Running:
         started: When it began.
         can_stop: Whether the handler can be stopped at all.
         is_shielded: Whether only the server itself may stop it.
-        begun: Whether the task has come to the handler.
+        begun: Whether the task has begun: it may still be at the interceptors.
+        is_called: Whether the handler has been called.
         fate: Whether the caller still waits.
         task: What runs it.
         inlet: The caller's items, of a stream that has some.
         outlet: Where the items of a stream go.
+        given: The items that the handler gives.
+        thread: Done when the thread of a blocking handler is.
     """
 
     __slots__ = (
-        "begun", "can_stop", "deadline", "fate", "frame", "inlet", "is_shielded", "method",
-        "outlet", "started", "task",
+        "begun", "can_stop", "deadline", "fate", "frame", "given", "inlet", "is_called",
+        "is_shielded", "method", "outlet", "started", "task", "thread",
     )  # fmt: skip
 
     def __init__(self, method: Method, frame: Frame, started: float, deadline: float) -> None:
@@ -50,11 +54,13 @@ class Running:
         self.frame = frame
         self.started = started
         self.deadline = deadline
-        self.begun = False
+        self.begun = self.is_called = False
         self.fate = Fate.OWED
         self.task: asyncio.Task[None] | None = None
         self.inlet: Inlet | None = None
         self.outlet: Outlet | None = None
+        self.given: AsyncIterator[Any] | None = None
+        self.thread: asyncio.Future[Any] | None = None
 
     def settle(self, fate: Fate, *, by_server: bool = False) -> bool:
         """Decide the fate and cancel the handler; False if it was decided before.

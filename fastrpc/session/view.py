@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Coroutine, Generator, Iterable, Mapping
 from enum import Enum
 from typing import Any, Final, TypeVar, cast, final
 
-from fastrpc.call import Call, Mode, Pairs, Reply, encode_metadata
+from fastrpc.call import Call, Mode, Pairs, Reply, checked, encode_metadata
 from fastrpc.call.deadline import DEADLINE, LEAST, within
 from fastrpc.errors import ConfigError
 from fastrpc.frame import BoundCall, Caller
@@ -99,7 +99,7 @@ class View:
         """
         call = self._new_call(method, args, kwargs, None)
         if self._origin.chain is not None:
-            return await self._origin.chain(call)
+            return checked(await self._origin.chain(call), method)
         return await self._send(None, call)
 
     async def gather(self, calls: Iterable[tuple[Any, ...]]) -> list[Any]:
@@ -210,7 +210,7 @@ class View:
 
     async def _value_of(self, call: Call) -> Any:
         assert self._origin.chain is not None
-        return (await self._origin.chain(call)).value
+        return checked(await self._origin.chain(call), call.method).value
 
     def _new_call(
         self, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], decode: Decode | None

@@ -52,6 +52,13 @@ class Peer(ABC):
     ) -> T:
         """Return an object with the methods of *service*, each calling the peer."""
 
+    @abstractmethod
+    def dismiss(self, why: str) -> None:
+        """Close the connection as soon as what this turn of the loop sends is written.
+
+        The peer is told that it is not wanted (status 45), and *why*.
+        """
+
 
 @final
 class Call:
@@ -123,6 +130,13 @@ class Call:
     def metadata(self, pairs: bytes | Pairs) -> None:
         self._packed = pairs
         self._metadata = None
+
+    def add_metadata(self, pairs: bytes | Pairs) -> None:
+        """Send *pairs* as well; packed ones cost least."""
+        if isinstance(pairs, bytes) and isinstance(self._packed, bytes):
+            self.metadata = self._packed + pairs
+        else:
+            self.metadata = [*self.metadata.pairs, *Metadata(pairs).pairs]
 
     def packed(self, limits: Limits) -> bytes:
         """Return the metadata as it is sent."""

@@ -47,6 +47,10 @@ class ConnectedPeer(View, Origin, Peer):
         """Whether calls may be sent."""
         return self._session.state is State.OPEN
 
+    def dismiss(self, why: str) -> None:
+        """Close the connection as soon as what this turn of the loop sends is written."""
+        self._session.side.ticker.loop.call_soon(self._session.dismiss, why)
+
     def lane_at_once(self, name: str) -> Lane:
         """Return the lane if it takes a oneway call of *name* now."""
         lane = self._session.lane

@@ -402,6 +402,12 @@ class Session(asyncio.BufferedProtocol):
         """Close after what is queued has been written."""
         self.shut(ConnectionLost(f"{self.peer}: closed here", "maybe"), Input.CLOSE)
 
+    def dismiss(self, why: str) -> None:
+        """Close after what is queued, and tell the peer that it is not wanted."""
+        self.side.complain(logging.WARNING, self.peer, f"dismissed: {why}")
+        last = self._goodbye(self.lane.last_id, int(StatusCode.FORBIDDEN), why)
+        self.shut(ConnectionLost(f"{self.peer}: dismissed: {why}", "maybe"), Input.CLOSE, last)
+
     def abort(self, cause: Exception) -> None:
         """Close at once."""
         self._end(cause, Input.CLOSE)

@@ -74,7 +74,8 @@ def noting(handler: Handler, note: Note, clock: Clock = time.monotonic) -> Handl
     async def noted(call: Call) -> Reply:
         noting = _Noting(call, note, clock)
         if call.items is not None:
-            call.items = noting.asked = _Counted(call.items)
+            noting.asked = _Tally()
+            call.items = _Counted(call.items, noting.asked)
         try:
             reply = checked(await handler(call), call.method)
         except BaseException as exc:
@@ -83,7 +84,8 @@ def noting(handler: Handler, note: Note, clock: Clock = time.monotonic) -> Handl
         if reply.items is None:
             noting.end(None)
         else:
-            reply.items = noting.given = _Watched(reply.items, noting)
+            noting.given = _Tally()
+            reply.items = _Watched(reply.items, noting, noting.given)
         return reply
 
     return noted
@@ -109,6 +111,16 @@ def status_of(exc: BaseException | None, call: Call, now: float) -> int:
 
 
 @final
+class _Tally:
+    """How many items passed. Apart from who counts, so that nothing holds itself."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+@final
 class _Noting:
     """A call that has not ended, and who is to be told when it has."""
 
@@ -120,8 +132,8 @@ class _Noting:
         self._clock = clock
         self._started = clock()
         self._is_over = False
-        self.asked: _Counted | None = None  # the caller's items
-        self.given: _Watched | None = None  # the handler's
+        self.asked: _Tally | None = None  # the caller's items
+        self.given: _Tally | None = None  # the handler's
 
     @property
     def is_ours(self) -> bool:
@@ -135,7 +147,6 @@ class _Noting:
         self._is_over = True
         asked = self.asked.count if self.asked is not None else None
         given = self.given.count if self.given is not None else None
-        self.asked = self.given = None
         with suppress(Exception):
             now = self._clock()
             status = status_of(exc, self._call, now)
@@ -154,15 +165,15 @@ class _Noting:
 class _Counted(AsyncIterator[Any]):
     """The caller's items, counted."""
 
-    __slots__ = ("_items", "count")
+    __slots__ = ("_items", "_tally")
 
-    def __init__(self, items: AsyncIterable[Any]) -> None:
+    def __init__(self, items: AsyncIterable[Any], tally: _Tally) -> None:
         self._items = aiter(items)
-        self.count = 0
+        self._tally = tally
 
     async def __anext__(self) -> Any:
         item = await self._items.__anext__()
-        self.count += 1
+        self._tally.count += 1
         return item
 
     async def aclose(self) -> None:
@@ -173,12 +184,12 @@ class _Counted(AsyncIterator[Any]):
 class _Watched(AsyncIterator[Any]):
     """The handler's items, counted, and with an eye on their end."""
 
-    __slots__ = ("_items", "_noting", "count")
+    __slots__ = ("_items", "_noting", "_tally")
 
-    def __init__(self, items: AsyncIterable[Any], noting: _Noting) -> None:
+    def __init__(self, items: AsyncIterable[Any], noting: _Noting, tally: _Tally) -> None:
         self._items = aiter(items)
         self._noting = noting
-        self.count = 0
+        self._tally = tally
 
     async def __anext__(self) -> Any:
         try:
@@ -189,7 +200,7 @@ class _Watched(AsyncIterator[Any]):
         except BaseException as exc:
             self._noting.end(exc)
             raise
-        self.count += 1
+        self._tally.count += 1
         return item
 
     async def aclose(self) -> None:

@@ -28,6 +28,7 @@ OTHER: Final = "(other)"
 _PARTS: Final = 16  # buckets to a doubling
 _LOW: Final = -20  # shortest duration that is told apart: 2**-20 s, about 1 us
 _HIGH: Final = 17  # longest: 2**17 s, a day and a half
+_LONGEST: Final = 2.0**_HIGH
 _BUCKETS: Final = (_HIGH - _LOW) * _PARTS
 
 
@@ -65,7 +66,7 @@ class Durations:
 
     def add(self, seconds: float) -> None:
         """Count a duration."""
-        fraction, exponent = math.frexp(max(seconds, 0.0))  # fraction is 0.5 to below 1
+        fraction, exponent = math.frexp(min(max(seconds, 0.0), _LONGEST))  # 0.5 to below 1
         place = (exponent - 1 - _LOW) * _PARTS + int((fraction - 0.5) * 2 * _PARTS)
         self._counts[min(max(place, 0), _BUCKETS - 1)] += 1
         self.count += 1

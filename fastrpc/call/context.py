@@ -231,7 +231,8 @@ def checked(reply: object, name: str) -> Reply:
     raise Internal(f"an interceptor of {name} gave {type(reply).__name__} for a Reply", method=name)
 
 
-async def _innermost(call: Call) -> Reply:
+def _innermost(call: Call) -> Awaitable[Reply]:
+    # No coroutine of its own: each costs both sides of every call.
     if call.sender is None:
         raise Internal("an interceptor made a call of its own; change the one it is given")
-    return await call.sender(call)
+    return call.sender(call)

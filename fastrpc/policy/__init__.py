@@ -1,4 +1,4 @@
-"""Decide about calls: whom to let in, how long they may take, what to note, when to try again.
+"""Decide about calls: whom to let in, how long they may take, what to note, when to retry.
 
 Each policy is a state machine without a clock, with an interceptor around it where it
 is about calls. Servers and clients take the interceptors as they take those of users.

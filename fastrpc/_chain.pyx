@@ -35,12 +35,19 @@ cdef extern from "Python.h":
         PyAsyncMethods* tp_as_async
 
 __all__ = [
-    "AtOnce", "CallFields", "ChainCaller", "Done", "Pending", "ReplyFields", "Sender", "Sent", "Through", "advance", "innermost",
+    "AtOnce", "CallFields", "ChainCaller", "Done", "Pending", "ReplyFields", "Sender", "Sent", "Through", "advance", "checked", "innermost",
 ]  # fmt: skip
 
+cdef enum:
+    FLAG_ONEWAY = 0x40
+
 cdef double LEAST = 1e-6
-cdef int FLAG_ONEWAY = 0x40
 _running_loop = asyncio.get_running_loop
+
+
+def constants():
+    """Return the C copies of the numbers in `wire`, by name."""
+    return {"FLAG_ONEWAY": FLAG_ONEWAY}
 
 
 cdef class CallFields:
@@ -49,7 +56,7 @@ cdef class CallFields:
     cdef public object method, args, kwargs, packed_metadata, source, items, reply_metadata
     cdef public object sender, passed
     cdef public double deadline
-    cdef public bint is_oneway
+    cdef public bint is_called, is_oneway
     cdef public object number
 
     def __init__(
@@ -125,6 +132,21 @@ def innermost(CallFields call not None):
     return call.sender(call)
 
 
+def checked(reply, str name not None):
+    """Return what interceptors gave for a call of *name*, which must be a reply.
+
+    Raises:
+        Internal: It is something else.
+    """
+    return _checked(reply, name)
+
+
+cdef ReplyFields _checked(object reply, str name):
+    if isinstance(reply, ReplyFields):
+        return <ReplyFields>reply
+    raise Internal(f"an interceptor of {name} gave {type(reply).__name__} for a Reply", method=name)
+
+
 @cython.final
 cdef class AtOnce:
     """The innermost handler of a method that does not wait.
@@ -133,20 +155,26 @@ cdef class AtOnce:
         handler: The user's callable.
         is_coroutine: Whether it gives a coroutine, one that never waits.
         make: Class of replies.
+        inherited: Context variable that the call's deadline goes to: an interceptor may
+            have shortened it.
     """
 
-    cdef object _handler
+    cdef object _handler, _inherited
     cdef type _make
     cdef bint _is_coroutine
 
-    def __init__(self, handler, is_coroutine, type make not None):
+    def __init__(self, handler, is_coroutine, type make not None, inherited):
         self._handler = handler
         self._is_coroutine = is_coroutine
         self._make = make
+        self._inherited = inherited
 
     def __call__(self, CallFields call not None):
         """Run the handler and return what gives its reply."""
         cdef Done done
+        call.is_called = True
+        if call.deadline:
+            self._inherited.set(call.deadline)
         if call.kwargs:
             value = self._handler(*call.args, **call.kwargs)
         else:
@@ -179,14 +207,15 @@ cdef class Through:
         inherited: Context variable that the deadline goes to.
     """
 
-    cdef object _name, _chain, _sender, _steps, _running, _limit, _inherited, _loop
+    cdef object _chain, _sender, _steps, _running, _limit, _inherited, _loop
+    cdef str _name
     cdef type _make
     cdef Py_ssize_t _most, _most_here
     cdef bint _has_limit
 
     def __init__(
-        self, name, chain, sender, type make not None, steps, running, most, most_here, limit,
-        has_limit, inherited,
+        self, str name not None, chain, sender, type make not None, steps, running, most,
+        most_here, limit, has_limit, inherited,
     ):
         self._name = name
         self._chain = chain
@@ -205,6 +234,7 @@ cdef class Through:
         """Run a call; return True and its reply, or False and what is left of it.
 
         Nothing is left where it has not begun: False and None, it may not run now.
+        An exception is left where it was raised before the handler was called.
 
         Args:
             owner: The lane's.
@@ -214,7 +244,7 @@ cdef class Through:
             metadata: What came beside the arguments, packed.
             args: Positional arguments.
         """
-        cdef CallFields call
+        cdef CallFields call = CallFields.__new__(self._make)
         cdef double deadline = 0.0
         cdef PyObject* result = NULL
         cdef int how = 0
@@ -231,9 +261,8 @@ cdef class Through:
             context = PyContext_CopyCurrent()
             PyContext_Enter(context)
             try:
-                if deadline:
+                if deadline or self._inherited.get():
                     self._inherited.set(deadline)
-                call = CallFields.__new__(self._make)
                 call.method = self._name
                 call.args = args
                 call.kwargs = {}
@@ -248,13 +277,17 @@ cdef class Through:
                 how = PyIter_Send(coroutine, None, &result)
                 value = <object>result
                 Py_DECREF(value)
+                if how == PYGEN_RETURN:
+                    return True, _checked(value, self._name)
             finally:
                 PyContext_Exit(context)
+        except BaseException as exc:
+            if call.is_called:
+                raise
+            return False, exc
         finally:
             _leave_task(self._loop, task)
-        if how == PYGEN_RETURN:
-            return True, value
-        return False, self._steps.keep(coroutine, value, context)
+        return False, self._steps.keep(coroutine, value, context, call)
 
 
 @cython.final
@@ -380,6 +413,7 @@ cdef class _Chain:
     """A chain that is awaited: gives the value of its reply."""
 
     cdef object coroutine
+    cdef str name
 
     cdef int _send(self, object sent, PyObject** result) except -1:
         cdef PyObject* found = NULL
@@ -389,7 +423,7 @@ cdef class _Chain:
             return how
         reply = <object>found
         Py_DECREF(reply)
-        value = reply.value
+        value = _checked(reply, self.name).value
         Py_INCREF(value)
         result[0] = <PyObject*>value
         return PYGEN_RETURN
@@ -399,7 +433,7 @@ cdef class _Chain:
             return self.coroutine.throw(*error)
         except StopIteration as stop:
             reply = stop.value
-        raise StopIteration(reply.value)
+        raise StopIteration(_checked(reply, self.name).value)
 
 
 @cython.final
@@ -463,12 +497,15 @@ cdef class Pending:
 
     Args:
         coroutine: The chain, not yet begun; it gives a reply.
+        name: Full method name.
     """
 
     cdef object _coroutine, _task
+    cdef str _name
 
-    def __init__(self, coroutine):
+    def __init__(self, coroutine, str name not None):
         self._coroutine = coroutine
+        self._name = name
 
     def __await__(self):
         """Run the chain here, or wait for its task; give the reply's value."""
@@ -476,6 +513,7 @@ cdef class Pending:
         if self._coroutine is not None:
             chain = _Chain.__new__(_Chain)
             chain.coroutine, self._coroutine = self._coroutine, None
+            chain.name = self._name
             return _Step.__new__(_Step, chain)
         if self._task is None:
             raise RuntimeError("a call with interceptors can be awaited once")
@@ -484,13 +522,13 @@ cdef class Pending:
     def begin(self):
         """Run in a task, unless somebody has begun to await."""
         if self._coroutine is not None:
-            waiting = _value_of(self._coroutine)
+            waiting = _value_of(self._coroutine, self._name)
             self._coroutine = None
             self._task = _running_loop().create_task(waiting)
 
 
-async def _value_of(coroutine):
-    return (await coroutine).value
+async def _value_of(coroutine, name):
+    return checked(await coroutine, name).value
 
 
 @cython.final
@@ -556,6 +594,7 @@ cdef class ChainCaller:
             _running_loop().call_soon(self._begin)
         pending = Pending.__new__(Pending)
         pending._coroutine = self._chain(self._made(method, args, kwargs, sender))
+        pending._name = method
         self._fresh.append(pending)
         return pending
 

@@ -34,6 +34,7 @@ __all__ = [
     "Sent",
     "Through",
     "advance",
+    "checked",
     "innermost",
 ]
 
@@ -42,8 +43,8 @@ class CallFields:
     """What `call.Call` keeps; see there for what it means."""
 
     __slots__ = (
-        "args", "deadline", "is_oneway", "items", "kwargs", "method", "number", "packed_metadata",
-        "passed", "reply_metadata", "sender", "source",
+        "args", "deadline", "is_called", "is_oneway", "items", "kwargs", "method", "number",
+        "packed_metadata", "passed", "reply_metadata", "sender", "source",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +71,7 @@ class CallFields:
         self.reply_metadata: Any = ()
         self.sender: Any = None
         self.passed: Any = None
+        self.is_called = False
 
 
 class ReplyFields:
@@ -120,6 +122,17 @@ def innermost(call: CallFields) -> Any:
     return call.sender(call)
 
 
+def checked(reply: Any, name: str) -> Any:
+    """Return what interceptors gave for a call of *name*, which must be a reply.
+
+    Raises:
+        Internal: It is something else.
+    """
+    if isinstance(reply, ReplyFields):
+        return reply
+    raise Internal(f"an interceptor of {name} gave {type(reply).__name__} for a Reply", method=name)
+
+
 @final
 class AtOnce:
     """The innermost handler of a method that does not wait.
@@ -128,17 +141,29 @@ class AtOnce:
         handler: The user's callable.
         is_coroutine: Whether it gives a coroutine, one that never waits.
         make: Class of replies.
+        inherited: Context variable that the call's deadline goes to: an interceptor may
+            have shortened it.
     """
 
-    __slots__ = ("_handler", "_is_coroutine", "_make")
+    __slots__ = ("_handler", "_inherited", "_is_coroutine", "_make")
 
-    def __init__(self, handler: Callable[..., Any], is_coroutine: bool, make: type) -> None:
+    def __init__(
+        self,
+        handler: Callable[..., Any],
+        is_coroutine: bool,
+        make: type,
+        inherited: ContextVar[float],
+    ) -> None:
         self._handler = handler
         self._is_coroutine = is_coroutine
         self._make = make
+        self._inherited = inherited
 
     def __call__(self, call: CallFields) -> Done:
         """Run the handler and return what gives its reply."""
+        call.is_called = True
+        if call.deadline:
+            self._inherited.set(call.deadline)
         value = self._handler(*call.args, **call.kwargs)
         if self._is_coroutine:
             value = drive(value)
@@ -203,6 +228,7 @@ class Through:
         """Run a call; return True and its reply, or False and what is left of it.
 
         Nothing is left where it has not begun: False and None, it may not run now.
+        An exception is left where it was raised before the handler was called.
 
         Args:
             owner: The lane's.
@@ -217,21 +243,27 @@ class Through:
         steps = self._steps
         task = steps.task()
         deadline = self._limit(time) if time or self._has_limit else 0.0
+        oneway = bool(flags & FLAG_ONEWAY)
+        call = self._make(self._name, args, {}, metadata, deadline, owner, id, oneway)
+        call.sender = self._sender
         try:
             _enter_task(steps.loop, task)
         except RuntimeError:  # another one runs here
             return False, None
         try:
             context = copy_context()
-            if deadline:
+            if deadline or self._inherited.get():  # one of whoever made the connection
                 context.run(self._inherited.set, deadline)
-            oneway = bool(flags & FLAG_ONEWAY)
-            call = self._make(self._name, args, {}, metadata, deadline, owner, id, oneway)
-            call.sender = self._sender
             coroutine, (is_over, value) = context.run(_begin, self._chain, call)
+            if is_over:
+                return True, checked(value, self._name)
+        except BaseException as exc:
+            if call.is_called:
+                raise
+            return False, exc
         finally:
             _leave_task(steps.loop, task)
-        return (True, value) if is_over else (False, steps.keep(coroutine, value, context))
+        return False, steps.keep(coroutine, value, context, call)
 
 
 def _begin(chain: Callable[[Any], Any], call: CallFields) -> tuple[Any, tuple[bool, Any]]:
@@ -338,12 +370,14 @@ class Pending:
 
     Args:
         coroutine: The chain, not yet begun; it gives a reply.
+        name: Full method name.
     """
 
-    __slots__ = ("_coroutine", "_task")
+    __slots__ = ("_coroutine", "_name", "_task")
 
-    def __init__(self, coroutine: Any) -> None:
+    def __init__(self, coroutine: Any, name: str) -> None:
         self._coroutine = coroutine
+        self._name = name
         self._task: Any = None
 
     def __await__(self) -> Generator[Any, Any, Any]:
@@ -358,17 +392,16 @@ class Pending:
     def begin(self) -> None:
         """Run in a task, unless somebody has begun to await."""
         if self._coroutine is not None:
-            waiting = _value_of(self._coroutine)
+            waiting = _value_of(self._coroutine, self._name)
             self._coroutine = None
             self._task = asyncio.get_running_loop().create_task(waiting)
 
     def _run(self, coroutine: Any) -> Generator[Any, Any, Any]:
-        reply = yield from coroutine.__await__()
-        return reply.value
+        return checked((yield from coroutine.__await__()), self._name).value
 
 
-async def _value_of(coroutine: Any) -> Any:
-    return (await coroutine).value
+async def _value_of(coroutine: Any, name: str) -> Any:
+    return checked(await coroutine, name).value
 
 
 @final
@@ -431,7 +464,7 @@ class ChainCaller:
     ) -> Pending:
         if not self._fresh:
             asyncio.get_running_loop().call_soon(self._begin)
-        pending = Pending(self._chain(self.make(method, args, kwargs, sender)))
+        pending = Pending(self._chain(self.make(method, args, kwargs, sender)), method)
         self._fresh.append(pending)
         return pending
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING or _PURE:
         Sent,
         Through,
         advance,
+        checked,
         innermost,
     )
     from fastrpc._frame_py import (
@@ -60,6 +61,7 @@ else:
             Sent,
             Through,
             advance,
+            checked,
             innermost,
         )
         from fastrpc._frame import (
@@ -90,6 +92,7 @@ else:
             Sent,
             Through,
             advance,
+            checked,
             innermost,
         )
         from fastrpc._frame_py import (
@@ -134,6 +137,7 @@ __all__ = [
     "Waiter",
     "advance",
     "check_msgpack",
+    "checked",
     "drive",
     "encode_frame",
     "encode_pieces",

@@ -14,13 +14,14 @@ from fastrpc.call.binding import (
     read_arguments,
     split_payload,
 )
-from fastrpc.call.context import GIVEN, Call, Handler, Interceptor, Peer, Reply, chain
+from fastrpc.call.context import GIVEN, Call, Handler, Interceptor, Peer, Reply, chain, checked
 from fastrpc.call.diff import RULES, Change, ChangeKind, compare
 from fastrpc.call.document import method_schema, write_document
 from fastrpc.call.exceptions import ErrorClasses, ErrorRegistry
 from fastrpc.call.metadata import Metadata, Pairs, decode_metadata, encode_metadata
 from fastrpc.call.method import method_key
 from fastrpc.call.reading import read_document
+from fastrpc.call.refusal import Refusal, class_named, refusal_of
 from fastrpc.call.service import (
     MethodInfo,
     Mode,
@@ -49,12 +50,15 @@ __all__ = [
     "Pairs",
     "Parameter",
     "Peer",
+    "Refusal",
     "Reply",
     "ServiceInfo",
     "Traits",
     "bind",
     "chain",
     "check_name",
+    "checked",
+    "class_named",
     "compare",
     "decode_metadata",
     "describe_service",
@@ -66,6 +70,7 @@ __all__ = [
     "positional_types",
     "read_arguments",
     "read_document",
+    "refusal_of",
     "rpc",
     "split_payload",
     "write_document",

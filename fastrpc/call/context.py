@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar, final
 from fastrpc.call.metadata import Metadata, Pairs, encode_metadata
 from fastrpc.errors import ConfigError
 from fastrpc.frame import CallFields, ReplyFields, innermost
+from fastrpc.frame import checked as _checked
 from fastrpc.wire import Limits
 
 T = TypeVar("T")
@@ -56,6 +57,13 @@ class Peer(ABC):
         self, service: type[T], name: str | None = None, *, version: str = "", group: str = ""
     ) -> T:
         """Return an object with the methods of *service*, each calling the peer."""
+
+    @abstractmethod
+    def dismiss(self, why: str) -> None:
+        """Close the connection as soon as what this turn of the loop sends is written.
+
+        The peer is told that it is not wanted (status 45), and *why*.
+        """
 
 
 class _HasMetadata:
@@ -100,6 +108,7 @@ class Call(CallFields, _HasMetadata):
         is_oneway: Nobody waits for a reply.
         items: The caller's items, of a stream that has some.
         reply_metadata: What a handler wants to send beside its result.
+        is_called: Whether the handler has been called, at the side that handles it.
         state: Whatever interceptors and handlers want to pass on.
     """
 
@@ -118,6 +127,13 @@ class Call(CallFields, _HasMetadata):
     def id(self) -> str:
         """What the logs of both sides call it; "" at the side that sends."""
         return self.peer.call_id(self.number) if self.peer is not None else ""
+
+    def add_metadata(self, pairs: bytes | Pairs) -> None:
+        """Send *pairs* as well; packed ones cost least."""
+        if isinstance(pairs, bytes) and isinstance(self.packed_metadata, bytes):
+            self.packed_metadata += pairs
+        else:
+            self.metadata = [*self.metadata.pairs, *Metadata(pairs).pairs]
 
     @property
     def state(self) -> dict[str, Any]:
@@ -170,3 +186,12 @@ def chain(interceptors: Sequence[Interceptor]) -> Handler | None:
         if not callable(handler):
             raise ConfigError(f"interceptor {wrap!r} must return a handler, got {handler!r}")
     return handler if interceptors else None
+
+
+def checked(reply: object, name: str) -> Reply:
+    """Return what interceptors gave for a call of *name*, which must be a reply.
+
+    Raises:
+        Internal: It is something else.
+    """
+    return _checked(reply, name)  # type: ignore[no-any-return]

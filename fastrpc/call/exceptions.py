@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final, final
 
 from fastrpc.call.hints import resolve_hints
+from fastrpc.call.refusal import class_named
 from fastrpc.errors import CodecError, ConfigError, FastRPCError, RemoteError, RpcError
 
 NAME_MAX: Final = 200  # characters of a class's name on the wire
@@ -257,6 +258,8 @@ def _check_name(kind: type, name: Any) -> None:
         )
     if name == RpcError.__name__:
         raise ConfigError(f"errors: {name!r} is the name of errors that have no class of their own")
+    if class_named(name) is not None:
+        raise ConfigError(f"errors: {name!r} is the name of a refusal of fastrpc's own")
 
 
 def _describe(kind: type[Exception], name: str) -> _Known:

@@ -165,6 +165,8 @@ class BlockingClient(BlockingView):
         self._target = parse_target(target)
         if options.connections != 1:
             raise ConfigError("a blocking client has one connection; make several clients")
+        if options.interceptors:  # silence would leave out a token, say
+            raise ConfigError("interceptors are coroutines: a blocking client can't run them")
         self._options = options
         self._codecs = options.registry()
         self._compressors = options.compressor_registry()

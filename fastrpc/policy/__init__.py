@@ -1,13 +1,29 @@
-"""Decide about calls: when to try again, whom to leave alone, what to refuse.
+"""Decide about calls: whom to let in, how long they may take, what to note, when to retry.
 
-Each policy is a state machine without a clock; what waits and what calls lives
-in the rooms above.
+Each policy is a state machine without a clock, with an interceptor around it where it
+is about calls. Servers and clients take the interceptors as they take those of users.
 
 Rules of the room:
   * time and chance are arguments, so that every schedule can be replayed;
-  * a policy never calls, sleeps or logs.
+  * a policy never sleeps, makes no call of its own, and keeps no call alive;
+  * only the access log logs.
 """
 
+from fastrpc.policy.access import access_log
 from fastrpc.policy.backoff import Backoff
+from fastrpc.policy.ending import Outcome
+from fastrpc.policy.timeout import default_timeout, max_timeout
+from fastrpc.policy.timing import MethodTiming, Timings
+from fastrpc.policy.token import bearer, require_token
 
-__all__ = ["Backoff"]
+__all__ = [
+    "Backoff",
+    "MethodTiming",
+    "Outcome",
+    "Timings",
+    "access_log",
+    "bearer",
+    "default_timeout",
+    "max_timeout",
+    "require_token",
+]

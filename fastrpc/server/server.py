@@ -212,7 +212,7 @@ class Server:
             turned_away=self._admission.turned_away,
             calls=self._calls + sum(session.lane.calls_in for session in sessions),
             running=self._answers.running if self._answers else 0,
-            refused=self._answers.refused if self._answers else 0,
+            refused=self._answers.replies.refused if self._answers else 0,
             methods=methods,
         )
 
@@ -395,8 +395,7 @@ class Server:
             gone.append(session.gone())
             session.abort(ConnectionLost(f"{session.peer}: the server stopped", "maybe"))
         if self._answers is not None:
-            self._answers.close()
-            gone += self._tasks()
+            gone += self._answers.close() - {asyncio.current_task()}
         if self._side is not None:
             self._side.ticker.close()
         self._state = ServerState.CLOSED

@@ -17,18 +17,19 @@ Rules of the room:
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 from fastrpc.call import Mode, Reply, decode_metadata
-from fastrpc.errors import CodecError, FastRPCError
+from fastrpc.errors import FastRPCError
 from fastrpc.frame import Frame, Method
 from fastrpc.session import arguments, failure
 from fastrpc.session.firststep import FirstSteps
 from fastrpc.session.handling import Handling
+from fastrpc.session.replies import Replies
 from fastrpc.session.running import Fate, Running
 from fastrpc.session.side import Side
-from fastrpc.wire import Kind, Serializer, StatusCode
+from fastrpc.wire import Kind, StatusCode
 
 if TYPE_CHECKING:
     from fastrpc.session.session import Session
@@ -48,6 +49,9 @@ class Answerer:
         handler_timeout: Seconds a handler may take, 0 for no limit.
         handling: How handlers are run.
         tracebacks: Send remote tracebacks to callers.
+
+    Attributes:
+        replies: Writes what the lane does not.
     """
 
     def __init__(
@@ -63,11 +67,11 @@ class Answerer:
         self._side = side
         self._max_running = max_running
         self._handler_timeout = handler_timeout
-        self._tracebacks = tracebacks
         self._handling = handling
         self._steps = FirstSteps(side.share.loop)
         self._all: set[Running] = set()
-        self.refused = 0
+        self._is_closed = False
+        self.replies = Replies(tracebacks=tracebacks)
 
     @property
     def running(self) -> int:
@@ -88,12 +92,14 @@ class Answerer:
             if running.is_shielded and running.fate is not Fate.OWED and running.task is not None
         }
 
-    def close(self) -> None:
-        """Let go of handlers that would not end, and of the threads."""
-        for task in self.tasks:
-            task.cancel()
+    def close(self) -> "set[asyncio.Task[None]]":
+        """Let go of handlers that would not end, and of the threads; return what was cancelled."""
+        self._is_closed = True  # the places of threads are given up
+        for running in list(self._all):
+            if running.task is not None and not running.task.cancel():
+                self._all.discard(running)
         self._handling.close()
-        self._steps.close()
+        return self.tasks | self._steps.close()
 
     # What the lane and the session hand over
 
@@ -106,20 +112,22 @@ class Answerer:
             called = name if method is not None else f"call {frame.id}"  # its name was skipped
             text = f"{called}: arguments of {frame.oversize} bytes"
             text += f" are over max_body of {limits.max_body}"
-            self.refuse(session, frame, StatusCode.TOO_LARGE, text)
+            self.replies.refuse(session, frame, StatusCode.TOO_LARGE, text)
         elif session.is_draining:
-            self.refuse(session, frame, StatusCode.UNAVAILABLE, "the server is shutting down")
+            self.replies.refuse(
+                session, frame, StatusCode.UNAVAILABLE, "the server is shutting down"
+            )
         elif len(frame.name) > limits.max_name:
             text = f"a method name of {len(frame.name)} bytes is over max_name of {limits.max_name}"
-            self.refuse(session, frame, StatusCode.NOT_FOUND, text)
+            self.replies.refuse(session, frame, StatusCode.NOT_FOUND, text)
         elif method is None:
             text = f"there is no {name}{_others(session, frame.name)}"
-            self.refuse(session, frame, StatusCode.NOT_FOUND, text)
+            self.replies.refuse(session, frame, StatusCode.NOT_FOUND, text)
         else:
             try:
                 decode_metadata(frame.metadata, limits)
             except FastRPCError as exc:
-                self.refuse(session, frame, exc.status, f"{name}: {exc}")
+                self.replies.refuse(session, frame, exc.status, f"{name}: {exc}")
             else:
                 self.bind(session, method, frame, None)
 
@@ -130,58 +138,9 @@ class Answerer:
         try:
             args, kwargs = arguments.read(session, method.info, frame)
         except FastRPCError as error:
-            self.refuse(session, frame, error.status, failure.text_of(error))
+            self.replies.refuse(session, frame, error.status, failure.text_of(error))
         else:
             self.start(session, method, frame, args, kwargs)
-
-    def expired(self, session: "Session", method: Method, frame: Frame) -> None:
-        """Answer a call whose deadline passed before its turn came."""
-        text = f"{method.name.decode()}: the deadline passed before the handler was started"
-        self.refuse(session, frame, StatusCode.DEADLINE, text)
-
-    def raised(self, session: "Session", method: Method, frame: Frame, exc: BaseException) -> None:
-        """Tell the caller that the handler raised; nothing else is disturbed."""
-        name = method.name.decode()
-        errors, traced = session.side.errors, self._tracebacks
-        meant = failure.application(exc, errors, traced)
-        if meant is not None:
-            code, body = meant
-            self._send(session, frame, StatusCode.APPLICATION, body, code)
-            return
-        kind = type(exc)  # what `isinstance` asks, `__class__`, may raise
-        if issubclass(kind, asyncio.CancelledError):  # raised by itself: nobody cancelled it
-            why = failure.text_of(exc) or "the handler was cancelled on the server"
-            body = {"type": "Cancelled", "message": f"{name}: {why}"}
-            self._send(session, frame, StatusCode.CANCELLED, body)
-            return
-        what = f"{name} raised {failure.type_of(exc)}"
-        where = f"call {session.call_id(frame.id)} of {what}"
-        session.side.complain(logging.ERROR, session.peer, where, exc, about=what)
-        body = failure.unexpected(exc, errors, traced)
-        self._send(session, frame, StatusCode.SERVER_ERROR, body)
-        if issubclass(kind, KeyboardInterrupt) and method.info.info.mode is not Mode.THREAD:
-            raise exc  # the person at the keyboard means the server, not the call
-
-    def unsendable(
-        self, session: "Session", method: Method, frame: Frame, exc: Exception | None
-    ) -> None:
-        """Tell the caller that there is a result which can't be sent."""
-        name = method.name.decode()
-        if exc is None:
-            text = f"{name}: the result is over the client's max_body of {session.lane.peer_body}"
-        else:
-            text = f"{name}: the result can't be encoded: {failure.text_of(exc)}"
-        where = f"call {session.call_id(frame.id)}: {text}"
-        session.side.complain(logging.ERROR, session.peer, where, about=f"{name} unsendable")
-        body = {"type": "UnsendableResult", "message": failure.clipped(text)}
-        self._send(session, frame, StatusCode.RESULT_UNSENDABLE, body)
-
-    def refuse(self, session: "Session", frame: Frame, status: int, text: str) -> None:
-        """Answer a call that is not run."""
-        self.refused += 1
-        if frame.oneway:
-            session.side.complain(logging.WARNING, session.peer, f"oneway call refused: {text}")
-        self._send(session, frame, status, failure.refusal(status, text))
 
     def start(
         self,
@@ -238,20 +197,21 @@ class Answerer:
     def waits(
         self, session: "Session", method: Method, frame: Frame, args: Sequence[Any], rest: Any
     ) -> None:
-        """Go on with a call that waits after its first step, or begin one that could not."""
+        """Go on with a call from where `Through` left it."""
         if rest is None:
             method.calls -= 1
             self.start(session, method, frame, args)
             return
+        if isinstance(rest, BaseException):
+            method.errors += 1
+            self.replies.raised(session, method, frame, rest, was_called=False)
+            return
         running = self._note(session, method, frame)
         running.begun = True
+        running.call = rest.call
         running.task = rest.go_on(self._finish(session, running, rest))
         if running.deadline:
             session.expect(running.deadline)
-
-    def replied(self, session: "Session", method: Method, frame: Frame, reply: Reply) -> None:
-        """Send the reply of a call that did not wait, metadata and all."""
-        self._reply(session, method, frame, reply, 0)
 
     # What is refused without a look at the arguments
 
@@ -261,11 +221,11 @@ class Answerer:
         if (frame.kind == Kind.OPEN) is not (method.info.info.mode is Mode.STREAM):
             what = "is no stream" if frame.kind == Kind.OPEN else "is a stream: open it as one"
             text = f"{method.name.decode()} {what}"
-            self.refuse(session, frame, StatusCode.BAD_REQUEST, text)
+            self.replies.refuse(session, frame, StatusCode.BAD_REQUEST, text)
             return False
         if number not in session.serializers or number not in session.side.by_number:
             text = f"{method.name.decode()}: serializer {number} was not agreed on"
-            self.refuse(session, frame, StatusCode.UNSUPPORTED, text)
+            self.replies.refuse(session, frame, StatusCode.UNSUPPORTED, text)
             return False
         if not self._handling.is_immediate(method) and not self._has_place(session):
             self._overloaded(session, frame)
@@ -289,7 +249,7 @@ class Answerer:
             text = f"more than {self._max_running} calls in flight on this server (max_running)"
         # More of the kind may follow: until a call is taken the lane decodes none.
         session.detour(len(frame.payload) >= _LARGE)
-        self.refuse(session, frame, StatusCode.OVERLOADED, text)
+        self.replies.refuse(session, frame, StatusCode.OVERLOADED, text)
 
     # How handlers run
 
@@ -306,9 +266,9 @@ class Answerer:
             reply = self._handling.run_now(session, method, frame, args, kwargs)
         except BaseException as exc:
             method.errors += 1
-            self.raised(session, method, frame, exc)
+            self.replies.raised(session, method, frame, exc)
             return
-        self._reply(session, method, frame, reply, 0)
+        self.replies.result(session, method, frame, reply, 0)
 
     async def _run(
         self,
@@ -322,7 +282,7 @@ class Answerer:
             self._ended(session, running)
         elif running.deadline and session.lane.share.clock() >= running.deadline:
             running.fate = Fate.SENT
-            self.expired(session, running.method, running.frame)
+            self.replies.expired(session, running.method, running.frame)
             self._ended(session, running)
         else:
             handling = self._handling.run(session, running, args, kwargs)
@@ -343,9 +303,12 @@ class Answerer:
             if running.fate is Fate.OWED:
                 running.fate = Fate.SENT
                 micros = max(int(spent * 1e6), 1)
-                self._reply(session, running.method, running.frame, reply, micros)
+                self.replies.result(session, running.method, running.frame, reply, micros)
         finally:
-            self._ended(session, running)
+            if running.thread is None or running.thread.done() or self._is_closed:
+                self._ended(session, running)
+            else:  # nobody waits for it any more, but it keeps its place
+                running.thread.add_done_callback(lambda _: self._ended(session, running))
 
     def _ended(self, session: "Session", running: Running) -> None:
         """Note that a handler has ended."""
@@ -359,7 +322,8 @@ class Answerer:
         if running.fate is Fate.OWED:
             running.fate = Fate.SENT
             method.errors += 1
-            self.raised(session, method, frame, exc)
+            spent = session.lane.share.clock() - running.started
+            self.replies.raised(session, method, frame, exc, running.is_called, spent)
         elif issubclass(type(exc), Exception):
             what = f"{method.name.decode()} raised after it was given up"
             where = f"call {session.call_id(frame.id)} of {what}"
@@ -381,7 +345,7 @@ class Answerer:
                 text = f"{running.method.name.decode()}: stopped after {spent * 1e3:.0f} ms"
                 body = {"type": "DeadlineExceeded", "message": text}
                 micros = max(int(spent * 1e6), 1)
-                self._send(session, running.frame, StatusCode.DEADLINE, body, time=micros)
+                self.replies.send(session, running.frame, StatusCode.DEADLINE, body, time=micros)
             elif not soonest or running.deadline < soonest:
                 soonest = running.deadline
         return soonest
@@ -391,7 +355,7 @@ class Answerer:
         for running in list(session.running.values()):
             if running.settle(Fate.SENT, by_server=True):
                 body = {"type": "Cancelled", "message": f"{running.method.name.decode()}: {why}"}
-                self._send(session, running.frame, StatusCode.CANCELLED, body)
+                self.replies.send(session, running.frame, StatusCode.CANCELLED, body)
 
     def give_up(self, session: "Session", id: int) -> None:
         """Stop a call that its caller cancelled; an unknown id is fine."""
@@ -399,58 +363,13 @@ class Answerer:
         if running is not None:
             running.settle(Fate.UNWANTED)
 
-    # Replies
+    # Where a call goes
 
     def _method_of(self, session: "Session", frame: Frame) -> Method | None:
         if frame.name:
             router = session.side.router
             return router.get(frame.name) if router is not None else None
         return session.lane.bound_method(frame.arg)
-
-    def _reply(
-        self, session: "Session", method: Method, frame: Frame, reply: Reply, spent: int
-    ) -> None:
-        if frame.oneway:
-            return
-        lane, info = session.lane, method.info.info
-        try:
-            if not isinstance(reply, Reply):
-                raise CodecError(f"an interceptor gave {type(reply).__name__}, not a Reply")
-            trailers = reply.packed(session.side.limits)
-            if info.item is not None:  # the items were the result
-                serializer, body = int(Serializer.RAW), b""
-            else:
-                serializer, body = lane.encode_result(frame.serializer, reply.value)
-                if serializer not in session.serializers:
-                    raise CodecError(f"serializer {serializer} was not agreed on")
-        except Exception as exc:
-            method.errors += 1
-            self.unsendable(session, method, frame, exc)
-            return
-        if lane.size_of(body) + len(trailers) > lane.peer_body:
-            method.errors += 1
-            self.unsendable(session, method, frame, None)
-            return
-        lane.reply(frame.id, serializer, body, 0, 0, spent, trailers)
-        session.hand_over()
-
-    def _send(
-        self,
-        session: "Session",
-        frame: Frame,
-        status: int,
-        body: failure.Body,
-        code: int = 0,
-        time: int = 0,
-    ) -> None:
-        if frame.oneway:
-            return
-        encode: Callable[[Any], bytes] | None = session.side.encoders[Serializer.MSGPACK]
-        assert encode is not None  # every registry has msgpack
-        # Where there is no room the status has to do.
-        data = b"" if session.is_full else failure.encoded(encode, body, session.lane.peer_body)
-        session.lane.reply(frame.id, int(Serializer.MSGPACK), data, int(status), code, time)
-        session.hand_over()
 
 
 def _others(session: "Session", name: bytes) -> str:

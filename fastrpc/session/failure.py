@@ -125,9 +125,12 @@ def causes_of(exc: BaseException, errors: ErrorRegistry, traced: bool) -> list[B
     return told
 
 
-def refusal(status: int, text: str) -> Body:
-    """Return the body for a call that was not run."""
-    return {"type": StatusCode(status).name.lower(), "message": clipped(text)}
+def refusal(status: int, text: str, name: str = "", retry_ms: int | None = None) -> Body:
+    """Return the body for a call that is refused."""
+    body: Body = {"type": name or StatusCode(status).name.lower(), "message": clipped(text)}
+    if retry_ms is not None:
+        body["retry_ms"] = retry_ms
+    return body
 
 
 def encoded(encode: Callable[[Any], bytes], body: Body, most: int = BODY_MAX) -> bytes:

@@ -17,29 +17,38 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any, final
 
+from fastrpc.call import Call, checked
+
 __all__ = ["FirstSteps", "Rest"]
 
 
 @final
 class Rest:
-    """A coroutine that waits after its first step: awaited, it goes on.
+    """A chain that waits after its first step: awaited, it goes on and gives the reply.
 
     Args:
         coroutine: It.
         waited: What it waits for.
         context: Where it runs.
         spare: The task that goes on with it.
+        call: What it is about.
     """
 
-    __slots__ = ("_context", "_coroutine", "_spare", "_waited", "is_cancelled")
+    __slots__ = ("_context", "_coroutine", "_spare", "_waited", "call", "is_cancelled")
 
     def __init__(
-        self, coroutine: Coroutine[Any, Any, Any], waited: Any, context: Context, spare: "_Spare"
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        waited: Any,
+        context: Context,
+        spare: "_Spare",
+        call: Call,
     ) -> None:
         self._coroutine = coroutine
         self._waited = waited
         self._context = context
         self._spare = spare
+        self.call = call
         self.is_cancelled = False  # before anybody has awaited it
 
     def go_on(self, whole: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
@@ -65,7 +74,7 @@ class Rest:
             try:
                 waited = run(step, given)
             except StopIteration as stop:
-                return stop.value
+                return checked(stop.value, self.call.method)
 
 
 @final
@@ -114,14 +123,18 @@ class FirstSteps:
             self._spare = _Spare(self.loop)
         return self._spare.task
 
-    def keep(self, coroutine: Coroutine[Any, Any, Any], waited: Any, context: Context) -> Rest:
+    def keep(
+        self, coroutine: Coroutine[Any, Any, Any], waited: Any, context: Context, call: Call
+    ) -> Rest:
         """Return the rest of a coroutine that waits after its first step."""
         spare, self._spare = self._spare, None
         assert spare is not None
-        return Rest(coroutine, waited, context, spare)
+        return Rest(coroutine, waited, context, spare, call)
 
-    def close(self) -> None:
-        """Let go of the task that has nothing to do."""
-        if self._spare is not None:
-            self._spare.task.cancel()
-            self._spare = None
+    def close(self) -> "set[asyncio.Task[None]]":
+        """Cancel the task that has nothing to do; return it."""
+        if self._spare is None:
+            return set()
+        spare, self._spare = self._spare, None
+        spare.task.cancel()
+        return {spare.task}

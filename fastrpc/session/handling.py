@@ -6,15 +6,18 @@ and nothing asks for its call, neither is made.
 
 Rules of the room:
   * a handler runs in a context of its own, which knows the call's deadline;
-  * a generator is closed before its call is answered, whatever ended it.
+  * a generator is closed before its call is answered, whatever ended it and whatever
+    interceptors made of its items;
+  * an interceptor may shorten the deadline of a call, and nobody may put it off.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
-from fastrpc.call import Call, Interceptor, MethodInfo, Mode, Peer, Reply, chain, fill
+from fastrpc.call import Call, Interceptor, MethodInfo, Mode, Peer, Reply, chain, checked, fill
 from fastrpc.call.deadline import DEADLINE
 from fastrpc.errors import Internal, StreamEnded
 from fastrpc.frame import AtOnce, Done, Frame, ItemReader, Method, Outlet, Through, drive
@@ -65,7 +68,9 @@ class Handling:
         """Return what runs such a method as far as it goes; see `Through` for the arguments."""
         assert self._chain is not None
         info: MethodInfo = method.info.info
-        sender: Callable[[Call], Any] = AtOnce(method.handler, info.mode is Mode.INLINE, Reply)
+        sender: Callable[[Call], Any] = AtOnce(
+            method.handler, info.mode is Mode.INLINE, Reply, DEADLINE
+        )
         if info.filled:
             sender = partial(_run_at_once, method)
         return Through(
@@ -98,7 +103,7 @@ class Handling:
         """Run any handler, in a task of its own; the items of a stream are sent here."""
         method, frame = running.method, running.frame
         info: MethodInfo = method.info.info
-        if running.deadline:
+        if running.deadline or DEADLINE.get():  # one of whoever made the connection is not ours
             DEADLINE.set(running.deadline)
         if not (self._chain or info.filled or info.mode is Mode.STREAM):
             if info.mode is Mode.TASK:  # the most frequent: no coroutine more than it needs
@@ -106,17 +111,20 @@ class Handling:
             return Reply(await self._value(running, method.handler, info.mode, args, kwargs))
         items = ItemReader(running.inlet) if running.inlet is not None else None
         call = call_of(session, method, frame, args, kwargs, running.deadline, items)
-        if self._chain is not None:
-            call.sender = partial(self._handle, method, running)
-            reply = await self._chain(call)
-            if not isinstance(reply, Reply):
-                raise Internal(f"an interceptor of {info.name} gave {type(reply).__name__}")
-        else:
-            reply = await self._handle(method, running, call)
-        if reply.items is not None:
-            await self._send_items(session, running, reply.items)
-            if call.reply_metadata and not reply.metadata:  # set by a generator, so not before
-                reply.metadata = call.reply_metadata
+        try:
+            if self._chain is None:
+                reply = await self._handle(session, running, call)
+            else:
+                running.call = call
+                call.sender = partial(self._handle, session, running)
+                reply = checked(await self._chain(call), info.name)
+            if reply.items is not None:
+                await self._send_items(session, running, reply.items)
+                if call.reply_metadata and not reply.metadata:  # set by a generator, so not before
+                    reply.metadata = call.reply_metadata
+        finally:
+            if running.given is not None:  # an interceptor may have wrapped it, or lost it
+                await _close(running.given)
         return reply
 
     def open(self, session: "Session", running: Running) -> None:
@@ -143,16 +151,23 @@ class Handling:
         if running.outlet is not None:
             running.outlet.close(StreamEnded("the handler has ended"))
 
-    async def _handle(self, method: Method, running: Running, call: Call) -> Reply:
-        """Call the handler itself."""
+    async def _handle(self, session: "Session", running: Running, call: Call) -> Reply:
+        """Call the handler itself; more than once if an interceptor tries again."""
+        method = running.method
         info: MethodInfo = method.info.info
+        call.is_called = True
+        if call.deadline != running.deadline:
+            _keep_to(session, running, call.deadline)
+        if running.given is not None:
+            await _close(running.given)
         args, kwargs = call.args, call.kwargs
         if info.filled:
             args, kwargs = fill(info, args, kwargs, _values(info, call))
         value = await self._value(running, method.handler, info.mode, args, kwargs)
         if info.item is None:
             return Reply(value, metadata=call.reply_metadata)
-        return Reply(items=aiter(value))  # its metadata is known when they have been sent
+        running.given = aiter(value)
+        return Reply(items=running.given)  # its metadata is known when they have been sent
 
     async def _value(
         self,
@@ -164,7 +179,9 @@ class Handling:
     ) -> Any:
         if mode is Mode.THREAD:
             work = partial(copy_context().run, _in_thread, running, handler, args, kwargs)
-            result, error = await self._threads.run(work)
+            running.thread = self._threads.run(work)
+            # Who stops waiting, an interceptor with a timeout say, stops no thread.
+            result, error = await asyncio.shield(running.thread)
             if error is not None:
                 raise error
             return result
@@ -184,9 +201,7 @@ class Handling:
                 )
             await running.outlet.pump(items)
         finally:
-            close = getattr(items, "aclose", None)
-            if close is not None:
-                await close()
+            await _close(items)
 
 
 _AT_ONCE = (Mode.SYNC, Mode.INLINE)
@@ -195,6 +210,9 @@ _AT_ONCE = (Mode.SYNC, Mode.INLINE)
 def _run_at_once(method: Method, call: Call) -> Done:
     """Be the innermost handler of a method that does not wait, and asks for its call."""
     info: MethodInfo = method.info.info
+    call.is_called = True
+    if call.deadline:
+        DEADLINE.set(call.deadline)
     args, kwargs = fill(info, call.args, call.kwargs, _values(info, call))
     value = method.handler(*args, **kwargs)
     if info.mode is Mode.INLINE:
@@ -223,6 +241,21 @@ def call_of(
         frame.oneway,
         items,
     )
+
+
+async def _close(items: AsyncIterator[Any]) -> None:
+    """Let the source of *items* leave; twice is fine."""
+    close = getattr(items, "aclose", None)
+    if close is not None:
+        await close()
+
+
+def _keep_to(session: "Session", running: Running, deadline: float) -> None:
+    """Put in force what an interceptor has made of the deadline."""
+    DEADLINE.set(deadline)
+    if deadline and not 0.0 < running.deadline <= deadline:
+        running.deadline = deadline
+        session.expect(deadline)
 
 
 def _values(info: MethodInfo, call: Call) -> list[Any]:

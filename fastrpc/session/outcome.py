@@ -11,7 +11,7 @@ Rules of the room:
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from fastrpc.call import ErrorRegistry
+from fastrpc.call import ErrorRegistry, class_named
 from fastrpc.codec import Mismatch
 from fastrpc.errors import (
     CallError,
@@ -193,6 +193,9 @@ def _error_of(slot: Slot, frame: Frame, told: dict[str, Any], address: str) -> C
     retry = told.get("retry_ms")
     retry_after = retry / 1000.0 if type(retry) is int and retry >= 0 else None
     status = frame.status
+    said = class_named(kind) if status == StatusCode.APPLICATION else None
+    if said is not None:  # a handler's own words: the class, but not its promise that nothing ran
+        return said(message, ran="yes", method=name, retry_after=retry_after)
     if status == StatusCode.APPLICATION:
         error = RpcError(frame.arg, message, told.get("data"))
         error.type = kind or error.type

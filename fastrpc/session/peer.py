@@ -51,6 +51,10 @@ class ConnectedPeer(View, Origin, Peer):
         """Return what the logs of both sides call a call of this peer's."""
         return self._session.call_id(number)
 
+    def dismiss(self, why: str) -> None:
+        """Close the connection as soon as what this turn of the loop sends is written."""
+        self._session.side.ticker.loop.call_soon(self._session.dismiss, why)
+
     def lane_at_once(self, name: str) -> Lane:
         """Return the lane if it takes a oneway call of *name* now."""
         lane = self._session.lane

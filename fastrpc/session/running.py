@@ -1,14 +1,15 @@
 """Note the calls whose handlers have not ended, and what becomes of their replies."""
 
 from enum import Enum
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
-from fastrpc.call import Mode
+from fastrpc.call import Call, Mode
 from fastrpc.errors import Cancelled, StreamEnded
 from fastrpc.frame import Frame, Inlet, Method, Outlet
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import AsyncIterator
 
 
 class Fate(Enum):
@@ -30,16 +31,19 @@ class Running:
         started: When it began.
         can_stop: Whether the handler can be stopped at all.
         is_shielded: Whether only the server itself may stop it.
-        begun: Whether the task has come to the handler.
+        begun: Whether the task has begun: it may still be at the interceptors.
+        call: What interceptors see of it, None if there are none.
         fate: Whether the caller still waits.
         task: What runs it.
         inlet: The caller's items, of a stream that has some.
         outlet: Where the items of a stream go.
+        given: The items that the handler gives.
+        thread: Done when the thread of a blocking handler is.
     """
 
     __slots__ = (
-        "begun", "can_stop", "deadline", "fate", "frame", "inlet", "is_shielded", "method",
-        "outlet", "started", "task",
+        "begun", "call", "can_stop", "deadline", "fate", "frame", "given", "inlet", "is_shielded",
+        "method", "outlet", "started", "task", "thread",
     )  # fmt: skip
 
     def __init__(self, method: Method, frame: Frame, started: float, deadline: float) -> None:
@@ -52,10 +56,18 @@ class Running:
         self.started = started
         self.deadline = deadline
         self.begun = False
+        self.call: Call | None = None
         self.fate = Fate.OWED
         self.task: asyncio.Task[None] | None = None
         self.inlet: Inlet | None = None
         self.outlet: Outlet | None = None
+        self.given: AsyncIterator[Any] | None = None
+        self.thread: asyncio.Future[Any] | None = None
+
+    @property
+    def is_called(self) -> bool:
+        """Whether the handler has been called: interceptors may not have come to it."""
+        return self.call is None or self.call.is_called
 
     @property
     def has_served(self) -> bool:

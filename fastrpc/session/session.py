@@ -239,7 +239,7 @@ class Session(asyncio.BufferedProtocol):
 
     def replied(self, method: Method, frame: Frame, reply: Any) -> None:
         """Send a reply with its metadata."""
-        self._answers.replied(self, method, frame, reply)
+        self._answers.replies.result(self, method, frame, reply, 0)
 
     def bind(self, method: Method, frame: Frame, exc: Exception | None) -> None:
         """Run a call by name, or say what is wrong with its arguments."""
@@ -247,15 +247,15 @@ class Session(asyncio.BufferedProtocol):
 
     def expired(self, method: Method, frame: Frame) -> None:
         """Answer a call that came too late."""
-        self._answers.expired(self, method, frame)
+        self._answers.replies.expired(self, method, frame)
 
     def raised(self, method: Method, frame: Frame, exc: BaseException) -> None:
         """Answer a call whose handler raised."""
-        self._answers.raised(self, method, frame, exc)
+        self._answers.replies.raised(self, method, frame, exc)
 
     def unsendable(self, method: Method, frame: Frame, exc: Exception | None) -> None:
         """Answer a call whose result can't be sent."""
-        self._answers.unsendable(self, method, frame, exc)
+        self._answers.replies.unsendable(self, method, frame, exc)
 
     def answered(self, slot: outcome.Slot, frame: Frame) -> None:
         """End a call with a reply that is no plain value."""
@@ -418,6 +418,12 @@ class Session(asyncio.BufferedProtocol):
     def close(self) -> None:
         """Close after what is queued has been written."""
         self.shut(ConnectionLost(f"{self.peer}: closed here", "maybe"), Input.CLOSE)
+
+    def dismiss(self, why: str) -> None:
+        """Close after what is queued, and tell the peer that it is not wanted."""
+        self.side.complain(logging.WARNING, self.peer, f"dismissed: {why}")
+        last = self._goodbye(self.lane.last_id, int(StatusCode.FORBIDDEN), why)
+        self.shut(ConnectionLost(f"{self.peer}: dismissed: {why}", "maybe"), Input.CLOSE, last)
 
     def abort(self, cause: Exception) -> None:
         """Close at once."""

@@ -22,7 +22,7 @@ from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
-from fastrpc.call import Call, Metadata, Reply
+from fastrpc.call import Call, Metadata, Reply, checked
 from fastrpc.call.deadline import LEAST, within
 from fastrpc.errors import Cancelled, Internal, StreamEnded
 from fastrpc.frame import Inlet, ItemReader, Outlet, encode_frame
@@ -196,8 +196,8 @@ class Stream(Generic[T]):
     """
 
     __slots__ = (
-        "__weakref__", "_core", "_is_entered", "_items", "_metadata", "_opening", "_origin",
-        "_timeout", "_waiting",
+        "__weakref__", "_core", "_is_entered", "_is_read", "_items", "_metadata", "_opening",
+        "_origin", "_timeout", "_waiting",
     )  # fmt: skip
 
     def __init__(self, origin: Origin, opening: Opening, timeout: float, metadata: bytes) -> None:
@@ -208,6 +208,7 @@ class Stream(Generic[T]):
         self._core: StreamCore | None = None
         self._items: AsyncIterator[T] | None = None  # as an interceptor gives them
         self._is_entered = False
+        self._is_read = False  # somebody has iterated, or does
         self._waiting: asyncio.Future[None] | None = None  # while somebody opens it
 
     def __repr__(self) -> str:
@@ -249,10 +250,9 @@ class Stream(Generic[T]):
 
     def __aiter__(self) -> AsyncIterator[T]:
         """Return an iterator over what comes; there can be one at a time."""
+        self._is_read = True
         core = self._core or self._open_at_once(ended=not self._is_entered)
-        if core is None:
-            return _LateReader(self)
-        return ItemReader(core.inlet, self) if self._items is None else _Kept(self._items, self)
+        return _LateReader(self) if core is None else self._reader(core)
 
     def __anext__(self) -> Awaitable[T]:
         """Return the next item."""
@@ -295,7 +295,11 @@ class Stream(Generic[T]):
             TransportError: There is no connection, or it broke.
         """
         core = self._core or await self._opened(ended=not self._is_entered)
-        return await core.result()
+        try:
+            return await core.result()
+        finally:
+            if self._items is not None and not self._is_read and core.is_over:
+                await self._read_out(core, self._items)
 
     def cancel(self) -> None:
         """Give the stream up; the server stops its handler."""
@@ -308,6 +312,10 @@ class Stream(Generic[T]):
         if core is None:
             return
         core.give_up()
+        close = getattr(self._items, "aclose", None)
+        if close is not None:
+            with suppress(RuntimeError):  # a generator that somebody waits for ends by itself
+                await close()
         if core._feeder is not None and core._feeder is not asyncio.current_task():
             with suppress(asyncio.CancelledError, Exception):
                 await asyncio.wait([core._feeder])
@@ -354,12 +362,22 @@ class Stream(Generic[T]):
         )  # fmt: skip
         call.sender = partial(self._send, ended)
         chain = self._origin.chain
-        reply = await (self._send(ended, call) if chain is None else chain(call))
-        call.sender = None  # else an interceptor that keeps the call keeps the stream open
-        if self._core is None:
-            raise Internal(f"{opening.method}: an interceptor did not open the stream")
-        if chain is not None:
-            self._items = reply.items
+        if chain is None:
+            await self._send(ended, call)
+            return
+        try:
+            reply = checked(await chain(call), opening.method)
+            if self._core is None or reply.items is None:
+                text = f"{opening.method}: an interceptor did not open the stream"
+                raise Internal(text, ran="no" if self._core is None else "maybe")
+            self._items = aiter(reply.items)
+        except BaseException:
+            if self._core is not None:  # opened, and then refused by an interceptor after all
+                self._core.give_up()
+                self._core = None
+            raise
+        finally:
+            call.sender = None  # who keeps the call must not keep the stream
 
     async def _send(self, ended: bool, call: Call) -> Reply:
         """Be the innermost handler: open the stream with what the call says by now."""
@@ -373,20 +391,33 @@ class Stream(Generic[T]):
             source=call.items,
         )  # fmt: skip
         core = self._open_on(session, opening, left, call.packed(origin.limits), ended)
+        # What interceptors make of it is ours to keep, so it must not keep us.
         return Reply(items=ItemReader(core.inlet))
+
+    def _reader(self, core: StreamCore) -> AsyncIterator[T]:
+        if self._items is None:
+            return ItemReader(core.inlet, self)
+        return _KeptReader(self._items, self)
+
+    async def _read_out(self, core: StreamCore, items: AsyncIterator[T]) -> None:
+        """Let interceptors see the end of a stream whose items nobody reads."""
+        with suppress(Exception):  # it is the result that tells
+            if not len(core.inlet):
+                await anext(items)
+            await self.aclose()
 
 
 @final
-class _Kept(AsyncIterator[T]):
-    """Iterate over what an interceptor gives, and keep the stream as long."""
+class _KeptReader(AsyncIterator[T]):
+    """Iterate over the items that interceptors give, and keep the stream meanwhile."""
 
-    __slots__ = ("_items", "_stream")
+    __slots__ = ("_items", "_keep")
 
-    def __init__(self, items: AsyncIterator[T], stream: Stream[T]) -> None:
+    def __init__(self, items: AsyncIterator[T], keep: Stream[T]) -> None:
         self._items = items
-        self._stream = stream
+        self._keep = keep
 
-    def __anext__(self) -> Awaitable[T]:
+    def __anext__(self) -> Any:
         """Return the next item."""
         return self._items.__anext__()
 
@@ -408,5 +439,5 @@ class _LateReader(AsyncIterator[T]):
     async def _first(self) -> Any:
         stream = self._stream
         core = await stream._opened(ended=not stream._is_entered)
-        self._reader = stream._items or ItemReader(core.inlet, stream)
+        self._reader = stream._reader(core)
         return await self._reader.__anext__()

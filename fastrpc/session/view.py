@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Iterable
 from enum import Enum
 from typing import Any, Final, TypeVar, cast
 
-from fastrpc.call import Call, Mode, Pairs, Reply, encode_metadata
+from fastrpc.call import Call, Mode, Pairs, Reply, checked, encode_metadata
 from fastrpc.call.deadline import DEADLINE, LEAST, within
 from fastrpc.errors import ConfigError
 from fastrpc.frame import BoundCall, Caller, ChainCaller, Sender, Sent
@@ -107,8 +107,7 @@ class View:
         deadline = now + timeout if timeout else 0.0
         call = Call(method, args, kwargs, self._caller.metadata, deadline)
         call.sender = self._sender
-        reply: Reply = await (self._sender(call) if chain is None else chain(call))
-        return reply
+        return checked(await (self._sender(call) if chain is None else chain(call)), method)
 
     async def gather(self, calls: Iterable[tuple[Any, ...]]) -> list[Any]:
         """Make many calls that leave together; return their results, in order.

@@ -16,6 +16,9 @@ CALLS = {
     # Binds to whatever loop is around; asyncio.get_running_loop() is what is meant.
     ("asyncio", "get_event_loop"),
 }
+# What must not be compared with `==` or looked for with `in`: how long that takes tells how much
+# of it was right. Digests of contents that are no secret are not called so.
+SECRETS = re.compile(r"(\w+_)?(secret|token|digest|password|signature|credential|mac)s?")
 NAMES = re.compile(r"(utils?|helpers?|common|misc|base_\w+)")
 
 
@@ -47,6 +50,50 @@ def top_level_imports(tree: ast.Module) -> set[str]:
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_forbidden_call(path: Path) -> None:
     assert sorted(CALLS.intersection(used(tree_of(path)))) == []
+
+
+def secrets_compared(tree: ast.Module) -> list[str]:
+    """List what is compared with an operator although its name says that it is a secret."""
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Compare):
+            continue
+        if not any(isinstance(op, ast.Eq | ast.NotEq | ast.In | ast.NotIn) for op in node.ops):
+            continue
+        for side in (node.left, *node.comparators):
+            name = getattr(side, "id", getattr(side, "attr", ""))
+            if SECRETS.fullmatch(name.lower().strip("_")):
+                found.append(f"{name} in line {node.lineno}")
+    return found
+
+
+# Numbers that pings carry, and parts of a text: tokens of another kind.
+NO_SECRETS = (
+    "fastrpc/session/control.py", "fastrpc/session/blocking.py", "fastrpc/codec/json_limits.py",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_secret_is_compared_with_an_operator(path: Path) -> None:
+    if path.as_posix().endswith(NO_SECRETS):
+        return
+    assert secrets_compared(tree_of(path)) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("token == given", 1),
+        ("given != self._secret", 1),
+        ("a_digest in known", 1),
+        ("x == y and password != ''", 1),
+        ("hmac.compare_digest(token, given)", 0),
+        ("len(token) > 5", 0),
+        ("if token is None: pass", 0),
+    ],
+)
+def test_the_search_sees_secrets(source: str, count: int) -> None:
+    assert len(secrets_compared(ast.parse(source))) == count
 
 
 @pytest.mark.parametrize("path", PYX, ids=name_of)

@@ -241,6 +241,7 @@ WRONG: list[tuple[Any, str]] = [
     (type("Half", (Exception,), {"to_rpc": len}), "both to_rpc and from_rpc"),
     (type("Torn", (Exception,), {"__annotations__": {"a": "Nowhere"}}), "can't be resolved"),
     (type("RpcError", (Exception,), {}), "no class of their own"),
+    (type("fastrpc.PermissionDenied", (Exception,), {}), "a refusal of fastrpc's own"),
 ]
 
 

@@ -188,6 +188,8 @@ def test_nobody_there() -> None:
         fastrpc.connect_sync("mem://x").call("y")
     with pytest.raises(fastrpc.ConfigError, match="one connection"):
         fastrpc.connect_sync(target, connections=2)
+    with pytest.raises(fastrpc.ConfigError, match="interceptors"):
+        fastrpc.connect_sync(target, interceptors=[lambda handler: handler])
 
 
 # Time

@@ -61,13 +61,6 @@ class Work:
     async def wait(self) -> None:
         await asyncio.Event().wait()
 
-    async def count(self, most: int) -> AsyncIterator[int]:
-        for number in range(most):
-            yield number
-
-    async def total(self, items: AsyncIterator[int]) -> int:
-        return sum([item async for item in items])
-
     async def broken(self, items: AsyncIterator[int]) -> AsyncIterator[int]:
         async for item in items:
             yield item
@@ -337,26 +330,6 @@ async def slow_reader(stage: Stage) -> None:
     for id in range(1, 9):
         await peer.reply(id)
     await peer.aclose()
-
-
-@scenario
-async def stream_down(stage: Stage) -> None:
-    assert len([item async for item in stage.client.stream("Work.count", 30)]) == 30
-
-
-@scenario
-async def stream_up(stage: Stage) -> None:
-    async with stage.client.stream("Work.total") as stream:
-        for item in range(10):
-            await stream.send(item)
-        await stream.end()
-        assert await stream.result() == 45
-
-
-@scenario
-async def stream_left(stage: Stage) -> None:
-    async for _ in stage.client.stream("Work.count", 10_000):
-        break
 
 
 @scenario

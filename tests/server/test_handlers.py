@@ -77,7 +77,7 @@ ACTS: dict[str, Callable[[], BaseException]] = {
     "exiting": Exiting,
     "cyclic": Cyclic,
     "group": lambda: ExceptionGroup("several", [ValueError("a"), KeyError("b")]),
-    "library": lambda: fastrpc.MethodNotFound("of somebody else"),
+    "library": lambda: fastrpc.MethodNotFound("of somebody else", method="Other.get"),
     "lost": lambda: fastrpc.ConnectionLost("of somebody else"),
 }
 

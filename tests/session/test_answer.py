@@ -102,7 +102,7 @@ async def test_refusals_say_what_is_wrong() -> None:
         stream, stream, (40, "Work.sync is no stream"),
     ]  # fmt: skip
     assert rig.side.answers is not None
-    assert rig.side.answers.refused == 13
+    assert rig.side.answers.replies.refused == 13
 
 
 async def test_a_call_with_metadata_or_names_runs_like_any_other() -> None:

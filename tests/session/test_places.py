@@ -77,7 +77,7 @@ async def test_only_the_first_of_a_row_is_decoded(limit: str, named: bool) -> No
     assert [(frame.id, frame.status) for frame in replies] == [(id, 52) for id in range(2, 12)]
     assert all(limit in msgspec.msgpack.decode(frame.payload)["message"] for frame in replies)
     assert rig.side.answers is not None
-    assert rig.side.answers.refused == 10
+    assert rig.side.answers.replies.refused == 10
 
     rig.feed(call(12, "add", 2, 3))  # what needs no place is answered
     assert [(frame.id, frame.payload) for frame in rig.frames()] == [(12, b"\x05")]

@@ -1,0 +1,145 @@
+"""Count how long the calls of each method take, in little memory.
+
+Durations are sorted into buckets that grow with them, sixteen to each doubling, so
+that a percentile is off by 3 % at most, be it microseconds or hours. (The load
+generator of the command line has finer ones, which cost more memory as a run goes on;
+these are for processes that run for months.)
+
+Rules of the room:
+  * memory is bounded: so much per method, and so many methods;
+  * the counting itself reads no clock.
+"""
+
+import math
+import time
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, final
+
+from fastrpc.call import Call, Handler
+from fastrpc.errors import ConfigError
+from fastrpc.policy.ending import Clock, Ending, Outcome, noting
+
+#: Where the calls of methods go that there is no room for.
+OTHER: Final = "(other)"
+
+_PARTS: Final = 16  # buckets to a doubling
+_LOW: Final = -20  # shortest duration that is told apart: 2**-20 s, about 1 us
+_HIGH: Final = 17  # longest: 2**17 s, a day and a half
+_LONGEST: Final = 2.0**_HIGH
+_BUCKETS: Final = (_HIGH - _LOW) * _PARTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodTiming:
+    """How the calls of one method went so far, durations in seconds.
+
+    Attributes:
+        count: Calls that have ended.
+        errors: Those of them that did not end well; the cancelled ones are not counted.
+        p50: Half of the calls took no longer.
+        p90: 90 % of them.
+        p99: 99 % of them.
+        max: The longest, exactly.
+    """
+
+    count: int
+    errors: int
+    p50: float
+    p90: float
+    p99: float
+    max: float
+
+
+@final
+class Durations:
+    """How often which duration occurred, to within 3 %; 0 and less count as the shortest."""
+
+    __slots__ = ("_counts", "count", "max")
+
+    def __init__(self) -> None:
+        self._counts = array("Q", bytes(8 * _BUCKETS))
+        self.count = 0
+        self.max = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count a duration."""
+        fraction, exponent = math.frexp(min(max(seconds, 0.0), _LONGEST))  # 0.5 to below 1
+        place = (exponent - 1 - _LOW) * _PARTS + int((fraction - 0.5) * 2 * _PARTS)
+        self._counts[min(max(place, 0), _BUCKETS - 1)] += 1
+        self.count += 1
+        self.max = max(self.max, seconds)
+
+    def percentile(self, percent: float) -> float:
+        """Return the duration that *percent* of all did not exceed; 0 if none."""
+        wanted = math.ceil(self.count * percent / 100)
+        seen = 0
+        for place, count in enumerate(self._counts):
+            seen += count
+            if count and seen >= wanted:
+                return min(_middle(place), self.max)
+        return self.max
+
+
+def _middle(place: int) -> float:
+    doubling, part = divmod(place, _PARTS)
+    return math.ldexp(1 + (part + 0.5) / _PARTS, doubling + _LOW)
+
+
+@final
+class Timings:
+    """Time the calls that pass; an interceptor for servers and for clients.
+
+    Use one for each server or client, or one for several to have their sum. The
+    duration of a call includes what interceptors inside of this one take, and the
+    items of a stream.
+
+    Args:
+        max_methods: Most methods that are told apart; all others are one, "(other)".
+        clock: Seconds.
+
+    Raises:
+        ConfigError: *max_methods* is below 1.
+    """
+
+    def __init__(self, *, max_methods: int = 256, clock: Clock = time.monotonic) -> None:
+        if max_methods < 1:
+            raise ConfigError(f"max_methods must be 1 or more, got {max_methods!r}")
+        self._max_methods = max_methods
+        self._clock = clock
+        self._methods: dict[str, tuple[Durations, list[int]]] = {}
+
+    def __call__(self, handler: Handler) -> Handler:
+        """Return *handler* with its calls timed."""
+        return noting(handler, self._note, self._clock)
+
+    def stats(self) -> Mapping[str, MethodTiming]:
+        """Return a snapshot: what is known of each method, by name."""
+        return MappingProxyType(
+            {
+                name: MethodTiming(
+                    count=durations.count,
+                    errors=errors[0],
+                    p50=durations.percentile(50),
+                    p90=durations.percentile(90),
+                    p99=durations.percentile(99),
+                    max=durations.max,
+                )
+                for name, (durations, errors) in self._methods.items()
+            }
+        )
+
+    def clear(self) -> None:
+        """Forget everything, to begin anew."""
+        self._methods.clear()
+
+    def _note(self, call: Call, ending: Ending) -> None:
+        known = self._methods.get(call.method)
+        if known is None:
+            is_full = len(self._methods) - (OTHER in self._methods) >= self._max_methods
+            known = self._methods.setdefault(OTHER if is_full else call.method, (Durations(), [0]))
+        durations, errors = known
+        durations.add(ending.seconds)
+        errors[0] += ending.outcome not in (Outcome.OK, Outcome.CANCELLED)

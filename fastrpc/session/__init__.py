@@ -8,6 +8,8 @@ what all connections of one server or client share.
 from fastrpc.session import fork, outcome
 from fastrpc.session.answer import Answerer
 from fastrpc.session.blocking import BlockingSession, blocking_share
+from fastrpc.session.blocking_calls import Batch, exchange
+from fastrpc.session.blocking_stream import BlockingCore, BlockingStream
 from fastrpc.session.handling import Handling
 from fastrpc.session.origin import Origin
 from fastrpc.session.routes import Routes
@@ -21,7 +23,10 @@ from fastrpc.session.view import KEEP, Keep, View, check_timeout
 __all__ = [
     "KEEP",
     "Answerer",
+    "Batch",
+    "BlockingCore",
     "BlockingSession",
+    "BlockingStream",
     "Handling",
     "Keep",
     "Origin",
@@ -34,6 +39,7 @@ __all__ = [
     "View",
     "blocking_share",
     "check_timeout",
+    "exchange",
     "fork",
     "outcome",
     "share_of",

@@ -91,6 +91,8 @@ class Handling:
             reply = await self._handle(method, running, call)
         if reply.items is not None:
             await self._send_items(session, running, reply.items)
+            if call.reply_metadata and not reply.metadata:  # set by a generator, so not before
+                reply.metadata = call.reply_metadata
         return reply
 
     def open(self, session: "Session", running: Running) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar, cast, final
 from fastrpc.call import Call, Mode, Pairs, Reply, encode_metadata
 from fastrpc.call.deadline import DEADLINE, LEAST, within
 from fastrpc.errors import ConfigError
-from fastrpc.frame import BoundCall, Caller
+from fastrpc.frame import BoundCall, Caller, Waiter
 from fastrpc.session.origin import Decode, Origin
 from fastrpc.session.stream import Opening, Stream
 from fastrpc.session.stub import Bound, make_stub, split_source
@@ -230,11 +230,11 @@ class View:
         if session is None:
             session, timeout = await origin.session_for(call.method, timeout)
         lane = session.lane
-        waiter = ReplyWaiter(lane.share.create_future())
+        reply: asyncio.Future[Reply] = lane.share.create_future()
         metadata = call.packed(origin.limits)
         args = tuple(call.args)
-        lane.start(call.method, args, call.kwargs, timeout, metadata, decode, waiter, 0)
-        return await waiter.future
+        lane.start(call.method, args, call.kwargs, timeout, metadata, decode, ReplyWaiter(reply), 0)
+        return await reply
 
 
 async def _call_stream_for_value(stream: Stream[Any]) -> Any:
@@ -264,7 +264,7 @@ class ReplyWaiter:
 
     __slots__ = ("future", "trailers")
 
-    def __init__(self, future: "asyncio.Future[Reply]") -> None:
+    def __init__(self, future: "asyncio.Future[Reply] | Waiter") -> None:
         self.future = future
         self.trailers = b""
 

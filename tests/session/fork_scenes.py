@@ -122,7 +122,7 @@ def blocking_with_every_lock_held(target: str, loop: str) -> None:
     held, release = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with session._lock, client._lock:
+        with session.lock, client._lock:
             held.set()
             release.wait(10)
 

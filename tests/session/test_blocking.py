@@ -12,7 +12,7 @@ import fastrpc
 from fastrpc.client.options import read_options
 from fastrpc.protocol import State, decode_option
 from fastrpc.session import BlockingSession, Side, blocking_share
-from fastrpc.session.blocking import NEVER_MS
+from fastrpc.session.blocking_control import NEVER_MS
 from fastrpc.transport import dial_blocking
 from fastrpc.wire import BIT_MORE, Kind, Serializer, StatusCode
 from tests.client.scripted import Peer, scripted

@@ -1,4 +1,4 @@
-"""Open a stream, take or send its items, end it early or late: the caller's side, in threads.
+"""Open a stream, take or send its items, end it early or late: the caller's way in threads.
 
 It is `stream` without an event loop. The user holds a `BlockingStream`; when it is gone
 (a loop was left by `break`, say) nobody can want the stream any more, and it is given
@@ -249,9 +249,9 @@ class BlockingCore:
         try:
             while True:
                 with session.lock:
+                    self._check_one_way()
                     if self.is_over:
                         break
-                    self._check_one_way()
                     if len(inlet):
                         raise ConfigError(
                             f"{self.method}: the result comes after the items: take them"

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar, final
+from typing import Any, final
 
 from fastrpc.errors import (
     ConnectFailed,
@@ -28,18 +28,15 @@ from fastrpc.errors import (
     ProtocolError,
     Unsupported,
 )
-from fastrpc.frame import Exchange, Frame, Lane, LoopShare, Turns, Waiter, encode_frame
+from fastrpc.frame import Exchange, Frame, Lane, LoopShare, Waiter, encode_frame
 from fastrpc.protocol import Input, Option, State, step
 from fastrpc.session import outcome
 from fastrpc.session.blocking_control import BlockingControl
+from fastrpc.session.blocking_room import BlockingRoom
 from fastrpc.session.blocking_stream import BlockingCore
 from fastrpc.session.pipe import SharedPipe
 from fastrpc.session.side import Side
 from fastrpc.wire import BIT_SEG, BIT_ZIP, Kind, StatusCode
-
-T = TypeVar("T")
-
-_NOBODY: Final = Waiter()
 
 
 def blocking_share() -> LoopShare:
@@ -68,6 +65,7 @@ class BlockingSession:
     Attributes:
         at_once: `Exchange.call` of this connection: the fast way; `finish` does the rest.
         lock: Held whenever lane, state or streams are touched.
+        line: Threads that wait for the server to take another call.
         streams: Those that are open, by id.
         state: Where it stands.
         cause: Why it ended, once it has.
@@ -92,8 +90,10 @@ class BlockingSession:
         lane.attach(self.pipe.queue, self.pipe.queue_all)
         lane.serializer = serializer
         self._clock = side.share.clock
-        self._line = Turns()  # of threads that wait for room
-        self._exchange = Exchange(self.pipe.stream, lane, self._line, self._clock, self._given_up)
+        self.line = BlockingRoom(self)
+        self._exchange = Exchange(
+            self.pipe.stream, lane, self.line.turns, self._clock, self._given_up
+        )
         self.at_once = self._exchange.call
         self._nonce = os.urandom(16).hex()
         self._control = BlockingControl(side.option, self._nonce)
@@ -172,7 +172,7 @@ class BlockingSession:
             if waiter is None:
                 started = self._clock()
                 usual = self._exchange.enter
-                entered, queued = self.stand_in_line(
+                entered, queued = self.line.enter(
                     name,
                     timeout,
                     enter or (lambda left: usual(name, args, kwargs, left, metadata, decode)),
@@ -199,7 +199,7 @@ class BlockingSession:
         """Open a stream once the server takes another."""
         is_whole = False
         try:
-            self.stand_in_line(core.method, timeout, lambda left: core.open(self, left))
+            self.line.enter(core.method, timeout, lambda left: core.open(self, left))
             self.pipe.send(core.deadline)
             is_whole = True
         finally:
@@ -312,43 +312,6 @@ class BlockingSession:
             self.sweep()
             self._settle(waiter, name, waiter.deadline - timeout, waiter.deadline)
 
-    def stand_in_line(
-        self, name: str, timeout: float, enter: Callable[[float], T]
-    ) -> tuple[T, float]:
-        """Run *enter* under the lock once the server takes another call.
-
-        Args:
-            name: Method.
-            timeout: Seconds until the deadline, 0 for none.
-            enter: Sends the call, with what is left of *timeout*.
-
-        Returns:
-            What *enter* returned, and how long that took.
-        """
-        place, lane, clock = Waiter(), self.lane, self._clock
-        started, queued = clock(), 0.0
-        try:
-            while True:
-                if timeout and queued >= timeout:
-                    raise outcome.late(
-                        name, started, started + timeout, started + queued, self.address,
-                        queued=queued, sent=False,
-                    )  # fmt: skip
-                left = timeout - queued if timeout else 0.0
-                with self.lock:
-                    self.check_open(name)
-                    has_room = len(lane.table) < lane.peer_calls
-                    if has_room and self._line.lead(place, in_order=True):
-                        return enter(left), queued
-                    self._line.follow(place)
-                if not place.sleep(left or None):
-                    self.pipe.look()  # streams hold the room, and nobody may be reading them
-                queued = clock() - started
-        finally:
-            place.has_left = True
-            with self.lock:
-                self._line.leave(place)
-
     def check_open(self, name: str) -> None:
         """Raise if no call can be sent. Needs the lock."""
         if self.pipe.is_over:
@@ -415,7 +378,7 @@ class BlockingSession:
             self._orphans.popleft().drop()
         if self.lane.unsent:
             self.flush()
-        self._line.leave(_NOBODY)  # it never stood there: wakes the next
+        self.line.wake()
         if self.state is State.DRAINING and not self.lane.table:
             self.end(ConnectionLost(f"{self.address} is shutting down", "maybe"))
         try:
@@ -436,7 +399,7 @@ class BlockingSession:
         for _, slot in self.lane.detach():
             slot[0].set_exception(outcome.lost(cause, slot[2]))
         self._control.end(cause)
-        self._line.wake_all()
+        self.line.turns.wake_all()
 
     def agree(self, answer: Option) -> None:
         """Put in force what both sides accept."""

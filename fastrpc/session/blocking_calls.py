@@ -86,13 +86,17 @@ class Batch:
             self._leave()
 
     def _send(self) -> None:
-        left = max(self._deadline - self._clock(), 1e-6) if self._deadline else 0.0
+        left = self._deadline - self._clock() if self._deadline else 0.0
+        line, name = self._session.line, self._todo[0][1]
         try:
-            self._session.stand_in_line(self._todo[0][1], left, self._enter)
+            if left < 0.0:
+                self._refuse_rest()
+            elif self._sent:
+                line.enter_at_once(name, left, self._enter)
+            else:
+                line.enter(name, left, self._enter)
         except FastRPCError:
-            while self._todo:
-                place, name, _ = self._todo.popleft()
-                self.results[place] = self._why_not(name)
+            self._refuse_rest()
 
     def _enter(self, left: float) -> None:
         """Queue as many calls as there is room for, and write them. Under the lock."""
@@ -124,6 +128,13 @@ class Batch:
             self._session.complete(waiter, name, self._timeout)
         self.results[place] = waiter.value if waiter.error is None else waiter.error
         self._sent.popleft()
+        if self._session.line.turns.line:
+            self._session.tidy()
+
+    def _refuse_rest(self) -> None:
+        while self._todo:
+            place, name, _ = self._todo.popleft()
+            self.results[place] = self._why_not(name)
 
     def _why_not(self, name: str) -> Exception:
         """Return why a call could not be sent."""

@@ -27,13 +27,11 @@ from fastrpc.protocol import (
 )
 from fastrpc.protocol.guard import CANCEL_BURST
 from fastrpc.session import outcome
+from fastrpc.session.watch import NEVER_MS
 from fastrpc.wire import KIND_CRITICAL, PING_BODY_MAX, Kind, Serializer, StatusCode
 
 if TYPE_CHECKING:
     from fastrpc.session.blocking import BlockingSession
-
-#: A HELLO that asks not to be pinged: between calls nobody here can answer.
-NEVER_MS: Final = 2**32 - 1
 
 
 @final

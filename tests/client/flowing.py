@@ -14,6 +14,7 @@ class Flow:
     def __init__(self) -> None:
         self.sent = 0
         self.taken = 0
+        self.begun: list[str] = []
         self.ended: list[str] = []
         self.gate = asyncio.Event()  # opens for `paused` and `swallow`
 
@@ -49,6 +50,7 @@ class Flow:
 
     async def paused(self, n: int) -> AsyncIterator[int]:
         """Give *n* items, and the rest once the gate opens."""
+        self.begun.append("paused")
         try:
             for number in range(n):
                 yield number
@@ -85,6 +87,7 @@ class Flow:
 
     async def swallow(self, items: AsyncIterator[int]) -> int:
         """Take nothing before the gate opens."""
+        self.begun.append("swallow")
         try:
             await self.gate.wait()
             return sum([item async for item in items])

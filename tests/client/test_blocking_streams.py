@@ -95,8 +95,8 @@ def test_errors_in_mid_stream(client: BlockingClient, server: FlowServer, flow: 
         got.extend(flow.fail(3))
     stream = flow.fail(2)
     with pytest.raises(fastrpc.RemoteError):
-        for item in stream:
-            got.append(item)
+        while True:
+            got.append(next(stream))
     assert got == [0, 1, 2, 0, 1]
     assert failed.value.method == "Flow.fail"
     assert list(stream) == []
@@ -509,19 +509,26 @@ def test_what_a_signal_handler_raises_gives_the_stream_up(
     def handler(number: int, frame: FrameType | None) -> None:
         raise kind
 
+    def strike(place: int) -> None:
+        """Interrupt the main thread once it waits for something of its stream."""
+        until(lambda: len(server.do(server.flow.begun.copy)) > place and _waits(session))
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+
+    session: Any = client._session
+    uses: list[Callable[[], object]] = [
+        lambda: list(flow.paused(3)),
+        lambda: flow.swallow([]),
+        lambda: flow.swallow(range(10**9)),
+    ]
     old = signal.signal(signal.SIGALRM, handler)
     try:
-        session: Any = client._session
-        for use in (
-            lambda: list(flow.paused(3)),
-            lambda: flow.swallow([]),
-            lambda: flow.swallow(range(10**9)),
-        ):
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
-            with pytest.raises(kind):
-                use()
+        with ThreadPoolExecutor(1) as pool:
+            for place, use in enumerate(uses):
+                striking = pool.submit(strike, place)
+                with pytest.raises(kind):
+                    use()
+                striking.result(5)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
     check_nothing_is_left(client, server)
     assert sorted(server.flow.ended) == ["paused", "swallow", "swallow"]
@@ -544,6 +551,13 @@ def test_a_connection_that_breaks_gives_out_what_came(
     with pytest.raises(fastrpc.ConnectionLost, match="client of .* is closed"):
         next(client.stream("Flow.paused", 3))
     until(lambda: server.flow.ended == ["paused"])
+
+
+def _waits(session: Any) -> bool:
+    """Tell whether somebody reads for the one stream that there is."""
+    (core,) = session.streams.values() or (None,)
+    waiter = core and core._waiter
+    return waiter is not None and not waiter.is_done and session.pipe._turns.leader is waiter
 
 
 def _core(client: BlockingClient) -> Any:
@@ -652,4 +666,3 @@ def test_interceptors_need_a_loop() -> None:
 
     with pytest.raises(fastrpc.ConfigError, match="interceptors need an event loop"):
         fastrpc.connect_sync("tcp://127.0.0.1:1", interceptors=[wrap])
-

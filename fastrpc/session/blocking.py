@@ -197,14 +197,14 @@ class BlockingSession:
 
     def open(self, core: BlockingCore, timeout: float) -> None:
         """Open a stream once the server takes another."""
-        is_whole = False
         try:
             self.line.enter(core.method, timeout, lambda left: core.open(self, left))
             self.pipe.send(core.deadline)
-            is_whole = True
-        finally:
-            if not is_whole and core.id:
-                core.give_up()
+        except FastRPCError:
+            raise  # nothing was sent
+        except BaseException:
+            core.give_up()
+            raise
 
     def notify(
         self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, metadata: bytes
@@ -348,10 +348,14 @@ class BlockingSession:
         """Give up a stream that nobody holds any more; for `__del__`, so it waits for nobody."""
         self._orphans.append(core)
         self.lane.crowded = True  # if the lock is taken: the next read calls `room`
-        if self.lock.acquire(blocking=False):
-            try:
+        taken: list[bool] = []
+        try:
+            # Taken and noted in one call: a signal handler may raise between any two.
+            taken.extend(map(self.lock.acquire, (False,)))
+            if taken[0]:
                 self._tidy()
-            finally:
+        finally:
+            if taken and taken[0]:
                 self.lock.release()
 
     # Inside

@@ -86,15 +86,14 @@ class Batch:
             self._leave()
 
     def _send(self) -> None:
-        left = self._deadline - self._clock() if self._deadline else 0.0
+        left = self._deadline - self._clock()
         line, name = self._session.line, self._todo[0][1]
         try:
-            if left < 0.0:
+            if self._deadline and left <= 0.0:
                 self._refuse_rest()
-            elif self._sent:
-                line.enter_at_once(name, left, self._enter)
-            else:
-                line.enter(name, left, self._enter)
+                return
+            enter = line.enter_at_once if self._sent else line.enter
+            enter(name, left if self._deadline else 0.0, self._enter)
         except FastRPCError:
             self._refuse_rest()
 

@@ -67,17 +67,21 @@ class BlockingRoom:
                     session.pipe.look()  # streams hold the room, and nobody may be reading them
                 queued = clock() - started
         finally:
-            self._leave(place)
+            place.has_left = True  # here, for a signal handler may raise in any call
+            with session.lock:
+                self.turns.leave(place)
 
     def enter_at_once(self, name: str, timeout: float, act: Callable[[float], Any]) -> None:
         """Do the same if there is room now and nobody waits; for who has replies to read."""
-        place = Waiter()
+        session, place = self._session, Waiter()
         try:
-            with self._session.lock:
+            with session.lock:
                 if self._may_enter(name, place):
                     act(timeout)
         finally:
-            self._leave(place)
+            place.has_left = True  # here, for a signal handler may raise in any call
+            with session.lock:
+                self.turns.leave(place)
 
     def wake(self) -> None:
         """Let the first in line look whether there is room. Needs the lock."""
@@ -88,8 +92,3 @@ class BlockingRoom:
         session.check_open(name)
         has_room = len(session.lane.table) < session.lane.peer_calls
         return has_room and self.turns.lead(place, in_order=True)
-
-    def _leave(self, place: Waiter) -> None:
-        place.has_left = True
-        with self._session.lock:
-            self.turns.leave(place)

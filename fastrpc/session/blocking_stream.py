@@ -21,6 +21,7 @@ from fastrpc.call import Metadata
 from fastrpc.errors import (
     Cancelled,
     ConfigError,
+    ConnectionLost,
     FastRPCError,
     ProtocolError,
     StreamEnded,
@@ -28,6 +29,7 @@ from fastrpc.errors import (
     Unsupported,
 )
 from fastrpc.frame import Inlet, Waiter, encode_frame
+from fastrpc.session import outcome
 from fastrpc.session.items import Items
 from fastrpc.session.stream import Opening, StreamState
 from fastrpc.wire import BIT_END, CREDIT_MAX, Kind, Serializer
@@ -134,7 +136,8 @@ class BlockingCore:
         if not self.is_over:
             self._session.lane.cancel(self.id)
             self._end(Cancelled(f"{self.method}: given up here"))
-        self._inlet.drop()
+        if self._inlet is not _NO_INLET:
+            self._inlet.drop()
 
     def _end(self, error: BaseException | None) -> None:
         if self.is_over:
@@ -150,14 +153,18 @@ class BlockingCore:
 
     def give_up(self) -> None:
         """End it here and tell the server."""
-        if self.id:
-            with self._session.lock:
-                self.drop()
-            self._session.tidy()
+        session = self._session
+        if session is _NO_SESSION:
+            return
+        with session.lock:
+            self.drop()
+        if not self.id:  # a signal handler raised before we knew: the sweep finds it given up
+            session.sweep()
+        session.tidy()
 
     def abandon(self) -> None:
         """Do the same without waiting for anything; for `__del__`."""
-        if self.id and not self.is_over:
+        if self._session is not _NO_SESSION and not self.is_over:
             self._session.abandon(self)
 
     def take(self) -> Any:
@@ -295,6 +302,10 @@ class BlockingCore:
                 session.pipe.wait(waiter, deadline)
                 if not waiter.is_done:
                     session.sweep()
+                if session.is_over:  # whoever ended it may have been interrupted before our turn
+                    with session.lock:
+                        cause = session.cause or ConnectionLost(session.pipe.why)
+                        self._end(outcome.lost(cause, self.method))
         finally:
             waiter.is_done = True  # whatever happened, it waits no more
 
@@ -445,7 +456,7 @@ class BlockingStream(Generic[T]):
             self._open(core)
             is_whole = True
         finally:
-            if not is_whole:
+            if not is_whole and not core.is_over:
                 self._core = None
         return core
 

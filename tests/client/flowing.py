@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import fastrpc
-from tests.client.served import Background, Point
+from tests.client.served import Background, Elsewhere, Point, Work
 
 
 class Flow:
@@ -112,3 +112,23 @@ class FlowServer(Background):
     def running(self) -> int:
         """Return how many calls are open here."""
         return int(self.do(lambda: self.server.stats().running))
+
+
+class FlowElsewhere(Elsewhere):
+    """The same in a process of its own."""
+
+    CODE = "import sys, tests.client.flowing as flowing\nflowing.serve_until_killed(sys.argv[1])\n"
+
+
+def serve_until_killed(target: str) -> None:
+    """Be the process that `FlowElsewhere` starts."""
+
+    async def serve() -> None:
+        server = fastrpc.Server()
+        server.register(Work())
+        server.register(Flow())
+        await server.start(target)
+        print("ready", flush=True)
+        await server.serve_forever()
+
+    asyncio.run(serve())

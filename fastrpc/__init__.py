@@ -41,13 +41,14 @@ from fastrpc.errors import (
 )
 from fastrpc.frame import COMPILED
 from fastrpc.server import Server, run
-from fastrpc.session import Stream
+from fastrpc.session import BlockingStream, Stream
 from fastrpc.version import __version__
 
 __all__ = [
     "COMPILED",
     "GIVEN",
     "BlockingClient",
+    "BlockingStream",
     "Call",
     "CallError",
     "Cancelled",

@@ -10,12 +10,13 @@ import copy
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, TypeVar, Unpack, cast, final
 
-from fastrpc.call import Pairs
+from fastrpc.call.deadline import within
+from fastrpc.client.blocking_view import BlockingView, CallArguments
 from fastrpc.client.options import ClientOptions, ConnectOptions, read_options
 from fastrpc.client.pace import PingPace
 from fastrpc.errors import (
@@ -24,133 +25,26 @@ from fastrpc.errors import (
     ConnectionLost,
     DeadlineExceeded,
     FastRPCError,
+    TransportError,
 )
 from fastrpc.frame import Turns, Waiter
 from fastrpc.policy import Backoff
 from fastrpc.session import (
-    KEEP,
+    Batch,
+    BlockingCore,
     BlockingSession,
-    Keep,
     Side,
     blocking_share,
     check_timeout,
     fork,
     outcome,
 )
-from fastrpc.session.stub import Bound, make_stub
 from fastrpc.transport import dial_blocking, parse_target
 
 T = TypeVar("T")
 
 #: As for the asyncio client, see `link`.
 RETRY_CAP: Final = 4.0
-
-
-class BlockingView:
-    """A blocking client as seen with certain options. Made by `BlockingClient.options`."""
-
-    def __init__(self, client: "BlockingClient", timeout: float, metadata: bytes) -> None:
-        self._client = client
-        self._timeout = timeout
-        self._metadata = metadata
-
-    def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Call *method* and return its result.
-
-        Args:
-            method: Full name, such as "Arith.add".
-            *args: Positional arguments.
-            **kwargs: Arguments by name.
-
-        Raises:
-            CodecError: The arguments can't be encoded.
-            CallError: Any of its kinds.
-            TransportError: There is no connection, or it broke; see `ran`.
-        """
-        session, waiter = self._client._session, None
-        if session is not None:  # here, for one Python frame less is 2 % of a call
-            waiter = session.at_once(method, args, kwargs, self._timeout, self._metadata, None)
-            if waiter is not None and waiter.is_plain:
-                return waiter.value
-        call = (method, args, kwargs, self._timeout, self._metadata, None)
-        return self._client._finish(session, waiter, call)
-
-    def notify(self, method: str, /, *args: Any, **kwargs: Any) -> None:
-        """Send a oneway call: no reply, not even an error.
-
-        Raises:
-            CodecError: The arguments can't be encoded.
-            TooLarge: They are larger than the server accepts.
-            TransportError: There is no connection.
-        """
-        session = self._client._usable(method, time.monotonic(), 0.0)
-        session.notify(method, args, kwargs, self._metadata)
-
-    def stub(
-        self, service: type[T], name: str | None = None, *, version: str = "", group: str = ""
-    ) -> T:
-        """Return an object with the methods of *service*, each calling the server.
-
-        Args:
-            service: The class that the server registered, or one like it.
-            name: Service name if it is not the class's own.
-            version: Which version of the service to call; "" for the default.
-            group: Which group of it; "" for the default.
-
-        Raises:
-            ConfigError: The class can't be a service; the message says why.
-        """
-        codec = self._client._codec
-        stub = make_stub(service, name, self._bound, codec, version=version, group=group)
-        return cast("T", stub)
-
-    def options(
-        self, *, timeout: float | Keep | None = KEEP, metadata: Pairs | Keep | None = KEEP
-    ) -> "BlockingView":
-        """Return a view with other options; this one stays as it is.
-
-        Args:
-            timeout: Seconds each call may take, None for no deadline.
-            metadata: Sent with each call, None for nothing.
-
-        Raises:
-            ConfigError: The timeout is not above 0.
-            InvalidArgument: The metadata can't be sent.
-        """
-        seconds = self._timeout if isinstance(timeout, Keep) else check_timeout(timeout)
-        options = self._client._options
-        packed = self._metadata if isinstance(metadata, Keep) else options.pack(metadata)
-        return BlockingView(self._client, seconds, packed)
-
-    def _bound(self, bound: Bound) -> Any:
-        """Return the callable of a stub's method."""
-        return _Bound(self, bound.key, bound.decode)
-
-
-#: Name, arguments, those by name, timeout, metadata, decoder: what `at_once` takes.
-_Call = tuple[str, tuple[Any, ...], Mapping[str, Any], float, bytes, Any]
-
-
-@final
-class _Bound:
-    """A method of a stub."""
-
-    __slots__ = ("_decode", "_method", "_view")
-
-    def __init__(self, view: BlockingView, method: str, decode: Any) -> None:
-        self._view = view
-        self._method = method
-        self._decode = decode
-
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        view = self._view
-        session, waiter = view._client._session, None
-        call = (self._method, args, kwargs, view._timeout, view._metadata, self._decode)
-        if session is not None:
-            waiter = session.at_once(*call)
-            if waiter is not None and waiter.is_plain:
-                return waiter.value
-        return view._client._finish(session, waiter, call)
 
 
 @final
@@ -271,9 +165,11 @@ class BlockingClient(BlockingView):
 
     # Calls
 
-    def _finish(self, session: BlockingSession | None, waiter: Waiter | None, call: _Call) -> Any:
+    def finish(
+        self, session: BlockingSession | None, waiter: Waiter | None, call: CallArguments
+    ) -> Any:
         """Do what is left of a call that was not plain, or was not sent at all."""
-        name, args, kwargs, timeout, metadata, decode = call
+        name, timeout = call[0], call[3]
         if session is not None and waiter is not None:
             try:
                 return session.finish(waiter, *call)
@@ -282,6 +178,26 @@ class BlockingClient(BlockingView):
         started = time.monotonic()
         if waiter is not None and timeout:
             started = waiter.deadline - timeout  # one deadline for both attempts
+
+        def act(session: BlockingSession, left: float) -> Any:
+            name, args, kwargs, _, metadata, decode = call
+            return session.finish(None, name, args, kwargs, left, metadata, decode)
+
+        return self._on_session(name, started, timeout, act)
+
+    def act(self, name: str, timeout: float, act: Callable[[BlockingSession, float], T]) -> T:
+        """Do something other than a plain call, within *timeout* and what is inherited."""
+        now = time.monotonic()
+        return self._on_session(name, now, within(timeout, now), act)
+
+    def _on_session(
+        self,
+        name: str,
+        started: float,
+        timeout: float,
+        act: Callable[[BlockingSession, float], T],
+    ) -> T:
+        """Let *act* use a connection for what is left of *timeout*, or two if one drains."""
         deadline = started + timeout if timeout else 0.0
         tries = 0
         while True:
@@ -290,7 +206,7 @@ class BlockingClient(BlockingView):
             connecting = time.monotonic() - started
             left = max(timeout - connecting, 1e-6) if timeout else 0.0
             try:
-                return session.finish(None, name, args, kwargs, left, metadata, decode)
+                return act(session, left)
             except ConnectionDraining:
                 if tries == 2:
                     raise
@@ -302,6 +218,38 @@ class BlockingClient(BlockingView):
                     name, started, deadline, now, self.target, handler=exc.stages.handler,
                     connecting=connecting, queued=exc.stages.queued, sent=exc.ran != "no",
                 ) from None  # fmt: skip
+
+    def open_stream(self, timeout: float, core: BlockingCore) -> None:
+        """Open a stream that may take *timeout*."""
+        self.act(core.method, timeout, lambda session, left: session.open(core, left))
+
+    def make_batch(
+        self, calls: list[tuple[str, tuple[Any, ...]]], timeout: float, metadata: bytes
+    ) -> list[Any]:
+        """Make many calls, as `BlockingView.gather` has it."""
+        results: list[Any] = [None] * len(calls)
+        places = list(range(len(calls)))
+
+        def act(session: BlockingSession, left: float) -> None:
+            batch = Batch(session, [calls[place] for place in places], left, metadata)
+            batch.run()
+            for place, result in zip(places, batch.results, strict=True):
+                results[place] = result
+
+        started = time.monotonic()
+        timeout = within(timeout, started)
+        for _ in range(2):
+            try:
+                self._on_session(calls[places[0]][0], started, timeout, act)
+            except FastRPCError as exc:  # there is no connection, nor will there be
+                for place in places:
+                    results[place] = copy.copy(exc)
+                break
+            # Those that a connection which ended has surely not run go to the next.
+            places = [place for place in places if _is_unsent(results[place])]
+            if not places:
+                break
+        return results
 
     def _usable(self, name: str, started: float, deadline: float) -> BlockingSession:
         """Return a connection that is open; *deadline* is 0 for none."""
@@ -392,6 +340,10 @@ class BlockingClient(BlockingView):
             session.close()
             raise
         return session
+
+
+def _is_unsent(result: Any) -> bool:
+    return isinstance(result, TransportError) and result.ran == "no"
 
 
 def connect_sync(target: str, **options: Unpack[ConnectOptions]) -> BlockingClient:

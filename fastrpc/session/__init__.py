@@ -8,6 +8,8 @@ what all connections of one server or client share.
 from fastrpc.session import fork, outcome
 from fastrpc.session.answer import Answerer
 from fastrpc.session.blocking import BlockingSession, blocking_share
+from fastrpc.session.blocking_calls import Batch, exchange
+from fastrpc.session.blocking_stream import BlockingCore, BlockingStream
 from fastrpc.session.handling import Handling
 from fastrpc.session.origin import Origin
 from fastrpc.session.routes import Routes
@@ -22,7 +24,10 @@ __all__ = [
     "KEEP",
     "SEGMENTS",
     "Answerer",
+    "Batch",
+    "BlockingCore",
     "BlockingSession",
+    "BlockingStream",
     "Handling",
     "Keep",
     "Origin",
@@ -35,6 +40,7 @@ __all__ = [
     "View",
     "blocking_share",
     "check_timeout",
+    "exchange",
     "fork",
     "outcome",
     "share_of",

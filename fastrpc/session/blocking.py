@@ -5,7 +5,8 @@ There is no thread of ours: who waits reads, for all who wait (`pipe`, `frame.Ex
 Rules of the room:
   * the lane is touched only under the lock, which nobody holds while waiting;
   * a call that ran out of time leaves the connection usable;
-  * when the connection ends, everything open ends with it, at once and with a reason.
+  * when the connection ends, everything open ends with it, at once and with a reason;
+  * what the garbage collector runs never waits for the lock: its own thread may hold it.
 """
 
 import logging
@@ -13,9 +14,9 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, Final, final
+from typing import Any, final
 
 from fastrpc.errors import (
     ConnectFailed,
@@ -26,15 +27,15 @@ from fastrpc.errors import (
     FrameError,
     ProtocolError,
 )
-from fastrpc.frame import Exchange, Frame, Lane, LoopShare, Turns, Waiter, encode_frame
-from fastrpc.protocol import Input, State, confirm, decode_option, encode_option, step
+from fastrpc.frame import Exchange, Frame, Lane, LoopShare, Waiter, encode_frame
+from fastrpc.protocol import Input, Option, State, step
 from fastrpc.session import outcome
+from fastrpc.session.blocking_control import BlockingControl
+from fastrpc.session.blocking_room import BlockingRoom
+from fastrpc.session.blocking_stream import BlockingCore
 from fastrpc.session.pipe import SharedPipe
 from fastrpc.session.side import Side
-from fastrpc.wire import KIND_CRITICAL, PING_BODY_MAX, Kind, Serializer, StatusCode
-
-#: A HELLO that asks not to be pinged: between calls nobody here can answer.
-NEVER_MS: Final = 2**32 - 1
+from fastrpc.wire import Kind, StatusCode
 
 
 def blocking_share() -> LoopShare:
@@ -62,36 +63,49 @@ class BlockingSession:
 
     Attributes:
         at_once: `Exchange.call` of this connection: the fast way; `finish` does the rest.
+        lock: Held whenever lane, state or streams are touched.
+        line: Threads that wait for the server to take another call.
+        streams: Those that are open, by id.
         state: Where it stands.
         cause: Why it ended, once it has.
         ping_interval: Seconds that the server wants between two pings.
+        peer_window: Credit for each stream that we send on.
+        serializers: Numbers of the codecs that were agreed on.
     """
 
     def __init__(self, sock: socket.socket, side: Side, address: str, serializer: int) -> None:
-        self._side = side
-        self._clock = side.share.clock
-        self._address = address
-        self._lock = threading.Lock()
-        self._line = Turns()  # of threads that wait for room
-        self._lane = lane = Lane(self, side.share, side.limits.max_hello)
-        self._pipe = SharedPipe(
+        self.side = side
+        self.address = address
+        self.lock = threading.Lock()
+        self.lane = lane = Lane(self, side.share, side.limits.max_hello)
+        self.pipe = SharedPipe(
             sock,
-            self._lock,
+            self.lock,
             lane.get_buffer,
             lane.buffer_updated,
-            lambda why: self._end(ConnectionLost(f"{address}: {why}", "maybe")),
+            lambda why: self.end(ConnectionLost(f"{address}: {why}", "maybe")),
             side.limits.write_stall,
         )
-        lane.attach(self._pipe.queue, self._pipe.queue_all)
-        self._exchange = Exchange(self._pipe.stream, lane, self._line, self._clock, self._given_up)
-        self.at_once = self._exchange.call
+        lane.attach(self.pipe.queue, self.pipe.queue_all)
         lane.serializer = serializer
-        self._payloads = side.plain
-        self._pings: dict[int, Waiter] = {}
+        self.payloads = side.plain
+        self._clock = side.share.clock
+        self.line = BlockingRoom(self)
+        self._exchange = Exchange(
+            self.pipe.stream, lane, self.line.turns, self._clock, self._given_up
+        )
+        self.at_once = self._exchange.call
         self._nonce = os.urandom(16).hex()
+        self._control = BlockingControl(side.option, self._nonce)
+        self._orphans: deque[BlockingCore] = (
+            deque()
+        )  # nobody holds them, and the server is not told
+        self.streams: dict[int, BlockingCore] = {}
         self.state = step(State.CONNECTING, Input.CONNECTED)
         self.cause: Exception | None = None
         self.ping_interval = 0.0
+        self.peer_window = 0
+        self.serializers: frozenset[int] = frozenset()
 
     # What the client asks for
 
@@ -103,33 +117,31 @@ class BlockingSession:
             FastRPCError: It refused, or is no fastrpc server.
         """
         deadline = self._clock() + timeout
-        option = replace(self._side.option, nonce=self._nonce, ping_ms=NEVER_MS)
-        payload = encode_option(option, False)
-        self._pipe.queue(encode_frame(Kind.HELLO, 0, serializer=Serializer.JSON, payload=payload))
-        self._pipe.send(deadline)
-        while self.state is State.HELLO and self._pipe.stream.read(deadline):
+        self.pipe.queue(self._control.greeting())
+        self.pipe.send(deadline)
+        while self.state is State.HELLO and self.pipe.stream.read(deadline):
             pass
         if self.state is State.HELLO:
             self.close()
             raise ConnectFailed(
-                f"{self._address}: connected, but no HELLO within {round(timeout, 1):g} s;"
+                f"{self.address}: connected, but no HELLO within {round(timeout, 1):g} s;"
                 " is it a fastrpc server?"
             )
         if self.state is not State.OPEN and self.cause is not None:
             cause = self.cause
             if isinstance(cause, FastRPCError) and not isinstance(cause, ConnectionLost):
                 raise cause
-            raise ConnectFailed(f"{self._address}: closed before HELLO was answered: {cause}")
+            raise ConnectFailed(f"{self.address}: closed before HELLO was answered: {cause}")
 
     @property
     def is_usable(self) -> bool:
         """Whether calls may be sent."""
-        return self.state is State.OPEN and not self._pipe.is_over
+        return self.state is State.OPEN and not self.pipe.is_over
 
     @property
     def is_over(self) -> bool:
         """Whether the connection has ended."""
-        return self._pipe.is_over
+        return self.pipe.is_over
 
     def finish(
         self,
@@ -140,6 +152,7 @@ class BlockingSession:
         timeout: float,
         metadata: bytes,
         decode: Callable[[bytes], Any] | None,
+        enter: Callable[[float], Waiter] | None = None,
     ) -> Any:
         """Wait for the result of a call, or for room for it first, with other threads about.
 
@@ -151,20 +164,22 @@ class BlockingSession:
             timeout: Seconds until the deadline, 0 for none.
             metadata: Packed metadata.
             decode: Decoder of the result.
+            enter: Sends the call under the lock, with what is left of its time, if not
+                the usual way.
         """
         queued = 0.0
         try:
             if waiter is None:
                 started = self._clock()
-                rest = (metadata, decode)
-                waiter, queued = self._stand_in_line(name, args, kwargs, timeout, *rest)
+                usual = self._exchange.enter
+                entered, queued = self.line.enter(
+                    name,
+                    timeout,
+                    enter or (lambda left: usual(name, args, kwargs, left, metadata, decode)),
+                )
+                waiter = entered
                 waiter.deadline = started + timeout if timeout else 0.0
-            if self._pipe.stream.unsent and not waiter.is_done:
-                self._pipe.send(waiter.deadline)
-            self._pipe.wait(waiter, waiter.deadline)
-            if not waiter.is_done:
-                self._sweep()
-                self._settle(waiter, name, waiter.deadline - timeout, waiter.deadline)
+            self.complete(waiter, name, timeout)
             if waiter.error is None:
                 self._exchange.refresh()
             return waiter.result()
@@ -173,22 +188,33 @@ class BlockingSession:
                 raise
             now = self._clock()
             raise outcome.late(
-                name, now - exc.stages.total - queued, waiter.deadline, now, self._address,
+                name, now - exc.stages.total - queued, waiter.deadline, now, self.address,
                 handler=exc.stages.handler, queued=queued,
             ) from None  # fmt: skip
         finally:
             if waiter is not None:
-                self._leave(waiter)
+                self.leave(waiter)
+
+    def open(self, core: BlockingCore, timeout: float) -> None:
+        """Open a stream once the server takes another."""
+        try:
+            self.line.enter(core.method, timeout, lambda left: core.open(self, left))
+            self.pipe.send(core.deadline)
+        except FastRPCError:
+            raise  # nothing was sent
+        except BaseException:
+            core.give_up()
+            raise
 
     def notify(
         self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, metadata: bytes
     ) -> None:
         """Send a oneway call."""
-        with self._lock:
-            self._check_open(name)
-            self._lane.notify(name, args, kwargs, metadata)
-            self._lane.flush()
-        self._pipe.send(0.0)
+        with self.lock:
+            self.check_open(name)
+            self.lane.notify(name, args, kwargs, metadata)
+            self.flush()
+        self.pipe.send(0.0)
 
     def ping(self, timeout: float) -> float:
         """Return the seconds until the answer to a ping.
@@ -196,21 +222,18 @@ class BlockingSession:
         Raises:
             DeadlineExceeded: None came within *timeout*.
         """
-        waiter, started = Waiter(), self._clock()
+        started = self._clock()
         deadline = started + timeout
-        with self._lock:
-            self._check_open("ping")
-            token = int(started * 1e9)
-            while token in self._pings:
-                token += 1
-            self._pings[token] = waiter
-            self._pipe.queue(encode_frame(Kind.CALL, token, heartbeat=True))
+        with self.lock:
+            self.check_open("ping")
+            number, waiter, frame = self._control.ping(started)
+            self.pipe.queue(frame)
         try:
-            self._pipe.send(deadline)
-            self._pipe.wait(waiter, deadline)
+            self.pipe.send(deadline)
+            self.pipe.wait(waiter, deadline)
         finally:
-            with self._lock:
-                self._pings.pop(token, None)
+            with self.lock:
+                self._control.forget_ping(number)
         now = self._clock()
         self._settle(waiter, "ping", started, deadline)
         waiter.result()
@@ -218,143 +241,206 @@ class BlockingSession:
 
     def look(self) -> None:
         """Take what came while nobody read: GOAWAY, or the end."""
-        self._pipe.look()
+        self.pipe.look()
+        self.tidy()
         if self.is_usable:
             self._exchange.refresh()
 
     def close(self) -> None:
         """Close; calls that other threads wait for fail, and the server is told so."""
-        cause = ConnectionLost(f"{self._address}: closed here", "maybe")
-        with self._lock:
-            for id, slot in self._lane.table.drain():
+        cause = ConnectionLost(f"{self.address}: closed here", "maybe")
+        with self.lock:
+            for id, slot in self.lane.table.drain():
                 slot[0].set_exception(outcome.lost(cause, slot[2]))
-                self._pipe.queue(encode_frame(Kind.CANCEL, id, status=StatusCode.CANCELLED))
-        self._pipe.stream.flush()
-        with self._lock:
-            self._end(cause, Input.CLOSE)
+                self.lane.send(encode_frame(Kind.CANCEL, id, status=StatusCode.CANCELLED))
+            self.flush()
+        with self.lock:
+            self.end(cause, Input.CLOSE)
 
     def drop(self) -> None:
         """Forget the connection, which is the parent's, in the child of a fork."""
-        self._pipe.drop()
+        self.pipe.drop()
+        self.lock = threading.Lock()  # who holds the old one may be in the parent only
+        cause = ConnectionLost(f"{self.address}: the connection is the parent process's", "maybe")
+        for _, slot in self.lane.table.drain():
+            slot[0].set_exception(outcome.lost(cause, slot[2]))
+
+    # What batches and streams need
+
+    def start(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None,
+        timeout: float,
+        metadata: bytes,
+        decode: Callable[[bytes], Any] | None,
+        waiter: Any,
+        bits: int,
+    ) -> int:
+        """Do what `Lane.start` does, whatever hits meanwhile. Needs the lock."""
+        is_whole = False
+        try:
+            id = self.lane.start(name, args, kwargs, timeout, metadata, decode, waiter, bits)
+            is_whole = True
+        except (FastRPCError, TypeError):
+            is_whole = True  # nothing was sent
+            raise
+        finally:
+            if not is_whole:  # out of a signal handler: the lane may be in the midst of it
+                self.pipe.broken("interrupted while sending")
+        self.flush()
+        return id
+
+    def flush(self) -> None:
+        """Write what is queued, as far as it goes at once. Needs the lock."""
+        is_whole = False
+        try:
+            self.lane.flush()
+            is_whole = True
+        finally:
+            if not is_whole:  # as above
+                self.pipe.broken("interrupted while sending")
+        self.pipe.stream.write()
+
+    def complete(self, waiter: Waiter, name: str, timeout: float) -> None:
+        """Wait until *waiter* has an outcome; it gets one if its time is up."""
+        if self.pipe.stream.unsent and not waiter.is_done:
+            self.pipe.send(waiter.deadline)
+        self.pipe.wait(waiter, waiter.deadline)
+        if not waiter.is_done:
+            self.sweep()
+            self._settle(waiter, name, waiter.deadline - timeout, waiter.deadline)
+
+    def check_open(self, name: str) -> None:
+        """Raise if no call can be sent. Needs the lock."""
+        if self.pipe.is_over:
+            self._note_end()
+        if self.state is State.CLOSED:
+            raise ConnectionLost(f"{name}: not sent: {self.cause}", "no")
+        if self.state is not State.OPEN:
+            raise ConnectionDraining(f"{name}: {self.address} takes no more calls")
+
+    def leave(self, waiter: Waiter) -> None:
+        """Make room for the next after a call, and end a connection that drains."""
+        if not waiter.is_done:  # an exception from outside: let the sweep tell the server
+            with self.lock:
+                waiter.set_exception(ConnectionLost("given up"))
+            self.sweep()
+        self.tidy()
+
+    def sweep(self) -> None:
+        """End calls whose time is up, and tell the server of those given up."""
+        now = self._clock()
+        with self.lock:
+            for waiter, _, name, started, deadline in self.lane.sweep(now):
+                waiter.set_exception(outcome.late(name, started, deadline, now, self.address))
+            self.flush()
+            if self.pipe.is_over:
+                self._note_end()
+
+    def tidy(self) -> None:
+        """Do what is due when calls and streams have ended."""
+        with self.lock:
+            self._tidy()
+
+    def abandon(self, core: BlockingCore) -> None:
+        """Give up a stream that nobody holds any more; for `__del__`, so it waits for nobody."""
+        self._orphans.append(core)
+        self.lane.crowded = True  # if the lock is taken: the next read calls `room`
+        taken: list[bool] = []
+        try:
+            # Taken and noted in one call: a signal handler may raise between any two.
+            taken.extend(map(self.lock.acquire, (False,)))
+            if taken[0]:
+                self._tidy()
+        finally:
+            if taken and taken[0]:
+                self.lock.release()
 
     # Inside
 
     def _settle(self, waiter: Waiter, name: str, started: float, deadline: float) -> None:
         """Give a wait that is over an outcome if it has none."""
-        with self._lock:
-            if self._pipe.is_over:
-                self._end(ConnectionLost(f"{self._address}: {self._pipe.why}", "maybe"))
+        with self.lock:
+            if self.pipe.is_over:
+                self._note_end()
                 waiter.set_exception(outcome.lost(self.cause or ConnectionLost("gone"), name))
             now = self._clock()
-            waiter.set_exception(outcome.late(name, started, deadline, now, self._address))
+            waiter.set_exception(outcome.late(name, started, deadline, now, self.address))
 
-    def _check_open(self, name: str) -> None:
-        if self._pipe.is_over:
-            self._end(ConnectionLost(f"{self._address}: {self._pipe.why}", "maybe"))
-        if self.state is State.CLOSED:
-            raise ConnectionLost(f"{name}: not sent: {self.cause}", "no")
-        if self.state is not State.OPEN:
-            raise ConnectionDraining(f"{name}: {self._address} takes no more calls")
-
-    def _stand_in_line(
-        self, name: str, args: Any, kwargs: Any, timeout: float, *rest: Any
-    ) -> tuple[Waiter, float]:
-        """Send a call once the server takes another; return its waiter and how long that took."""
-        place, lane, clock = Waiter(), self._lane, self._clock
-        started, queued = clock(), 0.0
-        try:
-            while True:
-                if timeout and queued >= timeout:
-                    raise outcome.late(
-                        name, started, started + timeout, started + queued, self._address,
-                        queued=queued, sent=False,
-                    )  # fmt: skip
-                left = timeout - queued if timeout else 0.0
-                with self._lock:
-                    self._check_open(name)
-                    has_room = len(lane.table) < lane.peer_calls
-                    if has_room and self._line.lead(place, in_order=True):
-                        return self._exchange.enter(name, args, kwargs, left, *rest), queued
-                    self._line.follow(place)
-                place.sleep(left or None)
-                queued = clock() - started
-        finally:
-            place.has_left = True
-            with self._lock:
-                self._line.leave(place)
-
-    def _leave(self, waiter: Waiter) -> None:
-        """Make room for the next after a call, and end a connection that drains."""
-        if not waiter.is_done:  # an exception from outside: let the sweep tell the server
-            with self._lock:
-                waiter.set_exception(ConnectionLost("given up"))
-            self._sweep()
-        with self._lock:
-            self._line.leave(waiter)  # it never stood there: wakes the next
-            if self.state is State.DRAINING and not self._lane.table:
-                self._end(ConnectionLost(f"{self._address} is shutting down", "maybe"))
+    def _note_end(self) -> None:
+        self.end(ConnectionLost(f"{self.address}: {self.pipe.why}", "maybe"))
 
     def _given_up(self) -> None:
-        self._sweep()
-        self._pipe.release()
+        self.sweep()
+        self.pipe.release()
 
-    def _sweep(self) -> None:
-        """End calls whose time is up, and tell the server of those given up."""
-        now = self._clock()
-        with self._lock:
-            for waiter, _, name, started, deadline in self._lane.sweep(now):
-                waiter.set_exception(outcome.late(name, started, deadline, now, self._address))
-            self._lane.flush()
-        self._pipe.stream.flush()
+    def _tidy(self) -> None:
+        self.lane.crowded = False  # first: who is abandoned from here on sets it again
+        while self._orphans:
+            self._orphans.popleft().drop()
+        if self.lane.unsent:
+            self.flush()
+        self.line.wake()
+        if self.state is State.DRAINING and not self.lane.table:
+            self.end(ConnectionLost(f"{self.address} is shutting down", "maybe"))
+        try:
+            self._control.check_strikes(self)
+        except ProtocolError as exc:
+            self.broken(exc)
 
-    def _end(self, cause: Exception, event: Input = Input.LOST) -> None:
-        """Fail everything that is open. Needs the lock."""
+    # What the lane and the control frames call, under the lock
+
+    def end(self, cause: Exception, event: Input = Input.LOST) -> None:
+        """Fail everything that is open."""
         if self.state is State.CLOSED:
             return
-        self._pipe.end()
+        self.pipe.end()
         self._exchange.fresh_until = 0.0
         self.cause = cause
         self.state = step(self.state, event)
-        for _, slot in self._lane.detach():
+        for _, slot in self.lane.detach():
             slot[0].set_exception(outcome.lost(cause, slot[2]))
-        for waiter in self._pings.values():
-            waiter.set_exception(outcome.lost(cause, "ping"))
-        self._line.wake_all()
+        self._control.end(cause)
+        self.line.turns.wake_all()
 
-    # What the lane calls, under the lock
+    def agree(self, answer: Option) -> None:
+        """Put in force what both sides accept."""
+        self.ping_interval = answer.ping_ms / 1000
+        self.peer_window = answer.window
+        self.serializers = frozenset(answer.codecs.values())
+        self.payloads = self.side.agree(self.lane, answer, answer)
+        self.lane.ready = True
+
+    def take_no_more(self) -> None:
+        """Let what is open end, and nothing begin: the server drains."""
+        self.lane.ready = False
+        self._exchange.fresh_until = 0.0
+        self.state = step(self.state, Input.GOAWAY)
 
     def frames(self, frames: list[Frame]) -> None:
         """Take the frames that are no plain replies."""
         for frame in frames:
             if self.state is State.CLOSED:
                 return
-            if frame.kind == Kind.HELLO:
-                self._welcome(frame)
-            elif frame.kind == Kind.GOAWAY:
-                self._goaway(frame)
-            else:
-                self.state = step(self.state, Input.FRAME)
-                if frame.kind == Kind.CALL:
-                    self._special(frame)
-                elif frame.kind in KIND_CRITICAL:
-                    raise ProtocolError(f"kind {frame.kind} is not known to version 1")
+            self._control.take(self, frame)
 
     def broken(self, exc: Exception) -> None:
         """End a connection whose input makes no sense."""
         if isinstance(exc, FrameError) and exc.at == "magic":
             shown = exc.seen.split(b"\r\n")[0][:64].decode("latin-1")
-            exc = ProtocolError(f"{self._address} is no fastrpc server; it says {shown!r}")
+            exc = ProtocolError(f"{self.address} is no fastrpc server; it says {shown!r}")
         elif not isinstance(exc, FastRPCError):
-            self._side.complain(logging.ERROR, self._address, "closing: internal error", exc)
-        self._end(exc, Input.FAILED)
+            self.side.complain(logging.ERROR, self.address, "closing: internal error", exc)
+        self.end(exc, Input.FAILED)
 
     def answered(self, slot: outcome.Slot, frame: Frame) -> None:
         """End a call with a reply that is no plain value."""
         if frame.status == StatusCode.NOT_FOUND:
-            self._lane.forget(slot[2])
+            self.lane.forget(slot[2])
         call = outcome.call_id(self._nonce, frame.id)
-        side, payloads = self._side, self._payloads
-        outcome.settle(slot, frame, self._lane, side, payloads, self._address, call)
+        outcome.settle(slot, frame, self.lane, self.side, self.payloads, self.address, call)
 
     def undecodable(self, slot: outcome.Slot, frame: Frame, exc: Exception) -> None:
         """End a call whose reply can't be read."""
@@ -362,53 +448,11 @@ class BlockingSession:
 
     def inline(self, serializer: int, value: Any) -> bytes:
         """Return *value* encoded with nothing beside it."""
-        return self._side.inline(serializer, value)
+        return self.side.inline(serializer, value)
 
     def tick(self) -> None:
         """Start nothing: who waits looks at the clock."""
 
     def room(self) -> None:
-        """Tell nobody: who leaves does."""
-
-    def _special(self, frame: Frame) -> None:
-        if frame.heartbeat and not frame.reply:
-            body = frame.payload[:PING_BODY_MAX]
-            pong = encode_frame(Kind.CALL, frame.id, heartbeat=True, reply=True, payload=body)
-            self._pipe.queue(pong)
-        elif frame.heartbeat:
-            waiter = self._pings.get(frame.id)
-            if waiter is not None:
-                waiter.set_result(None)
-        elif frame.reply:
-            slot = self._lane.table.take(frame.id)
-            if slot is not None:
-                self.answered(slot, frame)
-        elif not frame.oneway:
-            self._lane.reply(frame.id, 0, b"", int(StatusCode.NOT_FOUND))
-            self._lane.flush()
-
-    def _welcome(self, frame: Frame) -> None:
-        if self.state is not State.HELLO:
-            step(self.state, Input.HELLO)  # raises: a second one
-        if frame.status:
-            self._end(outcome.turned_down(self._address, frame), Input.REFUSED)
-            return
-        if frame.serializer != Serializer.JSON or frame.bits or frame.id or not frame.reply:
-            raise ProtocolError("HELLO must be plain JSON with id 0")
-        option = replace(self._side.option, nonce=self._nonce, ping_ms=NEVER_MS)
-        answer = confirm(option, decode_option(frame.payload, True))
-        self.state = step(self.state, Input.HELLO)
-        self.ping_interval = answer.ping_ms / 1000
-        self._payloads = self._side.agree(self._lane, answer, answer)
-        self._lane.ready = True
-
-    def _goaway(self, frame: Frame) -> None:
-        decode = self._side.decoders[Serializer.MSGPACK]
-        for _, slot in self._lane.table.drain(frame.id):
-            slot[0].set_exception(outcome.going(self._address, frame, decode))  # one for each
-        if self.state is State.HELLO or not self._lane.table:
-            self._end(outcome.going(self._address, frame, decode))
-        else:
-            self._lane.ready = False
-            self._exchange.fresh_until = 0.0
-            self.state = step(self.state, Input.GOAWAY)
+        """Do what the end of a stream leaves to do; who leaves after a call does so anyway."""
+        self._tidy()

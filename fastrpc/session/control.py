@@ -15,7 +15,7 @@ from fastrpc.frame import Frame, encode_frame
 from fastrpc.protocol import Input, PeerGuard, State, step
 from fastrpc.protocol.guard import CANCEL_BURST
 from fastrpc.session import outcome
-from fastrpc.session.watch import PING, Watch
+from fastrpc.session.watch import NEVER_MS, PING, Watch
 from fastrpc.wire import BIT_MORE, KIND_CRITICAL, PING_BODY_MAX, Kind, Serializer, StatusCode
 
 if TYPE_CHECKING:
@@ -114,7 +114,9 @@ class Control:
             unsent = session.unsent()
             why = watch.stalled(now, late, lane.bytes_out - unsent, unsent)
         elif session.is_lasting:
-            if watch.due(now, agreed):
+            # Who asked for none, as blocking clients do, may be gone: only a ping will tell.
+            asked_for = agreed * 1000 < NEVER_MS
+            if watch.due(now, agreed if asked_for else session.side.limits.idle_ping):
                 self.send_ping(session)
         else:
             ping_after = max(session.side.limits.idle_ping, agreed)

@@ -5,15 +5,23 @@ serializers, payloads that are not plain, and errors that need words.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, Protocol, final
 
 from fastrpc.codec import Mismatch
 from fastrpc.errors import CodecError, FastRPCError, InvalidArgument, TooLarge, Unsupported
-from fastrpc.frame import Frame, Inlet
+from fastrpc.frame import Frame, Inlet, Lane
+from fastrpc.session.payloads import Payloads
+from fastrpc.session.side import Side
 from fastrpc.wire import Kind
 
-if TYPE_CHECKING:
-    from fastrpc.session.session import Session
+
+class Carrier(Protocol):
+    """A connection, of a loop or of threads, as far as items need it."""
+
+    lane: Lane
+    side: Side
+    serializers: frozenset[int]
+    payloads: Payloads
 
 
 @final
@@ -29,7 +37,7 @@ class Items:
 
     __slots__ = ("_annotation", "_name", "_own", "_session")
 
-    def __init__(self, session: "Session", name: str, own: bool, annotation: Any) -> None:
+    def __init__(self, session: Carrier, name: str, own: bool, annotation: Any) -> None:
         self._session = session
         self._name = name
         self._own = own

@@ -60,7 +60,7 @@ class SharedPipe:
         send = sock.send if _DONT_WAIT else self._send_piece
         self.stream = ByteStream(
             lock, send, _DONT_WAIT, sock.recv_into, self._readable, time.monotonic, get_buffer,
-            deliver, self._broken,
+            deliver, self.broken,
         )  # fmt: skip
         self._turns = self.stream.turns
         self.why = "closed here"
@@ -69,6 +69,11 @@ class SharedPipe:
     def is_over(self) -> bool:
         """Whether the stream has ended."""
         return self.stream.is_over
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that are still to be sent."""
+        return sum(map(len, self.stream.unsent))
 
     @property
     def queue(self) -> Callable[[bytes], None]:
@@ -82,6 +87,7 @@ class SharedPipe:
 
     def drop(self) -> None:
         """Close the dead socket that a forked child has in place of the parent's."""
+        self.stream.is_over = True
         self._sock.close()
 
     def end(self) -> None:
@@ -96,7 +102,8 @@ class SharedPipe:
         if self.is_over and self._turns.leader is None:
             self._sock.close()
 
-    def _broken(self, why: str) -> None:
+    def broken(self, why: str) -> None:
+        """End a stream that can't go on, and tell the owner. Needs the lock."""
         if not self.is_over:
             self.why = why
             self.end()

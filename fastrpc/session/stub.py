@@ -150,9 +150,18 @@ def _decoder(info: MethodInfo, codec: Codec) -> Callable[[bytes], Any] | None:
 
 
 def split_source(
-    info: MethodInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any], AsyncIterable[Any]]:
+    info: MethodInfo,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    kind: type = AsyncIterable,
+) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
     """Take the stream of items out of the arguments of a stub's method.
+
+    Args:
+        info: The method.
+        args: Positional arguments.
+        kwargs: Arguments by name.
+        kind: What the items must come from: `AsyncIterable` or `Iterable`.
 
     Raises:
         InvalidArgument: It is missing, or nothing to iterate over.
@@ -168,9 +177,8 @@ def split_source(
         args = args[:place] + args[place + 1 :]
     else:
         raise InvalidArgument(f"{info.name}: argument {parameter.name!r} is missing")
-    if not hasattr(source, "__aiter__"):
-        kind = type(source).__name__
-        raise InvalidArgument(
-            f"{info.name}: argument {parameter.name!r}: {kind} is no async iterable"
-        )
+    if not isinstance(source, kind):
+        wanted = "async iterable" if kind is AsyncIterable else "iterable"
+        given = type(source).__name__
+        raise InvalidArgument(f"{info.name}: argument {parameter.name!r}: {given} is no {wanted}")
     return args, rest, source

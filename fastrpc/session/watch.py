@@ -15,6 +15,8 @@ from typing import Final, final
 from fastrpc.wire import Limits
 
 PING: Final = "ping"  # what `silent` says when it is time to ask
+#: A HELLO's `ping_ms` of a peer that asks for no pings: between calls it can't answer.
+NEVER_MS: Final = 2**32 - 1
 LINGER: Final = 1.0  # how long a peer has to end its side of a closed connection
 
 

@@ -495,7 +495,7 @@ def test_a_server_that_is_killed_and_comes_back() -> None:
                 calls = [
                     pool.submit(caught, lambda: client.call("Work.wait", "x")) for _ in range(4)
                 ]
-                until(lambda: client._session is not None and len(client._session._lane.table) == 4)
+                until(lambda: client._session is not None and len(client._session.lane.table) == 4)
                 assert client.call("Work.add", 1, 2) == 3  # so the others have left, too
                 server.kill()
                 for call in calls:

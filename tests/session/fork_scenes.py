@@ -13,6 +13,7 @@ from typing import Any
 import uvloop
 
 import fastrpc
+from tests.client.flowing import Flow, FlowServer
 from tests.client.served import Work, sessions_of, turn_until
 
 LOOPS: dict[str, Any] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -122,7 +123,7 @@ def blocking_with_every_lock_held(target: str, loop: str) -> None:
     held, release = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with session._lock, client._lock:
+        with session.lock, client._lock:
             held.set()
             release.wait(10)
 
@@ -141,6 +142,34 @@ def blocking_with_every_lock_held(target: str, loop: str) -> None:
     holder.join(10)
     assert client.call("Work.add", 1, 2) == 3
     client.close()
+
+
+def blocking_with_streams_open(target: str, loop: str) -> None:
+    with FlowServer() as server, fastrpc.connect_sync(server.target) as client:
+        flow: Any = client.stub(Flow)
+        stream, sending = flow.paused(2), client.stream("Flow.total")
+        assert next(stream) == 0
+        sending.send(1)
+        session: Any = client._session
+
+        def act() -> None:
+            for use in (lambda: list(stream), lambda: sending.send(2), sending.result):
+                try:
+                    use()
+                except fastrpc.ConnectionLost as exc:
+                    assert "the parent process's" in str(exc)
+                else:
+                    raise AssertionError("the child used the parent's stream")
+            assert list(client.options(timeout=5).stream("Flow.count", 3)) == [0, 1, 2]
+
+        with session.lock:  # as another thread might
+            number = child(act)
+        reap(number)
+        sending.send(2)
+        sending.end()
+        assert sending.result() == 3
+        server.do(server.flow.gate.set)
+        assert list(stream) == [1, -1]
 
 
 def blocking_closed_in_the_child(target: str, loop: str) -> None:
@@ -361,6 +390,7 @@ SCENES = {
         blocking,
         blocking_with_a_call_open,
         blocking_with_every_lock_held,
+        blocking_with_streams_open,
         blocking_closed_in_the_child,
         in_a_coroutine,
         between_two_loops,

@@ -1,6 +1,7 @@
 """One blocking connection against a server played by hand; calls are in tests/client."""
 
 import logging
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +11,10 @@ import pytest
 
 import fastrpc
 from fastrpc.client.options import read_options
+from fastrpc.frame import encode_frame
 from fastrpc.protocol import State, decode_option
 from fastrpc.session import BlockingSession, Side, blocking_share
-from fastrpc.session.blocking import NEVER_MS
+from fastrpc.session.watch import NEVER_MS
 from fastrpc.transport import dial_blocking
 from fastrpc.wire import BIT_MORE, Kind, Serializer, StatusCode
 from tests.client.scripted import Peer, scripted
@@ -222,6 +224,67 @@ def test_a_method_the_server_forgot_is_sent_by_name_again() -> None:
         call(session)
 
     run(play, act)
+
+
+@pytest.mark.parametrize(
+    ("flood", "words"),
+    [
+        ({"kind": Kind.CALL, "heartbeat": True}, "pings come faster than agreed"),
+        ({"kind": Kind.CANCEL, "status": StatusCode.CANCELLED}, "too many calls are cancelled"),
+        ({"kind": Kind.CALL, "reply": True, "serializer": 1, "payload": b"\xc0"}, "unknown calls"),
+        ({"kind": Kind.CALL, "reply": True, "bits": BIT_MORE}, "unknown calls"),
+    ],
+)
+def test_a_server_that_floods_is_left(flood: dict[str, object], words: str) -> None:
+    """As the asyncio client does it; what has come in the meantime still counts."""
+
+    def play(peer: Peer) -> None:
+        peer.hello()
+        wanted = peer.read_call()
+        fields = {"id": 999, **flood}
+        peer.write(3000 * encode_frame(**fields))  # type: ignore[arg-type]
+        peer.reply(wanted, b"\x01")
+        peer.until_end()
+
+    def act(session: BlockingSession) -> None:
+        with pytest.raises(fastrpc.ConnectionLost, match=words) as lost:
+            while True:
+                assert call(session) == 1
+                call(session, "again", 0.05)
+        assert session.state is State.CLOSED
+        assert lost.value.ran in ("maybe", "no")
+
+    run(play, act, max_calls=64)
+
+
+def test_a_server_that_calls_without_reading_fills_no_memory() -> None:
+    def play(peer: Peer) -> None:
+        peer.hello()
+        peer.read_call()
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        for start in range(1, 20_000, 100):
+            numbers = range(start, start + 100)
+            peer.write(b"".join(encode_frame(Kind.CALL, id, arg=1, name=b"x") for id in numbers))
+
+    def act(session: BlockingSession) -> None:
+        session.pipe._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        with pytest.raises(fastrpc.ConnectionLost, match="answers are unread"):
+            call(session)
+
+    run(play, act, max_unsent=10_000)
+
+
+def test_a_stream_that_the_server_opens_is_refused() -> None:
+    def play(peer: Peer) -> None:
+        peer.hello()
+        wanted = peer.read_call()
+        peer.frame(Kind.OPEN, 1, arg=1, name=b"Client.stream", serializer=1, payload=b"\x90")
+        refused = peer.read()
+        assert (refused.id, refused.reply, refused.status) == (1, True, StatusCode.NOT_FOUND)
+        peer.reply(wanted, b"\x01")
+        peer.until_end()
+
+    run(play, lambda session: _expect(call(session), 1))
 
 
 def test_closing_cancels_what_other_threads_wait_for() -> None:

@@ -478,13 +478,13 @@ def test_an_interrupt_while_a_reply_is_decoded_closes_the_socket() -> None:
     with Background() as server, fastrpc.connect_sync(server.target) as client:
         assert client.call("Work.add", 1, 2) == 3
         session: Any = client._session
-        decoders = list(session._lane.decoders)
+        decoders = list(session.lane.decoders)
         decoders[1] = decode
-        session._lane.decoders = decoders
+        session.lane.decoders = decoders
         with pytest.raises(Interrupt):
             client.call("Work.add", 1, 2)
         assert session.is_over
-        assert session._pipe._sock.fileno() == -1
+        assert session.pipe._sock.fileno() == -1
         assert client.call("Work.add", 1, 2) == 3  # over a new connection
 
 

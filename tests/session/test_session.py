@@ -19,6 +19,7 @@ from fastrpc.frame import encode_frame
 from fastrpc.protocol import Input, Option, State, encode_option
 from fastrpc.session import opening
 from fastrpc.session.session import WRITE_HIGH
+from fastrpc.session.watch import NEVER_MS
 from fastrpc.wire import ID_MAX, Kind, StatusCode
 from tests.session.rig import MSGPACK, Rig, hello_frame, kinds
 
@@ -303,6 +304,20 @@ async def test_a_peer_that_sends_no_more_gets_its_answers() -> None:
     await turns()
     assert [frame.id for frame in rig.frames()] == [1]
     assert rig.transport.events == ["close"]
+
+
+async def test_a_blocking_client_that_vanished_is_pinged_although_it_asked_for_none() -> None:
+    rig = Rig(Work(), idle_ping=15.0).greet(ping_ms=NEVER_MS)
+    rig.feed(call(1, "wait"))
+    await turns()
+    assert rig.session.eof_received()
+    assert kinds(rig.frames()) == [PING]
+    for _ in range(6):
+        rig.look(10.0)
+    assert 3 <= len(rig.frames()) <= 4
+    rig.lose(ConnectionResetError())
+    await turns()
+    assert rig.session.running == {}
 
 
 async def test_a_peer_that_sends_no_more_and_waits_for_nothing_is_let_go() -> None:

@@ -1,0 +1,198 @@
+"""Call through a blocking client with certain options: its face, less the connection.
+
+Rules of the room:
+  * a call that is plain sees one Python function, `call`: each more is 2 % of it;
+  * what a handler calls in its thread keeps to the deadline of the call in hand.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast, final
+
+from fastrpc.call import Mode, Pairs, Reply
+from fastrpc.call.deadline import DEADLINE, within
+from fastrpc.session import (
+    KEEP,
+    BlockingSession,
+    BlockingStream,
+    Keep,
+    check_timeout,
+    exchange,
+)
+from fastrpc.session.blocking_stream import both_ways
+from fastrpc.session.stream import Opening
+from fastrpc.session.stub import Bound, make_stub, split_source
+
+if TYPE_CHECKING:
+    from fastrpc.client.blocking import BlockingClient
+
+T = TypeVar("T")
+
+#: Name, arguments, those by name, timeout, metadata, decoder: what `at_once` takes.
+CallArguments = tuple[str, tuple[Any, ...], Mapping[str, Any], float, bytes, Any]
+
+
+class BlockingView:
+    """A blocking client as seen with certain options. Made by `BlockingClient.options`."""
+
+    def __init__(self, client: "BlockingClient", timeout: float, metadata: bytes) -> None:
+        self._client = client
+        self._timeout = timeout
+        self._metadata = metadata
+
+    def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call *method* and return its result.
+
+        Args:
+            method: Full name, such as "Arith.add".
+            *args: Positional arguments.
+            **kwargs: Arguments by name.
+
+        Raises:
+            CodecError: The arguments can't be encoded.
+            CallError: Any of its kinds.
+            TransportError: There is no connection, or it broke; see `ran`.
+        """
+        session, waiter, timeout = self._client._session, None, self._timeout
+        if DEADLINE.get():  # a call is in hand here; to ask costs no frame
+            timeout = within(timeout, time.monotonic())
+        if session is not None:
+            waiter = session.at_once(method, args, kwargs, timeout, self._metadata, None)
+            if waiter is not None and waiter.is_plain:
+                return waiter.value
+        call = (method, args, kwargs, timeout, self._metadata, None)
+        return self._client.finish(session, waiter, call)
+
+    def exchange(self, method: str, /, *args: Any, **kwargs: Any) -> Reply:
+        """Call *method* and return the whole reply: its value and its metadata.
+
+        Raises:
+            Exception: As `call` does.
+        """
+
+        def act(session: BlockingSession, left: float) -> Reply:
+            return exchange(session, method, args, kwargs, left, self._metadata)
+
+        return self._client.act(method, self._timeout, act)
+
+    def gather(self, calls: Iterable[tuple[Any, ...]]) -> list[Any]:
+        """Make many calls that leave together; return their results, in order.
+
+        A call that fails does not disturb the others: its exception stands in the
+        place of its result.
+
+        Args:
+            calls: For each call its method and arguments: `("Arith.add", 1, 2)`.
+        """
+        wanted = [(method, tuple(args)) for method, *args in calls]
+        return self._client.make_batch(wanted, self._timeout, self._metadata) if wanted else []
+
+    def stream(self, method: str, /, *args: Any, **kwargs: Any) -> BlockingStream[Any]:
+        """Return a stream, which opens when it is first used.
+
+        Args:
+            method: Full name, such as "Arith.count".
+            *args: Positional arguments, without the items that are sent.
+            **kwargs: Arguments by name.
+        """
+        return self._open(Opening(method=method, args=args, kwargs=kwargs))
+
+    def notify(self, method: str, /, *args: Any, **kwargs: Any) -> None:
+        """Send a oneway call: no reply, not even an error.
+
+        Raises:
+            CodecError: The arguments can't be encoded.
+            TooLarge: They are larger than the server accepts.
+            TransportError: There is no connection.
+        """
+        session = self._client._usable(method, time.monotonic(), 0.0)
+        session.notify(method, args, kwargs, self._metadata)
+
+    def stub(
+        self, service: type[T], name: str | None = None, *, version: str = "", group: str = ""
+    ) -> T:
+        """Return an object with the methods of *service*, each calling the server.
+
+        Args:
+            service: The class that the server registered, or one like it.
+            name: Service name if it is not the class's own.
+            version: Which version of the service to call; "" for the default.
+            group: Which group of it; "" for the default.
+
+        Raises:
+            ConfigError: The class can't be a service; the message says why.
+        """
+        codec = self._client._codec
+        stub = make_stub(service, name, self._bound, codec, version=version, group=group)
+        return cast("T", stub)
+
+    def options(
+        self, *, timeout: float | Keep | None = KEEP, metadata: Pairs | Keep | None = KEEP
+    ) -> "BlockingView":
+        """Return a view with other options; this one stays as it is.
+
+        Args:
+            timeout: Seconds each call may take, None for no deadline.
+            metadata: Sent with each call, None for nothing.
+
+        Raises:
+            ConfigError: The timeout is not above 0.
+            InvalidArgument: The metadata can't be sent.
+        """
+        seconds = self._timeout if isinstance(timeout, Keep) else check_timeout(timeout)
+        options = self._client._options
+        packed = self._metadata if isinstance(metadata, Keep) else options.pack(metadata)
+        return BlockingView(self._client, seconds, packed)
+
+    def _bound(self, bound: Bound) -> Any:
+        """Return the callable of a stub's method."""
+        if bound.info.mode is Mode.STREAM:
+            return partial(_call_stream, self, bound)
+        return _Bound(self, bound.key, bound.decode)
+
+    def _open(self, opening: Opening) -> BlockingStream[Any]:
+        opener = partial(self._client.open_stream, self._timeout)
+        return BlockingStream(opening, self._metadata, opener)
+
+
+@final
+class _Bound:
+    """A method of a stub."""
+
+    __slots__ = ("_decode", "_method", "_view")
+
+    def __init__(self, view: BlockingView, method: str, decode: Any) -> None:
+        self._view = view
+        self._method = method
+        self._decode = decode
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        view = self._view
+        session, waiter, timeout = view._client._session, None, view._timeout
+        if DEADLINE.get():
+            timeout = within(timeout, time.monotonic())
+        call = (self._method, args, kwargs, timeout, view._metadata, self._decode)
+        if session is not None:
+            waiter = session.at_once(*call)
+            if waiter is not None and waiter.is_plain:
+                return waiter.value
+        return view._client.finish(session, waiter, call)
+
+
+def _call_stream(view: BlockingView, bound: Bound, /, *args: Any, **kwargs: Any) -> Any:
+    """Return the items of a stub's stream, or send those that it takes and return the value."""
+    info = bound.info
+    if info.takes is not None and info.item is not None:
+        raise both_ways(info.name)
+    source: Any = None
+    if info.takes is not None:
+        args, kwargs, source = split_source(info, args, kwargs, Iterable)
+    stream = view._open(
+        Opening(method=bound.key, args=args, kwargs=kwargs, item=info.item, value=bound.decode)
+    )
+    if info.item is not None:
+        return stream
+    with stream:
+        stream.feed(source)
+        return stream.result()

@@ -7,7 +7,8 @@ it on would blame the wrong one. Nobody marks the difference, so it is looked fo
 
 Rules of the room:
   * a refusal is what the application raised itself: an error that names a method or a
-    call is about another call, and one that was raised inside fastrpc is the library's;
+    call is about another call, and one that was raised inside fastrpc is the library's.
+    What names this very call is one: its caller sent an item that can't be read;
   * what can't be told is no refusal: it is a fault, and logged as one;
   * nothing here raises, whatever the exception's class does.
 """
@@ -83,13 +84,19 @@ class Refusal:
         return self.status not in NOT_RUN or (not started and self.ran == "no")
 
 
-def refusal_of(exc: BaseException) -> Refusal | None:
-    """Return what *exc* refuses a call with; None if it is no refusal of this side's."""
+def refusal_of(exc: BaseException, method: str = "", call: str = "") -> Refusal | None:
+    """Return what *exc* refuses a call with; None if it is no refusal of this side's.
+
+    Args:
+        exc: What was raised.
+        method: Full name of the method that was called, if it is known.
+        call: What logs call the call.
+    """
     try:
         if not issubclass(type(exc), CallError):
             return None
         kind = next((base for base in _mro_of(type(exc)) if base in REFUSALS), None)
-        if kind is None or _is_of_another_call(exc):
+        if kind is None or (not _is_of_call(exc, method, call) and _is_of_another_call(exc)):
             return None
         ran: Ran = "no" if getattr(exc, "ran", "yes") == "no" else "yes"
         return Refusal(kind, str(exc), ran, _milliseconds(getattr(exc, "retry_after", None)))
@@ -100,6 +107,12 @@ def refusal_of(exc: BaseException) -> Refusal | None:
 def class_named(name: str) -> type[CallError] | None:
     """Return the class that a peer's refusal by name means, None for any other name."""
     return _BY_NAME.get(name)
+
+
+def _is_of_call(exc: BaseException, method: str, call: str) -> bool:
+    """Tell whether it speaks of this very call: an item of its caller's can't be read, say."""
+    told = getattr(exc, "method", ""), getattr(exc, "call_id", "")
+    return bool(call) and told == (method, call)
 
 
 def _is_of_another_call(exc: BaseException) -> bool:

@@ -123,6 +123,10 @@ class _Typed:
 
         return read
 
+    def explain(self, error: Exception, /) -> Exception:
+        """Return what a decoder raised, in our words: `convert` gives them by itself."""
+        return _translated(str(error)) if isinstance(error, msgspec.ValidationError) else error
+
     def convert(self, value: object, type: object, /) -> object:
         """Return a decoded *value* as a value of *type*.
 

@@ -99,7 +99,7 @@ def status_of(exc: BaseException | None, call: Call, now: float) -> int:
     if not issubclass(kind, Exception):  # the way in which calls are stopped
         is_late = 0.0 < call.deadline <= now
         return int(StatusCode.DEADLINE if is_late else StatusCode.CANCELLED)
-    refusal = refusal_of(exc) if call.peer is not None else None
+    refusal = refusal_of(exc, call.method, call.id) if call.peer is not None else None
     if refusal is not None:
         return refusal.status
     if issubclass(kind, RpcError):

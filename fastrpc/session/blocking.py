@@ -439,8 +439,12 @@ class BlockingSession:
         """End a call with a reply that is no plain value."""
         if frame.status == StatusCode.NOT_FOUND:
             self.lane.forget(slot[2])
-        call = outcome.call_id(self._nonce, frame.id)
+        call = self.call_id(frame.id)
         outcome.settle(slot, frame, self.lane, self.side, self.payloads, self.address, call)
+
+    def call_id(self, id: int) -> str:
+        """Return what the logs of both sides call a call."""
+        return outcome.call_id(self._nonce, id)
 
     def undecodable(self, slot: outcome.Slot, frame: Frame, exc: Exception) -> None:
         """End a call whose reply can't be read."""

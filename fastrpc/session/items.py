@@ -8,7 +8,14 @@ from collections.abc import Callable
 from typing import Any, Protocol, final
 
 from fastrpc.codec import Mismatch
-from fastrpc.errors import CodecError, FastRPCError, InvalidArgument, TooLarge, Unsupported
+from fastrpc.errors import (
+    CallError,
+    CodecError,
+    FastRPCError,
+    InvalidArgument,
+    TooLarge,
+    Unsupported,
+)
 from fastrpc.frame import Frame, Inlet, Lane
 from fastrpc.session.payloads import Payloads
 from fastrpc.session.side import Side
@@ -23,6 +30,10 @@ class Carrier(Protocol):
     serializers: frozenset[int]
     payloads: Payloads
 
+    def call_id(self, id: int) -> str:
+        """Return what the logs of both sides call a call."""
+        ...
+
 
 @final
 class Items:
@@ -35,17 +46,21 @@ class Items:
         annotation: Type of an item.
     """
 
-    __slots__ = ("_annotation", "_name", "_own", "_session")
+    __slots__ = ("_annotation", "_explain", "_id", "_name", "_own", "_session")
 
     def __init__(self, session: Carrier, name: str, own: bool, annotation: Any) -> None:
         self._session = session
         self._name = name
         self._own = own
         self._annotation = annotation
+        self._id = 0
+        self._explain: Callable[[Exception], Exception] | None = None
 
     def inlet(self, id: int, serializer: int, decode: Callable[[bytes], Any]) -> Inlet:
         """Return the receiving half of the stream *id*."""
         session = self._session
+        self._id = id
+        self._explain = getattr(session.side.by_number.get(serializer), "explain", None)
         window = session.side.limits.window
         return Inlet(
             session.lane, id, self._own, window, serializer, decode, self.unpack, self.explain
@@ -67,8 +82,10 @@ class Items:
     def explain(self, number: int, exc: Exception) -> Exception:
         """Return the error for the item of that number that can't be read."""
         where = f"{self._name}: item {number}"
+        if self._explain is not None:
+            exc = self._explain(exc)
         if isinstance(exc, TooLarge | Unsupported):
-            return type(exc)(f"{where}: {exc}", ran="yes", method=self._name)
+            return self._told(type(exc)(f"{where}: {exc}", ran="yes", method=self._name))
         if isinstance(exc, Mismatch):
             text = str(exc.inside(where))
         elif isinstance(exc, FastRPCError):
@@ -79,4 +96,9 @@ class Items:
             error = CodecError(text)
             error.ran = "yes"
             return error
-        return InvalidArgument(text, ran="yes", method=self._name)
+        return self._told(InvalidArgument(text, ran="yes", method=self._name))
+
+    def _told(self, error: CallError) -> CallError:
+        """Name the call: who sent the item is told, not blamed on the handler."""
+        error.call_id = self._session.call_id(self._id)
+        return error

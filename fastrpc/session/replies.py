@@ -97,7 +97,7 @@ class Replies:
             code, body = meant
             self.send(session, frame, StatusCode.APPLICATION, body, code)
             return
-        refusal = refusal_of(exc)
+        refusal = refusal_of(exc, method.info.info.name, session.call_id(frame.id))
         if refusal is not None:
             self._pass_on(session, frame, refusal, was_called, spent)
             return

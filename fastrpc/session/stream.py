@@ -13,7 +13,7 @@ Rules of the room:
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -150,9 +150,9 @@ class StreamCore:
             raise self.error
         return self._value
 
-    async def feed(self, source: AsyncIterable[Any]) -> None:
+    async def feed(self, source: AsyncIterable[Any] | Iterable[Any]) -> None:
         """Send the items of *source*, then say that there are no more."""
-        iterator = aiter(source)
+        iterator = aiter(source) if isinstance(source, AsyncIterable) else _at_hand(source)
         try:
             if await self.outlet.pump(iterator):
                 self.half_close()
@@ -274,9 +274,10 @@ class Stream(Generic[T]):
         core = await self._opened(ended=False)
         await core.outlet.send(item)
 
-    async def feed(self, items: AsyncIterable[Any]) -> None:
+    async def feed(self, items: AsyncIterable[Any] | Iterable[Any]) -> None:
         """Send all *items*, then say that there are no more; faster than one by one.
 
+        Plain iterables are read on the loop: fine for what is at hand, wrong for what blocks.
         Returns early if the server ends the stream; the errors are those of `send`.
         """
         core = self._core or await self._opened(ended=False)
@@ -441,3 +442,8 @@ class _LateReader(AsyncIterator[T]):
         core = await stream._opened(ended=not stream._is_entered)
         self._reader = stream._reader(core)
         return await self._reader.__anext__()
+
+
+async def _at_hand(items: Iterable[Any]) -> AsyncIterator[Any]:
+    for item in items:
+        yield item

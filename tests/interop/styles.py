@@ -321,10 +321,19 @@ def options_of(plan: Plan) -> dict[str, Any]:
     }
 
 
+def tasks_of_calls() -> "set[asyncio.Task[Any]]":
+    """Return all tasks but the one that a server keeps for its next call, see `firststep`."""
+    return {
+        task
+        for task in asyncio.all_tasks()
+        if getattr(task.get_coro(), "__qualname__", "") != "_Spare._run"
+    }
+
+
 async def converse(target: str, plan: Plan, *, wrapped: bool) -> str:
     """Go through all styles; return "" or what went wrong."""
     before = alive()
-    tasks = len(asyncio.all_tasks())
+    tasks = len(tasks_of_calls())
     back = plan.service()
     more: dict[str, Any] = {"interceptors": [sending]} if wrapped else {}
     client = fastrpc.connect(target, **options_of(plan), **more)
@@ -340,8 +349,8 @@ async def converse(target: str, plan: Plan, *, wrapped: bool) -> str:
         if rest := await settle(functools.partial(rest_of, client.lanes[0].owner), 5.0):
             return f"left at the client: {rest}"
     del table, client
-    if await settle(lambda: len(asyncio.all_tasks()) > tasks, 5.0):
-        return f"left at the client: {len(asyncio.all_tasks()) - tasks} tasks"
+    if await settle(lambda: len(tasks_of_calls()) > tasks, 5.0):
+        return f"left at the client: {len(tasks_of_calls()) - tasks} tasks"
     gc.collect()
     after = alive()
     return f"left in memory: {after}, before {before}" if after > before else ""

@@ -13,6 +13,7 @@ import pytest
 
 import fastrpc
 import fastrpc.frame
+from fastrpc import _chain_py
 
 _numbers = itertools.count()
 TWIN_NAMES = [name for name in fastrpc.frame.__all__ if name != "COMPILED"]
@@ -30,6 +31,8 @@ def use_twin(monkeypatch: pytest.MonkeyPatch, twin: SimpleNamespace) -> None:
                 monkeypatch.setattr(module, name, getattr(twin, name))
     for name in TWIN_NAMES:
         monkeypatch.setattr(fastrpc.frame, name, getattr(twin, name))
+    # Replies derive from the class that was there when they were defined.
+    monkeypatch.setattr(_chain_py, "ReplyFields", fastrpc.Reply.__mro__[1])
 
 
 _TWINS = {

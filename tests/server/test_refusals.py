@@ -214,3 +214,46 @@ async def test_a_derived_class_arrives_as_what_it_derives_from() -> None:
             with pytest.raises(fastrpc.PermissionDenied, match="no") as caught:
                 await client.call("Raises.sync")
             assert type(caught.value) is fastrpc.PermissionDenied
+
+
+class Takes:
+    """Takes items and lets what is wrong with one through."""
+
+    async def total(self, items: AsyncIterator[int]) -> int:
+        return sum([item async for item in items])
+
+    async def relay(self, items: AsyncIterator[Any], peer: fastrpc.Peer = fastrpc.GIVEN) -> int:
+        stream = peer.stream("Takes.total")  # the same method, and perhaps the same id, there
+        async with stream:
+            await stream.feed(items)
+            return int(await stream.result())
+
+
+@pytest.mark.parametrize("codec", ["msgpack", "json"])
+async def test_an_item_that_cannot_be_read_is_its_senders_fault(
+    caplog: pytest.LogCaptureFixture, codec: str
+) -> None:
+    async with serving(Takes()) as server:
+        async with fastrpc.connect(server.targets[0], codec=codec) as client:
+            async with client.stream("Takes.total") as stream:
+                await stream.feed([1, "two"])
+                with pytest.raises(fastrpc.InvalidArgument) as caught:
+                    await stream.result()
+    told = "Takes.total: item 2: expected int, got str"
+    assert (str(caught.value), caught.value.ran, caught.value.method) == (
+        told,
+        "yes",
+        "Takes.total",
+    )
+    assert not caplog.records
+
+
+async def test_an_item_that_cannot_be_read_elsewhere_is_a_fault() -> None:
+    async with serving(Takes()) as server:
+        client = fastrpc.connect(server.targets[0])
+        client.register(Takes())
+        async with client, client.stream("Takes.relay") as stream:
+            await stream.feed(["one"])
+            with pytest.raises(fastrpc.RemoteError) as caught:
+                await stream.result()
+    assert caught.value.type == "InvalidArgument"

@@ -268,13 +268,11 @@ def encode_frame(
     Raises:
         ConfigError: A field does not fit its place in the header.
     """
-    return b"".join(
-        encode_pieces(
-            kind, id, serializer=serializer, reply=reply, oneway=oneway, heartbeat=heartbeat,
-            status=status, bits=bits, arg=arg, time=time, name=name, metadata=metadata,
-            payload=payload, buffers=buffers, header_size=header_size,
-        )
+    cdef list pieces = _pieces(
+        kind, id, serializer, reply, oneway, heartbeat, status, bits, arg, time, name, metadata,
+        payload, buffers, header_size,
     )
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def encode_pieces(
@@ -296,12 +294,25 @@ def encode_pieces(
     header_size=0,
 ):
     """Return one frame as `encode_frame` does, in pieces: its buffers are not copied."""
+    return _pieces(
+        kind, id, serializer, reply, oneway, heartbeat, status, bits, arg, time, name, metadata,
+        payload, buffers, header_size,
+    )
+
+
+cdef list _pieces(
+    object kind, object id, object serializer, object reply, object oneway, object heartbeat,
+    object status, object bits, object arg, object time, bytes name, bytes metadata,
+    bytes payload, object buffers, object header_size,
+):
     cdef uint8_t raw[HEADER_MAX]
     cdef list pieces = [payload]
+    cdef Py_ssize_t size = len(name) + len(metadata)
     if buffers:
         bits |= BIT_SEG
-        pieces = _segment_pieces([payload, *buffers], len(name) + len(metadata))
-    cdef Py_ssize_t size = len(name) + len(metadata) + sum(map(len, pieces))
+        pieces = _segment_pieces([payload, *buffers], size)
+    for piece in pieces:
+        size += len(piece)
     least = (
         HEADER_FULL if name or metadata else HEADER_TIME if time else HEADER_ARG if arg
         else HEADER_BASE

@@ -668,7 +668,7 @@ cdef class Lane(Splitter):
 
     cdef bytes _squeezed(self, bytes body):
         """Return *body* compressed, if that is agreed on and worth it."""
-        if self.zip_from == 0 or PyBytes_GET_SIZE(body) < self.zip_from or self.pack is None:
+        if PyBytes_GET_SIZE(body) < self.zip_from or self.pack is None:
             return None
         return self.pack(body)
 

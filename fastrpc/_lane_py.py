@@ -622,7 +622,8 @@ class Lane(Splitter):
             serializer, body = self.encode_result(serializer, result)
         except Exception as exc:
             failure = exc
-        if failure is not None or self.size_of(body) > self.peer_body:
+        size = len(body) if self._beside is None else self.size_of(body)
+        if failure is not None or size > self.peer_body:
             method.errors += 1
             frame = make_frame(flags, 0, 0, id, arg, time, name, meta, data, start, stop, 0)
             self.owner.unsendable(method, frame, failure)
@@ -679,7 +680,7 @@ class Lane(Splitter):
 
     def _squeezed(self, body: bytes) -> bytes | None:
         """Return *body* compressed, if that is agreed on and worth it."""
-        if not self.zip_from or len(body) < self.zip_from or self.pack is None:
+        if len(body) < self.zip_from or self.pack is None:
             return None
         return self.pack(body)
 
@@ -701,7 +702,7 @@ class Lane(Splitter):
         flags, bits = FLAG_REPLY | serializer, 0
         time = min(time, 0xFFFFFFFF)
         buffers = self._buffers_of(body) if self._beside is not None else []
-        if not status and (packed := self._squeezed(body)) is not None:
+        if self.zip_from and not status and (packed := self._squeezed(body)) is not None:
             body, bits = packed, BIT_ZIP
         size = len(body) + len(metadata)
         if buffers or metadata:
@@ -865,7 +866,7 @@ class Lane(Splitter):
                 body = self._encode(serializer, value)
             except Exception as exc:
                 raise CodecError(f"{name}: arguments can't be encoded: {exc}") from exc
-        size = self.size_of(body) + len(metadata)
+        size = len(metadata) + (len(body) if self._beside is None else self.size_of(body))
         if size > self.peer_body - NAME_MAX and self._numbers.get(name, 0) <= 0:
             size += len(_encode_name(name))  # the first call carries it
         if size > self.peer_body:
@@ -891,7 +892,7 @@ class Lane(Splitter):
     ) -> None:
         number = self._numbers.get(name, 0)
         buffers = self._buffers_of(body) if self._beside is not None else []
-        if (packed := self._squeezed(body)) is not None:
+        if self.zip_from and (packed := self._squeezed(body)) is not None:
             body, bits = packed, bits | BIT_ZIP
         if number <= 0 or metadata or buffers:
             if len(metadata) > METADATA_MAX:
@@ -953,7 +954,7 @@ class Lane(Splitter):
         """
         flags, bits = serializer if own else FLAG_REPLY | serializer, _KIND_DATA
         buffers = self._buffers_of(body) if self._beside is not None else []
-        if (packed := self._squeezed(body)) is not None:
+        if self.zip_from and (packed := self._squeezed(body)) is not None:
             body, bits = packed, bits | BIT_ZIP
         size = len(body)
         if buffers:

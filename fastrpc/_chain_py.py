@@ -326,9 +326,12 @@ class Sent:
     def __await__(self) -> Generator[Any, Any, Any]:
         """Wait for the outcome; give the reply, or raise the error."""
         yield from self._future.__await__()
-        if self._error is not None:
+        if self._error is None:
+            return self._make(self._value, self.trailers)
+        try:
             raise self._error
-        return self._make(self._value, self.trailers)
+        finally:
+            del self  # the error holds this frame
 
 
 @final

@@ -106,8 +106,7 @@ def test_what_is_no_reply_is_an_error_that_names_the_method(
 
 @coroutine
 def turns(*values: Any) -> Generator[Any, None, str]:
-    for value in values:
-        yield value
+    yield from values
     return "end"
 
 

@@ -1,7 +1,6 @@
 """Pending and ChainCaller: calls through interceptors run where they are awaited, or in a task."""
 
 import asyncio
-import gc
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from types import SimpleNamespace
@@ -200,6 +199,21 @@ def test_a_chain_may_be_anything_that_can_be_awaited(twin: SimpleNamespace) -> N
     sent.set_result(5)
     assert job.step().told == ("returned", 5)
     assert Job(twin.Pending(twin.Done(twin.ReplyFields(6)), "A.b")).step().told == ("returned", 6)
+
+
+def test_what_awaiting_gives_is_its_own_iterator(twin: SimpleNamespace) -> None:
+    async def awaiting() -> Any:
+        return await _Given(Chain(twin).pending().__await__())
+
+    assert Job(awaiting()).step().told == ("returned", "value")
+
+
+class _Given:
+    def __init__(self, step: Any) -> None:
+        self._step = step
+
+    def __await__(self) -> Any:
+        return iter(self._step)
 
 
 @pytest.mark.parametrize("thing", [5, object])
@@ -464,7 +478,6 @@ async def test_a_chain_through_a_lane(rig: Rig) -> None:
 
 
 def test_a_call_that_is_never_run_is_told_of(twin: SimpleNamespace) -> None:
-    pending = Chain(twin).pending()
+    pending = [Chain(twin).pending()]
     with pytest.warns(RuntimeWarning, match="was never awaited"):
-        del pending
-        gc.collect()
+        pending.clear()

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.frame.chains import Stage, caller
 from tests.frame.halves import Job
 from tests.frame.rig import Rig, Waiter
-from tests.frame.test_chain_calls import caller
-from tests.frame.test_through import Stage
 
 ROUNDS = 200
 

@@ -293,11 +293,7 @@ cdef class Through:
 
 
 cdef object _coroutine_of(object awaitable):
-    """Return *awaitable* if it is a coroutine, else one around it.
-
-    A handler may give anything that can be awaited: an interceptor that leaves its
-    handler as it is, or calls it from a plain function, makes no coroutine.
-    """
+    # An interceptor may leave its handler as it is, or call it from a plain function.
     return awaitable if PyCoro_CheckExact(awaitable) else _awaited(awaitable)
 
 

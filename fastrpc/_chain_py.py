@@ -119,7 +119,7 @@ def innermost(call: CallFields) -> Any:
         Internal: It brings nothing.
         TypeError: It is no call.
     """
-    if not isinstance(call, CallFields):
+    if not hasattr(call, "sender"):
         raise TypeError(f"Expected a Call, got {type(call).__name__}")
     if call.sender is None:
         raise Internal("an interceptor made a call of its own; change the one it is given")
@@ -276,11 +276,7 @@ def _begin(chain: Callable[[Any], Any], call: CallFields) -> tuple[Any, tuple[bo
 
 
 def _coroutine_of(awaitable: Any) -> Any:
-    """Return *awaitable* if it is a coroutine, else one around it.
-
-    A handler may give anything that can be awaited: an interceptor that leaves its
-    handler as it is, or calls it from a plain function, makes no coroutine.
-    """
+    # An interceptor may leave its handler as it is, or call it from a plain function.
     return awaitable if isinstance(awaitable, CoroutineType) else _awaited(awaitable)
 
 
@@ -408,7 +404,7 @@ class Pending:
         """Run the chain here, or wait for its task; give the reply's value."""
         coroutine, self._coroutine, self._context = self._coroutine, None, None
         if coroutine is not None:
-            return self._run(_coroutine_of(coroutine))
+            return _value_of(coroutine, self._name).__await__()
         if self._task is None:
             raise RuntimeError("a call with interceptors can be awaited once")
         return self._task.__await__()  # type: ignore[no-any-return]
@@ -426,9 +422,6 @@ class Pending:
         # A task that was cancelled before its first step has not touched it.
         self._begun.close()
         self._begun = None
-
-    def _run(self, coroutine: Any) -> Generator[Any, Any, Any]:
-        return checked((yield from coroutine.__await__()), self._name).value
 
 
 async def _value_of(coroutine: Any, name: str) -> Any:

@@ -9,11 +9,13 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
 
 from bench.values import Small
 from fastrpc.codec import default_codecs
+from fastrpc.session.firststep import FirstSteps
 from fastrpc.wire import BODY_MAX, SERIALIZERS, Kind, Serializer
 
 WINDOW = 2**18  # of a stream, as sessions have it
@@ -33,6 +35,7 @@ class Owner:
     """Stands in for a session; what is neither plain nor credit is an error here."""
 
     outlet: Any = None
+    running: Sequence[Any] = ()
 
     def frames(self, frames: list[Any]) -> None:
         """Take the credit of the one stream."""
@@ -138,6 +141,57 @@ class Pair:
             b"Echo.later": self._twin.Method(b"Echo.later", 1, later, untyped),
             b"Echo.typed": self._twin.Method(b"Echo.typed", 0, echo, typed),
         }
+
+
+class Chain:
+    """Calls of Echo.echo through an interceptor on both sides, one that does nothing.
+
+    Args:
+        pair: The lanes.
+        twin: What `open_twin` returned.
+    """
+
+    def __init__(self, pair: Pair, twin: SimpleNamespace) -> None:
+        async def handle(call: Any) -> Any:
+            return await twin.innermost(call)
+
+        inherited = ContextVar("inherited", default=0.0)
+        sender = twin.Sender(
+            [pair.client], _no_room, None, _no_room, twin.ReplyFields, time.monotonic
+        )
+        self._caller = twin.ChainCaller(
+            handle, sender, twin.CallFields, 0.0, b"", inherited, time.monotonic
+        )
+        self._pair = pair
+        self._loop = asyncio.get_running_loop()
+        pair.server.router[b"Echo.echo"].through = twin.Through(
+            "Echo.echo", handle, twin.AtOnce(echo, False, twin.ReplyFields, inherited),
+            twin.CallFields, FirstSteps(self._loop), (), 1, 1, _no_room, False, inherited,
+        )  # fmt: skip
+
+    def calls(self, value: Any, count: int) -> Any:
+        """Await *count* calls that are made in one turn and return the last result."""
+        waiting = [self._caller.call("Echo.echo", value).__await__() for _ in range(count)]
+        for step in waiting:
+            step.send(None)
+        self._caller._begin()  # the loop's next turn
+        current = asyncio.current_task()
+        assert current is not None
+        asyncio.tasks._leave_task(self._loop, current)  # bytes come outside of any task
+        try:
+            self._pair.turn()
+        finally:
+            asyncio.tasks._enter_task(self._loop, current)
+        return [_last(step) for step in waiting][-1]
+
+
+def _last(step: Any) -> Any:
+    """Take the last step of something and return its result."""
+    try:
+        step.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("its reply has not come")
 
 
 class Flow:

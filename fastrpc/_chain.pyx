@@ -29,6 +29,7 @@ cdef extern from "Python.h":
     object PyContext_CopyCurrent()
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
+    bint PyCoro_CheckExact(object thing)
     ctypedef struct PyAsyncMethods:
         void* am_send
     ctypedef struct PyTypeObject:
@@ -126,6 +127,7 @@ def innermost(CallFields call not None):
 
     Raises:
         Internal: It brings nothing.
+        TypeError: It is no call.
     """
     if call.sender is None:
         raise Internal("an interceptor made a call of its own; change the one it is given")
@@ -175,10 +177,10 @@ cdef class AtOnce:
         call.is_called = True
         if call.deadline:
             self._inherited.set(call.deadline)
-        if call.kwargs:
-            value = self._handler(*call.args, **call.kwargs)
-        else:
+        if type(call.kwargs) is dict and not call.kwargs:
             value = self._handler(*call.args)
+        else:
+            value = self._handler(*call.args, **call.kwargs)
         if self._is_coroutine:
             value = drive(value)
         done = Done.__new__(Done)
@@ -273,7 +275,7 @@ cdef class Through:
                 call.is_oneway = flags & FLAG_ONEWAY
                 call.reply_metadata = ()
                 call.sender = self._sender
-                coroutine = self._chain(call)
+                coroutine = _coroutine_of(self._chain(call))
                 how = PyIter_Send(coroutine, None, &result)
                 value = <object>result
                 Py_DECREF(value)
@@ -288,6 +290,15 @@ cdef class Through:
         finally:
             _leave_task(self._loop, task)
         return False, self._steps.keep(coroutine, value, context, call)
+
+
+cdef object _coroutine_of(object awaitable):
+    # An interceptor may leave its handler as it is, or call it from a plain function.
+    return awaitable if PyCoro_CheckExact(awaitable) else _awaited(awaitable)
+
+
+async def _awaited(awaitable):
+    return await awaitable
 
 
 @cython.final
@@ -323,8 +334,8 @@ cdef class Sent:
 
     def set_exception(self, error):
         """End with an error."""
-        self._error = error
         self._future.set_result(None)
+        self._error = error
 
     def __await__(self):
         """Wait for the outcome; give the reply, or raise the error."""
@@ -336,9 +347,9 @@ cdef class Sent:
             Py_INCREF(self._future)
             result[0] = <PyObject*>self._future
             return PYGEN_NEXT
+        self._future.result()  # raises if it was cancelled
         if self._error is not None:
             raise self._error
-        self._future.result()  # raises if it was cancelled
         reply = _reply(self._make, self._value, self.trailers)
         Py_INCREF(reply)
         result[0] = <PyObject*>reply
@@ -380,13 +391,11 @@ cdef class _Step:
             return found
         raise StopIteration(found)
 
-    def throw(self, *error):
-        """Raise *error* where the chain waits."""
+    def throw(self, kind, value=None, trace=None):
+        """Raise an error where the chain waits."""
         if type(self._owner) is _Chain:
-            return (<_Chain>self._owner)._throw(error)
-        if len(error) == 1:
-            raise error[0]
-        raise error[1] if error[1] is not None else error[0]
+            return (<_Chain>self._owner)._throw(kind, value, trace)
+        raise kind if value is None else value
 
     def close(self):
         """Give up the chain."""
@@ -428,9 +437,11 @@ cdef class _Chain:
         result[0] = <PyObject*>value
         return PYGEN_RETURN
 
-    cdef object _throw(self, tuple error):
+    cdef object _throw(self, object kind, object value, object trace):
         try:
-            return self.coroutine.throw(*error)
+            if value is None and trace is None:  # Python warns of more
+                return self.coroutine.throw(kind)
+            return self.coroutine.throw(kind, value, trace)
         except StopIteration as stop:
             reply = stop.value
         raise StopIteration(_checked(reply, self.name).value)
@@ -495,25 +506,29 @@ cdef class Sender:
 cdef class Pending:
     """A call through interceptors: it runs where it is awaited, or else in a task.
 
+    A task has the context that the call was made in, whoever begins it.
+
     Args:
         coroutine: The chain, not yet begun; it gives a reply.
         name: Full method name.
     """
 
-    cdef object _coroutine, _task
+    cdef object _begun, _context, _coroutine, _task
     cdef str _name
 
     def __init__(self, coroutine, str name not None):
         self._coroutine = coroutine
         self._name = name
+        self._context = PyContext_CopyCurrent()
 
     def __await__(self):
         """Run the chain here, or wait for its task; give the reply's value."""
         cdef _Chain chain
         if self._coroutine is not None:
             chain = _Chain.__new__(_Chain)
-            chain.coroutine, self._coroutine = self._coroutine, None
+            chain.coroutine = _coroutine_of(self._coroutine)
             chain.name = self._name
+            self._coroutine = self._context = None
             return _Step.__new__(_Step, chain)
         if self._task is None:
             raise RuntimeError("a call with interceptors can be awaited once")
@@ -522,9 +537,15 @@ cdef class Pending:
     def begin(self):
         """Run in a task, unless somebody has begun to await."""
         if self._coroutine is not None:
-            waiting = _value_of(self._coroutine, self._name)
-            self._coroutine = None
-            self._task = _running_loop().create_task(waiting)
+            self._begun, context = _coroutine_of(self._coroutine), self._context
+            self._coroutine = self._context = None
+            waiting = _value_of(self._begun, self._name)
+            self._task = _running_loop().create_task(waiting, context=context)
+            self._task.add_done_callback(self._close)
+
+    def _close(self, task):
+        self._begun.close()
+        self._begun = None
 
 
 async def _value_of(coroutine, name):
@@ -563,11 +584,11 @@ cdef class ChainCaller:
         self._clock = clock
         self._fresh = []
 
-    def call(self, method, /, *args, **kwargs):
+    def call(self, str method not None, /, *args, **kwargs):
         """Start a call and return its awaitable."""
         return self._start(self._sender, method, args, kwargs)
 
-    def send(self, sender, method, /, *args, **kwargs):
+    def send(self, sender, str method not None, /, *args, **kwargs):
         """Start a call with an innermost handler of its own, such as one of a stub's method."""
         return self._start(sender, method, args, kwargs)
 
@@ -588,13 +609,14 @@ cdef class ChainCaller:
         call.sender = sender
         return call
 
-    cdef object _start(self, Sender sender, str method, tuple args, object kwargs):
+    cdef object _start(self, object sender, str method, tuple args, object kwargs):
         cdef Pending pending
         if not self._fresh:
             _running_loop().call_soon(self._begin)
         pending = Pending.__new__(Pending)
         pending._coroutine = self._chain(self._made(method, args, kwargs, sender))
         pending._name = method
+        pending._context = PyContext_CopyCurrent()
         self._fresh.append(pending)
         return pending
 

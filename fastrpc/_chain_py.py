@@ -15,7 +15,8 @@ Rules of the room:
 import asyncio
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
+from types import CoroutineType
 from typing import Any, final
 
 from fastrpc._caller_py import LEAST, shorter
@@ -116,7 +117,10 @@ def innermost(call: CallFields) -> Any:
 
     Raises:
         Internal: It brings nothing.
+        TypeError: It is no call.
     """
+    if not hasattr(call, "sender"):
+        raise TypeError(f"Expected a Call, got {type(call).__name__}")
     if call.sender is None:
         raise Internal("an interceptor made a call of its own; change the one it is given")
     return call.sender(call)
@@ -267,8 +271,17 @@ class Through:
 
 
 def _begin(chain: Callable[[Any], Any], call: CallFields) -> tuple[Any, tuple[bool, Any]]:
-    coroutine = chain(call)
+    coroutine = _coroutine_of(chain(call))
     return coroutine, advance(coroutine)
+
+
+def _coroutine_of(awaitable: Any) -> Any:
+    # An interceptor may leave its handler as it is, or call it from a plain function.
+    return awaitable if isinstance(awaitable, CoroutineType) else _awaited(awaitable)
+
+
+async def _awaited(awaitable: Any) -> Any:
+    return await awaitable
 
 
 @final
@@ -303,15 +316,18 @@ class Sent:
 
     def set_exception(self, error: BaseException) -> None:
         """End with an error."""
-        self._error = error
         self._future.set_result(None)
+        self._error = error
 
     def __await__(self) -> Generator[Any, Any, Any]:
         """Wait for the outcome; give the reply, or raise the error."""
-        yield from self._future
-        if self._error is not None:
+        yield from self._future.__await__()
+        if self._error is None:
+            return self._make(self._value, self.trailers)
+        try:
             raise self._error
-        return self._make(self._value, self.trailers)
+        finally:
+            del self  # the error holds this frame
 
 
 @final
@@ -368,23 +384,27 @@ class Sender:
 class Pending:
     """A call through interceptors: it runs where it is awaited, or else in a task.
 
+    A task has the context that the call was made in, whoever begins it.
+
     Args:
         coroutine: The chain, not yet begun; it gives a reply.
         name: Full method name.
     """
 
-    __slots__ = ("_coroutine", "_name", "_task")
+    __slots__ = ("_begun", "_context", "_coroutine", "_name", "_task")
 
     def __init__(self, coroutine: Any, name: str) -> None:
         self._coroutine = coroutine
         self._name = name
+        self._context: Context | None = copy_context()
+        self._begun: Any = None
         self._task: Any = None
 
     def __await__(self) -> Generator[Any, Any, Any]:
         """Run the chain here, or wait for its task; give the reply's value."""
-        coroutine, self._coroutine = self._coroutine, None
+        coroutine, self._coroutine, self._context = self._coroutine, None, None
         if coroutine is not None:
-            return self._run(coroutine)
+            return _value_of(coroutine, self._name).__await__()
         if self._task is None:
             raise RuntimeError("a call with interceptors can be awaited once")
         return self._task.__await__()  # type: ignore[no-any-return]
@@ -392,12 +412,16 @@ class Pending:
     def begin(self) -> None:
         """Run in a task, unless somebody has begun to await."""
         if self._coroutine is not None:
-            waiting = _value_of(self._coroutine, self._name)
-            self._coroutine = None
-            self._task = asyncio.get_running_loop().create_task(waiting)
+            self._begun, context = _coroutine_of(self._coroutine), self._context
+            self._coroutine = self._context = None
+            waiting = _value_of(self._begun, self._name)
+            self._task = asyncio.get_running_loop().create_task(waiting, context=context)
+            self._task.add_done_callback(self._close)
 
-    def _run(self, coroutine: Any) -> Generator[Any, Any, Any]:
-        return checked((yield from coroutine.__await__()), self._name).value
+    def _close(self, task: Any) -> None:
+        # A task that was cancelled before its first step has not touched it.
+        self._begun.close()
+        self._begun = None
 
 
 async def _value_of(coroutine: Any, name: str) -> Any:
@@ -462,6 +486,8 @@ class ChainCaller:
     def _start(
         self, sender: Sender, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Pending:
+        if not isinstance(method, str):
+            raise TypeError(f"Expected str, got {type(method).__name__}")
         if not self._fresh:
             asyncio.get_running_loop().call_soon(self._begin)
         pending = Pending(self._chain(self.make(method, args, kwargs, sender)), method)

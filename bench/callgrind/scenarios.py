@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Final
 
-from bench.pair import Flow, Pair
+from bench.pair import Chain, Flow, Pair
 from bench.twins import open_twin
 from bench.values import SMALL, Small
 from fastrpc.call.metadata import encode_metadata
@@ -75,6 +75,12 @@ def metadata(twin: SimpleNamespace) -> Work:
     return lambda: pair.calls(lambda: call("Echo.echo", SMALL), BATCH)
 
 
+def chain(twin: SimpleNamespace) -> Work:
+    """A call awaited through an interceptor on both sides that does nothing."""
+    calls = Chain(Pair(twin), twin)
+    return lambda: calls.calls(SMALL, BATCH)
+
+
 def int_items(twin: SimpleNamespace) -> Work:
     """An item of a stream, an int: out of a generator, through pump, lanes and reader."""
     flow = Flow(Pair(twin), twin)
@@ -117,6 +123,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "deadline": deadline,
     "typed": typed,
     "metadata": metadata,
+    "chain": chain,
     "int items": int_items,
     "small items": small_items,
     "decode frames": decode_frames,

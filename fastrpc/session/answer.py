@@ -208,7 +208,7 @@ class Answerer:
             return
         running = self._note(session, method, frame)
         running.begun = True
-        running.call = rest.call
+        self._handling.go_on(session, running, rest.call)
         running.task = rest.go_on(self._finish(session, running, rest))
         if running.deadline:
             session.expect(running.deadline)

@@ -9,12 +9,14 @@ and another is kept for the next.
 
 Rules of the room:
   * a coroutine has a context of its own, and one task for all of its steps;
-  * a task that was handed a coroutine is never used again.
+  * a task that was handed a coroutine, or was cancelled, is never used again;
+  * a cancellation is never lost, whenever it comes.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
+from types import coroutine
 from typing import Any, final
 
 from fastrpc.call import Call, checked
@@ -58,23 +60,26 @@ class Rest:
     def __await__(self) -> Generator[Any, Any, Any]:
         """Go on to the end and return the result."""
         run, coroutine, waited = self._context.run, self._coroutine, self._waited
-        if self.is_cancelled and waited is not None:
-            waited.cancel()  # as the task would have, had it waited itself
-        step: Callable[[Any], Any]
+        step: Callable[[Any], Any] = coroutine.throw
+        given: Any = asyncio.CancelledError()
+        # As the task would have, had it waited itself: what can't be cancelled is not waited for.
+        waits = not self.is_cancelled or (asyncio.isfuture(waited) and waited.cancel())
         while True:
-            try:
-                value = yield waited
-            except GeneratorExit:
-                run(coroutine.close)
-                raise
-            except BaseException as error:
-                step, given = coroutine.throw, error
-            else:
-                step, given = coroutine.send, value
+            if waits:
+                try:
+                    step, given = coroutine.send, (yield waited)
+                except GeneratorExit:
+                    run(coroutine.close)
+                    raise
+                except BaseException as error:
+                    step, given = coroutine.throw, error
             try:
                 waited = run(step, given)
             except StopIteration as stop:
                 return checked(stop.value, self.call.method)
+            finally:
+                del given  # an error would hold this frame, and the frame the error
+            waits = True
 
 
 @final
@@ -87,15 +92,19 @@ class _Spare:
         self._needed: asyncio.Future[None] = loop.create_future()
         self._rest: Rest | None = None
         self._whole: Coroutine[Any, Any, None] | None = None
-        self.task = loop.create_task(self._run())
+        waiting = self._run()
+        waiting.send(None)  # else a task cancelled in this turn would never come to its `try`
+        self.task = loop.create_task(waiting)
 
     def go_on(self, rest: Rest, whole: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         self._rest, self._whole = rest, whole
-        self._needed.set_result(None)
+        if not self._needed.done():  # the first step itself may have cancelled its task
+            self._needed.set_result(None)
         return self.task
 
     async def _run(self) -> None:
         try:
+            await _begun()
             await self._needed
         except asyncio.CancelledError:
             if self._rest is None:
@@ -103,6 +112,11 @@ class _Spare:
             self._rest.is_cancelled = True
         assert self._whole is not None
         await self._whole
+
+
+@coroutine
+def _begun() -> Generator[None, None, None]:
+    yield
 
 
 @final
@@ -119,7 +133,7 @@ class FirstSteps:
 
     def task(self) -> "asyncio.Task[None]":
         """Return the task in whose name the next step runs."""
-        if self._spare is None:
+        if self._spare is None or self._spare.task.cancelling():
             self._spare = _Spare(self.loop)
         return self._spare.task
 

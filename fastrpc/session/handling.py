@@ -127,6 +127,13 @@ class Handling:
                 await _close(running.given)
         return reply
 
+    def go_on(self, session: "Session", running: Running, call: Call) -> None:
+        """Let a call that waits after its first step be as one that has a task from the start."""
+        running.call = call
+        call.sender = partial(self._handle, session, running)
+        if call.is_called:
+            _bring_nearer(session, running, call.deadline)
+
     def open(self, session: "Session", running: Running) -> None:
         """Make the halves of a stream that a handler will serve."""
         frame, info = running.frame, running.method.info.info
@@ -253,6 +260,10 @@ async def _close(items: AsyncIterator[Any]) -> None:
 def _keep_to(session: "Session", running: Running, deadline: float) -> None:
     """Put in force what an interceptor has made of the deadline."""
     DEADLINE.set(deadline)
+    _bring_nearer(session, running, deadline)
+
+
+def _bring_nearer(session: "Session", running: Running, deadline: float) -> None:
     if deadline and not 0.0 < running.deadline <= deadline:
         running.deadline = deadline
         session.expect(deadline)

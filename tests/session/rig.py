@@ -70,7 +70,7 @@ class Rig:
 
     def __init__(
         self, *services: Any, client: bool = False, ticks: bool = False,
-        answers: dict[str, Any] | None = None, **limits: Any,
+        answers: dict[str, Any] | None = None, wrapped: bool = False, **limits: Any,
     ) -> None:  # fmt: skip
         self.now = 1000.0
         self.told: list[str] = []
@@ -81,7 +81,7 @@ class Rig:
         )
         self.limits = Limits(**limits)
         codecs = default_codecs(self.limits)
-        routes = Routes(codecs, self.limits)
+        routes = Routes(codecs, self.limits, wrapped=wrapped)
         for service in services:
             routes.add(service, None)
         self.side = Side(

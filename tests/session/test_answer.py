@@ -249,3 +249,143 @@ async def test_a_keyboard_interrupt_goes_on_to_whom_it_is_meant_for() -> None:
     with pytest.raises(KeyboardInterrupt):
         rig.feed(data)
     assert kinds(rig.frames()) == [(Kind.CALL, 50)]
+
+
+# Behind interceptors: from the second call of a method on its first step is taken at once
+
+
+def behind(wait: Any, note: Any = None, *, first: bool = False) -> dict[str, Any]:
+    """Return options of an answerer with one interceptor, which awaits what *wait* gives.
+
+    The first call passes; with *first* the handler comes before anything is awaited, and
+    with 9 for an argument it is awaited once more when the handler has been called.
+    """
+
+    def interceptor(handler: fastrpc.Handler) -> fastrpc.Handler:
+        async def intercept(one: fastrpc.Call) -> fastrpc.Reply:
+            if note is not None and tuple(one.args) != (0,):
+                note(one)
+            if tuple(one.args) != (0,) and not first:
+                await wait()
+            reply = await handler(one)
+            if tuple(one.args) == (9,):
+                await wait()
+            return reply
+
+        return intercept
+
+    threads = Threads(asyncio.get_running_loop(), 2)
+    return {"handling": Handling(threads, [interceptor])}
+
+
+async def warm(answers: dict[str, Any], **limits: Any) -> Rig:
+    """Return a session whose method has been called once."""
+    rig = Rig(Work(), answers=answers, wrapped=True, **limits).greet()
+    rig.feed(call(1, "sync", (0,)))
+    await turns()
+    assert kinds(rig.frames()) == [(Kind.CALL, 0)]
+    return rig
+
+
+async def end(rig: Rig) -> None:
+    """Close the answerer: no call and no task is left."""
+    assert rig.side.answers is not None
+    assert rig.side.answers.running == len(rig.session.running) == 0
+    left = rig.side.answers.close()
+    if left:
+        await asyncio.wait(left)
+
+
+@pytest.mark.parametrize("wait", ["turn", "event"])
+@pytest.mark.parametrize("after", range(4))
+async def test_a_call_whose_cancel_comes_right_behind_it_ends(wait: str, after: int) -> None:
+    async def waits() -> None:
+        await (asyncio.Event().wait() if wait == "event" else asyncio.sleep(0))
+        ended.append("went on")
+
+    ended: list[str] = []
+    rig = await warm(behind(waits))
+    cancel = encode_frame(Kind.CANCEL, 2)
+    if after == 0:
+        rig.feed(call(2, "sync", (5,)) + cancel)  # in one read
+        assert len(rig.session.running) == 1
+    else:
+        rig.feed(call(2, "sync", (5,)))
+        await turns(after - 1)
+        rig.feed(cancel)
+    await turns(8)
+    if after < 2:
+        assert ended == []
+        assert rig.frames() == []
+    await end(rig)
+
+
+async def test_a_call_that_waits_is_answered_and_counted() -> None:
+    rig = await warm(behind(lambda: asyncio.sleep(0)))
+    method = rig.side.router[b"Work.sync"]  # type: ignore[index]
+    rig.feed(call(2, "sync", (5,)), call(3, "sync", (9,)), call(4, "sync", (5,), oneway=True))
+    assert len(rig.session.running) == 3
+    await turns(6)
+    assert [(f.id, unpack(f.payload)) for f in rig.frames()] == [(2, 5), (3, 9)]
+    assert (method.calls, method.errors) == (4, 0)
+    await end(rig)
+
+
+@pytest.mark.parametrize("when", ["before", "later"])
+async def test_errors_of_interceptors_are_answered_and_counted(when: str) -> None:
+    async def wrong() -> None:
+        if when == "later":
+            await asyncio.sleep(0)
+        raise ValueError("wrong")
+
+    rig = await warm(behind(wrong))
+    method = rig.side.router[b"Work.sync"]  # type: ignore[index]
+    rig.feed(call(2, "sync", (5,)))
+    await turns()
+    assert texts(rig) == [(50, "wrong")]
+    assert (method.calls, method.errors) == (2, 1)
+    await end(rig)
+
+
+async def test_calls_over_the_limit_are_refused_behind_interceptors_as_well() -> None:
+    event = asyncio.Event()
+    rig = await warm(behind(event.wait), max_calls=2)
+    rig.feed(*(call(id, "sync", (id,)) for id in (2, 3, 4)))
+    assert kinds(rig.frames()) == [(Kind.CALL, 52)]
+    method = rig.side.router[b"Work.sync"]  # type: ignore[index]
+    assert method.calls == 3
+    event.set()
+    await turns()
+    assert [f.id for f in rig.frames()] == [2, 3]
+    await end(rig)
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("near", [1.0, 90.0])
+async def test_a_deadline_that_was_shortened_is_kept_from_the_handler_on(
+    first: bool, near: float
+) -> None:
+    """And never put off; whether the first step came to the handler or not."""
+
+    def shorten(one: fastrpc.Call) -> None:
+        one.deadline = rig.now + near
+
+    event = asyncio.Event()
+
+    async def wait() -> None:
+        waited.append(1)
+        if first or len(waited) == 2:
+            await event.wait()
+        else:
+            await asyncio.sleep(0)
+
+    waited: list[int] = []
+    rig = await warm(behind(wait, lambda one: shorten(one), first=first))
+    rig.feed(call(2, "sync", (9,), time=60_000))
+    await turns()
+    (running,) = rig.session.running.values()
+    assert running.is_called
+    assert running.deadline == rig.now + min(near, 60.0)
+    event.set()
+    await turns()
+    await end(rig)

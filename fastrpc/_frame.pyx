@@ -30,7 +30,7 @@ from fastrpc.errors import ConfigError, FrameError, ProtocolError
 
 __all__ = [
     "CallTable", "Frame", "FrameDecoder", "check_metadata", "check_msgpack", "encode_frame",
-    "encode_pieces", "writable",
+    "encode_pieces", "release_bodies", "writable",
 ]
 
 # C copies of wire.py; a test compares them with it through `constants()`.
@@ -91,7 +91,8 @@ cdef uint64_t ID_MAX = 9223372036854775807
 cdef enum:
     LARGE_FROM = 2097152  # bytes that must have come before the rest gets pages of that size
     BODIES = 4
-    BODIES_MAX = 2097152
+    BODIES_MAX = 2097152  # bytes of a body that is kept for as long as its size is the last one
+    BODIES_LARGE = 67108864  # of all larger ones, as long as somebody asks for their release
     SEGMENTS_MAX = 1024  # wire.LIMIT_CEILINGS["max_segments"]
     DEPTH_ROOM = 513  # wire.LIMIT_CEILINGS["max_depth"] and one for the outermost value
 
@@ -531,6 +532,7 @@ cdef Py_ssize_t _leaf(const uint8_t* p, Py_ssize_t pos, Py_ssize_t size, uint8_t
 # more is used again.
 cdef list _bodies = []
 cdef Py_ssize_t _bodies_size = 0, _bodies_turn = 0
+cdef bint _keeps_large = False, _bodies_used = False
 
 
 cdef bint is_sound(const uint8_t* p, Py_ssize_t size, Py_ssize_t most, Py_ssize_t pairs) noexcept:
@@ -589,10 +591,12 @@ def check_metadata(bytes data not None, Py_ssize_t max_size, Py_ssize_t max_pair
 
 cdef bytes _make_body(Py_ssize_t size):
     """Return *size* bytes to be written to."""
-    global _bodies_size, _bodies_turn
+    global _bodies_size, _bodies_turn, _bodies_used
     cdef PyObject* old
-    cdef Py_ssize_t i
-    if size != _bodies_size or size > BODIES_MAX:
+    cdef Py_ssize_t i, most = BODIES
+    if size > BODIES_MAX:
+        most = min(BODIES, BODIES_LARGE // size) if _keeps_large else 0
+    if size != _bodies_size or most == 0:
         _bodies_size = size
         _bodies.clear()
         return PyBytes_FromStringAndSize(NULL, size)
@@ -600,14 +604,31 @@ cdef bytes _make_body(Py_ssize_t size):
         old = <PyObject*>PyList_GET_ITEM(_bodies, i)
         if is_ours_alone(old):
             forget_hash(old)
+            _bodies_used = True
             return <bytes>old
     body = PyBytes_FromStringAndSize(NULL, size)
-    if len(_bodies) < BODIES:
+    if len(_bodies) < most:
         _bodies.append(body)
     else:
-        _bodies_turn = (_bodies_turn + 1) % BODIES
+        _bodies_turn = (_bodies_turn + 1) % most
         _bodies[_bodies_turn] = body
     return body
+
+
+def release_bodies(everything=False):
+    """Let go of the memory of bodies over 2 MiB that was not used since the last call.
+
+    Before the first call none is kept, so whoever calls has to go on doing so.
+
+    Args:
+        everything: Let go of all of it, and keep none until the next call.
+    """
+    global _bodies_size, _keeps_large, _bodies_used
+    if _bodies_size > BODIES_MAX and (everything or not _bodies_used):
+        _bodies_size = 0
+        _bodies.clear()
+    _keeps_large = not everything
+    _bodies_used = False
 
 
 cdef class Splitter:

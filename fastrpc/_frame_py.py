@@ -42,7 +42,7 @@ from fastrpc.wire import (
 
 __all__ = [
     "CallTable", "Frame", "FrameDecoder", "check_metadata", "check_msgpack", "encode_frame",
-    "encode_pieces", "writable",
+    "encode_pieces", "release_bodies", "writable",
 ]  # fmt: skip
 
 HEAD: Final = struct.Struct(">HHBBBBQL")
@@ -396,6 +396,17 @@ def writable(data: bytes) -> memoryview:
     if not isinstance(data, bytes):
         raise TypeError(f"writable() takes bytes, not {type(data).__name__}")
     return memoryview(bytearray(data))
+
+
+def release_bodies(everything: bool = False) -> None:
+    """Let go of the memory of bodies over 2 MiB that was not used since the last call.
+
+    Before the first call none is kept, so whoever calls has to go on doing so.
+
+    Args:
+        everything: Let go of all of it, and keep none until the next call.
+    """
+    # Nothing is kept here: Python can't write into a `bytes`.
 
 
 def check_metadata(data: bytes, max_size: int, max_pairs: int) -> bool:

@@ -41,6 +41,7 @@ if TYPE_CHECKING or _PURE:
         check_msgpack,
         encode_frame,
         encode_pieces,
+        release_bodies,
         writable,
     )
     from fastrpc._lane_py import Lane, LoopShare, Method, drive
@@ -71,6 +72,7 @@ else:
             check_msgpack,
             encode_frame,
             encode_pieces,
+            release_bodies,
             writable,
         )
         from fastrpc._lane import Lane, LoopShare, Method, drive
@@ -102,6 +104,7 @@ else:
             check_msgpack,
             encode_frame,
             encode_pieces,
+            release_bodies,
             writable,
         )
         from fastrpc._lane_py import Lane, LoopShare, Method, drive
@@ -142,5 +145,6 @@ __all__ = [
     "encode_frame",
     "encode_pieces",
     "innermost",
+    "release_bodies",
     "writable",
 ]

@@ -2,7 +2,8 @@
 
 Timers per call or per connection would cost more than the calls. Instead the
 fast tick visits only sessions that have something to expire, and the slow tick
-goes round all of them, a slice at a time when they are many.
+goes round all of them, a slice at a time when they are many. The slow one also lets
+go of memory that the frames keep for bodies to come.
 
 Rules of the room:
   * no timer runs when nobody needs one;
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol, final
 
-from fastrpc.frame import LoopShare
+from fastrpc.frame import LoopShare, release_bodies
 
 FAST: Final = 0.01  # how late a deadline or a cancel may be noticed
 SLOW: Final = 1.0  # how late a silent or stalled peer may be noticed
@@ -82,6 +83,7 @@ class Ticker:
         self._busy.clear()
         self._all.clear()
         self._round.clear()
+        release_bodies(True)
 
     def _fast_tick(self) -> None:
         self._fast = None
@@ -107,6 +109,7 @@ class Ticker:
         for session in visited:
             if session in self._all:
                 self._visit(session.slow_tick, now, late)
+        release_bodies(not self._all)
         if self._all and self._slow is None:
             self._wait()
 

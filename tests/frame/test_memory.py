@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import tracemalloc
 import weakref
 from types import SimpleNamespace
 from typing import Any
@@ -167,3 +168,36 @@ def test_large_bodies_that_were_dropped_hold_little(twin: SimpleNamespace) -> No
             body_of(twin, bytes(size))
     gc.collect()
     assert resident() - before < 12 * MIB
+
+
+def kept_of(twin: SimpleNamespace, size: int) -> int:
+    """Receive some bodies and drop them; return how much memory they still take."""
+    gc.collect()
+    before = tracemalloc.get_traced_memory()[0]
+    for _ in range(4):
+        body_of(twin, bytes(size))
+    return tracemalloc.get_traced_memory()[0] - before
+
+
+def test_memory_of_the_largest_bodies_is_kept_while_somebody_asks_for_its_release(
+    twin: SimpleNamespace,
+) -> None:
+    keeps, size = twin.COMPILED, 8 * MIB
+    tracemalloc.start()
+    try:
+        twin.release_bodies(everything=True)
+        assert kept_of(twin, size) < MIB  # nobody would let go of it
+        twin.release_bodies()
+        assert keeps * size <= kept_of(twin, size) < keeps * size + MIB
+        most = tracemalloc.get_traced_memory()[0]
+        twin.release_bodies()  # it was in use since the last time
+        assert most - tracemalloc.get_traced_memory()[0] < MIB
+        twin.release_bodies()
+        assert most - tracemalloc.get_traced_memory()[0] > keeps * size - MIB
+        kept_of(twin, size)
+        twin.release_bodies(everything=True)
+        assert most - tracemalloc.get_traced_memory()[0] > keeps * size - MIB
+        assert kept_of(twin, size) < MIB
+    finally:
+        tracemalloc.stop()
+        twin.release_bodies(everything=True)

@@ -19,7 +19,7 @@ PURE = open_twin("pure")
 CLASSES = [name for name in vars(PURE) if isinstance(getattr(PURE, name), type)]
 FUNCTIONS = [
     "advance", "check_metadata", "check_msgpack", "checked", "drive", "encode_frame",
-    "encode_pieces", "innermost", "writable",
+    "encode_pieces", "innermost", "release_bodies", "writable",
 ]  # fmt: skip
 ROOT = Path(__file__).parents[2] / "fastrpc"
 #: What `Call` and `Reply` stand on.

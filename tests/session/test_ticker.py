@@ -177,3 +177,18 @@ async def test_what_lanes_of_a_loop_share() -> None:
     assert share.is_running()
     assert abs(share.clock() - loop.time()) < 1.0
     assert share.create_future().get_loop() is loop
+
+
+def test_memory_of_large_bodies_is_let_go_of_with_each_slow_tick_and_all_of_it_at_the_end(
+    loop: Loop, ticker: Ticker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr("fastrpc.session.ticker.release_bodies", asked.append)
+    ticker.watch(session := Visited())
+    loop.run(2.5 * SLOW)
+    assert asked == [False, False]
+    ticker.forget(session)
+    loop.run(2 * SLOW)
+    assert asked == [False, False, True]
+    ticker.close()
+    assert asked[3:] == [True]

@@ -10,7 +10,7 @@ Rules of the room:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar, final
 
 from fastrpc.call.metadata import Metadata, Pairs, encode_metadata
@@ -43,6 +43,18 @@ class Peer(ABC):
     @abstractmethod
     def call(self, method: str, /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
         """Start a call and return its awaitable."""
+
+    @abstractmethod
+    async def exchange(self, method: str, /, *args: Any, **kwargs: Any) -> "Reply":
+        """Call *method* and return the whole reply: its value and its metadata."""
+
+    @abstractmethod
+    async def gather(self, calls: Iterable[tuple[Any, ...]]) -> list[Any]:
+        """Make many calls that leave together; return results or exceptions, in order."""
+
+    @abstractmethod
+    def options(self, *, timeout: float | None = ..., metadata: Pairs | None = ...) -> Any:
+        """Return a view with other options; this one stays as it is."""
 
     @abstractmethod
     def notify(self, method: str, /, *args: Any, **kwargs: Any) -> None:

@@ -20,7 +20,7 @@ import asyncio
 from asyncio.tasks import _enter_task, _leave_task
 
 from fastrpc._lane import drive
-from fastrpc.errors import Internal
+from fastrpc.errors import DeadlineExceeded, Internal
 
 cdef extern from "Python.h":
     int PYGEN_RETURN
@@ -36,13 +36,12 @@ cdef extern from "Python.h":
         PyAsyncMethods* tp_as_async
 
 __all__ = [
-    "AtOnce", "CallFields", "ChainCaller", "Done", "Pending", "ReplyFields", "Sender", "Sent", "Through", "advance", "checked", "innermost",
+    "AtOnce", "CallFields", "ChainCaller", "Done", "Pending", "ReplyFields", "Sender", "Sent", "Through", "advance", "begin", "checked", "innermost",
 ]  # fmt: skip
 
 cdef enum:
     FLAG_ONEWAY = 0x40
 
-cdef double LEAST = 1e-6
 _running_loop = asyncio.get_running_loop
 
 
@@ -149,6 +148,27 @@ cdef ReplyFields _checked(object reply, str name):
     raise Internal(f"an interceptor of {name} gave {type(reply).__name__} for a Reply", method=name)
 
 
+def begin(CallFields call not None, inherited, clock):
+    """Note that the handler of *call* is called now, with the deadline that it has by now.
+
+    Args:
+        call: An interceptor may have changed its deadline.
+        inherited: Context variable that the deadline goes to, for the handler's own calls.
+        clock: Returns seconds, monotonic.
+
+    Raises:
+        DeadlineExceeded: It has passed.
+    """
+    if call.deadline and call.deadline <= <double>clock():
+        text = f"{call.method}: the deadline passed before the handler was called"
+        error = DeadlineExceeded(text, ran="no", method=call.method)
+        error.call_id = getattr(call, "id", "")
+        raise error
+    if call.deadline != inherited.get():
+        inherited.set(call.deadline)
+    call.is_called = True
+
+
 @cython.final
 cdef class AtOnce:
     """The innermost handler of a method that does not wait.
@@ -158,25 +178,25 @@ cdef class AtOnce:
         is_coroutine: Whether it gives a coroutine, one that never waits.
         make: Class of replies.
         inherited: Context variable that the call's deadline goes to: an interceptor may
-            have shortened it.
+            have changed it.
+        clock: Returns seconds, monotonic.
     """
 
-    cdef object _handler, _inherited
+    cdef object _handler, _inherited, _clock
     cdef type _make
     cdef bint _is_coroutine
 
-    def __init__(self, handler, is_coroutine, type make not None, inherited):
+    def __init__(self, handler, is_coroutine, type make not None, inherited, clock):
         self._handler = handler
         self._is_coroutine = is_coroutine
         self._make = make
         self._inherited = inherited
+        self._clock = clock
 
     def __call__(self, CallFields call not None):
         """Run the handler and return what gives its reply."""
         cdef Done done
-        call.is_called = True
-        if call.deadline:
-            self._inherited.set(call.deadline)
+        begin(call, self._inherited, self._clock)
         if type(call.kwargs) is dict and not call.kwargs:
             value = self._handler(*call.args)
         else:
@@ -485,7 +505,9 @@ cdef class Sender:
             lane = self._lanes[self._turn]
             if lane.ready and not lane.crowded and lane.table._used < lane.peer_calls:
                 if call.deadline:
-                    timeout = max(call.deadline - <double>self._clock(), LEAST)
+                    timeout = call.deadline - <double>self._clock()
+                    if timeout <= 0.0:
+                        return self._slow(call, self._decode)
                 metadata = call.packed_metadata
                 if type(metadata) is not bytes:
                     metadata = self._pack(call)

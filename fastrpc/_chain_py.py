@@ -10,6 +10,8 @@ Rules of the room:
   * whoever awaits runs the chain; if nobody does, a task runs it from the loop's next
     turn on;
   * a change here without the same change in `_chain.pyx` does not merge.
+
+Size: may grow to 540, for it mirrors `_chain.pyx` and carries the docstrings of both.
 """
 
 import asyncio
@@ -19,9 +21,9 @@ from contextvars import Context, ContextVar, copy_context
 from types import CoroutineType
 from typing import Any, final
 
-from fastrpc._caller_py import LEAST, shorter
+from fastrpc._caller_py import shorter
 from fastrpc._lane_py import Lane, drive
-from fastrpc.errors import Internal
+from fastrpc.errors import DeadlineExceeded, Internal
 from fastrpc.wire import FLAG_ONEWAY
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "Sent",
     "Through",
     "advance",
+    "begin",
     "checked",
     "innermost",
 ]
@@ -137,6 +140,27 @@ def checked(reply: Any, name: str) -> Any:
     raise Internal(f"an interceptor of {name} gave {type(reply).__name__} for a Reply", method=name)
 
 
+def begin(call: CallFields, inherited: ContextVar[float], clock: Callable[[], float]) -> None:
+    """Note that the handler of *call* is called now, with the deadline that it has by now.
+
+    Args:
+        call: An interceptor may have changed its deadline.
+        inherited: Context variable that the deadline goes to, for the handler's own calls.
+        clock: Returns seconds, monotonic.
+
+    Raises:
+        DeadlineExceeded: It has passed.
+    """
+    if call.deadline and call.deadline <= clock():
+        text = f"{call.method}: the deadline passed before the handler was called"
+        error = DeadlineExceeded(text, ran="no", method=call.method)
+        error.call_id = getattr(call, "id", "")  # this call's, and so no fault
+        raise error
+    if call.deadline != inherited.get():
+        inherited.set(call.deadline)
+    call.is_called = True
+
+
 @final
 class AtOnce:
     """The innermost handler of a method that does not wait.
@@ -146,10 +170,11 @@ class AtOnce:
         is_coroutine: Whether it gives a coroutine, one that never waits.
         make: Class of replies.
         inherited: Context variable that the call's deadline goes to: an interceptor may
-            have shortened it.
+            have changed it.
+        clock: Returns seconds, monotonic.
     """
 
-    __slots__ = ("_handler", "_inherited", "_is_coroutine", "_make")
+    __slots__ = ("_clock", "_handler", "_inherited", "_is_coroutine", "_make")
 
     def __init__(
         self,
@@ -157,17 +182,17 @@ class AtOnce:
         is_coroutine: bool,
         make: type,
         inherited: ContextVar[float],
+        clock: Callable[[], float],
     ) -> None:
         self._handler = handler
         self._is_coroutine = is_coroutine
         self._make = make
         self._inherited = inherited
+        self._clock = clock
 
     def __call__(self, call: CallFields) -> Done:
         """Run the handler and return what gives its reply."""
-        call.is_called = True
-        if call.deadline:
-            self._inherited.set(call.deadline)
+        begin(call, self._inherited, self._clock)
         value = self._handler(*call.args, **call.kwargs)
         if self._is_coroutine:
             value = drive(value)
@@ -369,7 +394,9 @@ class Sender:
             self._turn = (self._turn + 1) % count
             lane = self._lanes[self._turn]
             if lane.ready and not lane.crowded and len(lane.table) < lane.peer_calls:
-                timeout = max(call.deadline - self._clock(), LEAST) if call.deadline else 0.0
+                timeout = call.deadline - self._clock() if call.deadline else 0.0
+                if call.deadline and timeout <= 0.0:
+                    return self._slow(call, self._decode)
                 metadata = call.packed_metadata
                 if not isinstance(metadata, bytes):
                     metadata = self._pack(call)

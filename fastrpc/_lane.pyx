@@ -580,7 +580,7 @@ cdef class Lane(Splitter):
             return 0
         if head.flags & FLAG_ONEWAY:
             return 0
-        if reply is not None and reply.packed_metadata:
+        if reply is not None and (reply.packed_metadata or reply.items is not None):
             self.owner.replied(method, self._recall(&head, method, payload, metadata), reply)
             return 0
         try:

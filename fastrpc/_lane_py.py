@@ -613,7 +613,7 @@ class Lane(Splitter):
             return
         if flags & FLAG_ONEWAY:
             return
-        if reply is not None and reply.packed_metadata:
+        if reply is not None and (reply.packed_metadata or reply.items is not None):
             frame = make_frame(flags, 0, 0, id, arg, time, name, meta, data, start, stop, 0)
             self.owner.replied(method, frame, reply)
             return

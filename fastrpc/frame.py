@@ -31,6 +31,7 @@ if TYPE_CHECKING or _PURE:
         Sent,
         Through,
         advance,
+        begin,
         checked,
         innermost,
     )
@@ -62,6 +63,7 @@ else:
             Sent,
             Through,
             advance,
+            begin,
             checked,
             innermost,
         )
@@ -94,6 +96,7 @@ else:
             Sent,
             Through,
             advance,
+            begin,
             checked,
             innermost,
         )
@@ -139,6 +142,7 @@ __all__ = [
     "Turns",
     "Waiter",
     "advance",
+    "begin",
     "check_msgpack",
     "checked",
     "drive",

@@ -14,7 +14,17 @@ from fastrpc.call.binding import (
     read_arguments,
     split_payload,
 )
-from fastrpc.call.context import GIVEN, Call, Handler, Interceptor, Peer, Reply, chain, checked
+from fastrpc.call.context import (
+    GIVEN,
+    Call,
+    Handler,
+    Interceptor,
+    Peer,
+    Reply,
+    chain,
+    checked,
+    close_items,
+)
 from fastrpc.call.diff import RULES, Change, ChangeKind, compare
 from fastrpc.call.document import method_schema, write_document
 from fastrpc.call.exceptions import ErrorClasses, ErrorRegistry
@@ -59,6 +69,7 @@ __all__ = [
     "check_name",
     "checked",
     "class_named",
+    "close_items",
     "compare",
     "decode_metadata",
     "describe_service",

@@ -186,6 +186,13 @@ Interceptor = Callable[[Handler], Handler]
 GIVEN: Final[Any] = None
 
 
+async def close_items(items: object) -> None:
+    """Let the source of *items* leave, if it can; twice is fine."""
+    close = getattr(items, "aclose", None)
+    if close is not None:
+        await close()
+
+
 def chain(interceptors: Sequence[Interceptor]) -> Handler | None:
     """Return the handler that *interceptors* make, outermost first; None if there are none.
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, TypeVar, Unpack, cast, final
 
-from fastrpc.call.deadline import within
+from fastrpc.call.deadline import LEAST, within
 from fastrpc.client.blocking_view import BlockingView, CallArguments
 from fastrpc.client.options import ClientOptions, ConnectOptions, read_options
 from fastrpc.client.pace import PingPace
@@ -204,7 +204,7 @@ class BlockingClient(BlockingView):
             tries += 1
             session = self._usable(name, started, deadline)
             connecting = time.monotonic() - started
-            left = max(timeout - connecting, 1e-6) if timeout else 0.0
+            left = max(timeout - connecting, LEAST) if timeout else 0.0
             try:
                 return act(session, left)
             except ConnectionDraining:

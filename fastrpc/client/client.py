@@ -12,7 +12,7 @@ import copy
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from enum import Enum
 from types import TracebackType
 from typing import Any, Final, Unpack, cast, final
@@ -24,11 +24,12 @@ from fastrpc.client.options import ClientOptions, ConnectOptions, read_options
 from fastrpc.client.pace import PingPace
 from fastrpc.client.room import News, RoomQueue
 from fastrpc.errors import ConfigError, ConnectionLost, DeadlineExceeded, Unavailable
-from fastrpc.frame import Lane
+from fastrpc.frame import Lane, release_bodies
 from fastrpc.session import (
     SEGMENTS,
     Answerer,
     Handling,
+    Late,
     Origin,
     Routes,
     Session,
@@ -254,6 +255,7 @@ class Client(View, Origin):
         self.lanes.clear()
         self._links = []
         self._loop = self._ticker = None
+        release_bodies(everything=True)
         self._news = News()
         self._room = RoomQueue(self.lanes)
         if self._state is ClientState.OPEN:
@@ -328,10 +330,14 @@ class Client(View, Origin):
             call.close()
             raise
 
-    async def session_for(self, name: str, seconds: float) -> tuple[Session, float]:
-        """Wait for a connection that takes a call; return it and what is left of *seconds*."""
-        lane, left, _ = await self._place(name, seconds)
-        return lane.owner, left
+    async def session_for(self, name: str, seconds: float) -> tuple[Session, float, Late]:
+        """Wait for a connection that takes a call, see `Origin`."""
+        lane, left, late = await self._place(name, seconds)
+        return lane.owner, left, late
+
+    def unused(self) -> None:
+        """Let the next in line have the place that `session_for` gave."""
+        self._room.on_room()
 
     async def _wait_and_call(
         self,
@@ -348,7 +354,7 @@ class Client(View, Origin):
         try:
             reply = lane.call(name, args, kwargs, left, metadata, decode)
         except BaseException:
-            self._room.on_room()  # the place is for the next
+            self.unused()
             raise
         try:
             return await reply
@@ -358,9 +364,7 @@ class Client(View, Origin):
                 raise
             raise late(now, handler=exc.stages.handler) from None
 
-    async def _place(
-        self, name: str, seconds: float
-    ) -> tuple[Lane, float, Callable[..., DeadlineExceeded]]:
+    async def _place(self, name: str, seconds: float) -> tuple[Lane, float, Late]:
         """Wait for a connection and room on it.
 
         Returns the lane, what is left of *seconds* (0 for no deadline), and what makes

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, final
 
-from fastrpc.call import Call, Handler, Reply, checked, refusal_of
+from fastrpc.call import Call, Handler, Reply, checked, close_items, refusal_of
 from fastrpc.errors import FastRPCError, RpcError
 from fastrpc.wire import NOT_RUN, StatusCode
 
@@ -177,7 +177,7 @@ class _Counted(AsyncIterator[Any]):
         return item
 
     async def aclose(self) -> None:
-        await _close(self._items)
+        await close_items(self._items)
 
 
 @final
@@ -208,7 +208,7 @@ class _Watched(AsyncIterator[Any]):
         # a cancelled task, or an item that could not be sent.
         why = sys.exception() if self._noting.is_ours else None
         try:
-            await _close(self._items)
+            await close_items(self._items)
         finally:
             self._noting.end(why or asyncio.CancelledError())
 
@@ -217,9 +217,3 @@ class _Watched(AsyncIterator[Any]):
         noting = getattr(self, "_noting", None)
         if noting is not None:
             noting.end(asyncio.CancelledError())
-
-
-async def _close(items: AsyncIterator[Any]) -> None:
-    close = getattr(items, "aclose", None)
-    if close is not None:
-        await close()

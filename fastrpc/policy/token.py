@@ -99,12 +99,12 @@ def require_token(
             peer = call.peer
             if peer is None:
                 raise ConfigError("require_token is for servers; clients send one with bearer")
-            if max_failures is not None and failures.get(peer, 0) >= max_failures:
-                raise PermissionDenied("too many wrong tokens on this connection")
+            _refuse(failures.get(peer, 0), max_failures)
             token = _token_of(call, key)
             identity = lookup(token)
             if inspect.isawaitable(identity):
                 identity = await identity
+                _refuse(failures.get(peer, 0), max_failures)  # others may have failed meanwhile
             if identity is None:
                 failures[peer] = count = failures.get(peer, 0) + 1
                 if count == max_failures:
@@ -148,6 +148,11 @@ def bearer(token: str | Callable[[], Awaitable[str] | str], *, key: str = KEY) -
         return send
 
     return sending
+
+
+def _refuse(failures: int, most: int | None) -> None:
+    if most is not None and failures >= most:
+        raise PermissionDenied("too many wrong tokens on this connection")
 
 
 def _pair(token: str, key: str) -> bytes:

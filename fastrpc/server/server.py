@@ -19,6 +19,7 @@ from fastrpc.call import ErrorClasses, ErrorRegistry, Interceptor, Peer
 from fastrpc.codec import Codec, CodecRegistry, default_codecs
 from fastrpc.compress import choose_compressors
 from fastrpc.errors import ConfigError, ConnectionLost
+from fastrpc.frame import release_bodies
 from fastrpc.server.admission import Admission
 from fastrpc.server.options import AGENT, LIMIT_NAMES, ServerKeywords, offer, read_options
 from fastrpc.session import (
@@ -292,6 +293,7 @@ class Server:
         if self._side is not None:
             self._state = ServerState.CLOSED
             self._listeners = []
+            release_bodies(everything=True)
 
     def _check_open(self) -> None:
         if self._state in (ServerState.DRAINING, ServerState.CLOSED):

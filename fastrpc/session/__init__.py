@@ -11,7 +11,7 @@ from fastrpc.session.blocking import BlockingSession, blocking_share
 from fastrpc.session.blocking_calls import Batch, exchange
 from fastrpc.session.blocking_stream import BlockingCore, BlockingStream
 from fastrpc.session.handling import Handling
-from fastrpc.session.origin import Origin
+from fastrpc.session.origin import Late, Origin
 from fastrpc.session.routes import Routes
 from fastrpc.session.session import Session
 from fastrpc.session.side import SEGMENTS, Side
@@ -30,6 +30,7 @@ __all__ = [
     "BlockingStream",
     "Handling",
     "Keep",
+    "Late",
     "Origin",
     "Routes",
     "Session",

@@ -161,7 +161,13 @@ class Answerer:
             # From the next call on; this one has come by another way.
             most = self._max_running, session.side.limits.max_calls
             method.through = self._handling.through(
-                method, self._steps, self._all, most, self._limit, bool(self._handler_timeout)
+                method,
+                self._steps,
+                self._side.share.clock,
+                self._all,
+                most,
+                self._limit,
+                bool(self._handler_timeout),
             )
         running = self._note(session, method, frame)
         if frame.kind == Kind.OPEN:  # at once: items may come right behind
@@ -305,10 +311,12 @@ class Answerer:
                 micros = max(int(spent * 1e6), 1)
                 self.replies.result(session, running.method, running.frame, reply, micros)
         finally:
-            if running.thread is None or running.thread.done() or self._is_closed:
+            busy = [thread for thread in running.threads if not thread.done()]
+            if not busy or self._is_closed:
                 self._ended(session, running)
-            else:  # nobody waits for it any more, but it keeps its place
-                running.thread.add_done_callback(lambda _: self._ended(session, running))
+            else:  # nobody waits for them any more, but the call keeps its place
+                last = asyncio.gather(*busy, return_exceptions=True)
+                last.add_done_callback(lambda _: self._ended(session, running))
 
     def _ended(self, session: "Session", running: Running) -> None:
         """Note that a handler has ended."""

@@ -96,6 +96,11 @@ class _Spare:
         waiting.send(None)  # else a task cancelled in this turn would never come to its `try`
         self.task = loop.create_task(waiting)
 
+    @property
+    def is_spoilt(self) -> bool:
+        """Whether somebody cancelled it in a first step, though they may have taken it back."""
+        return self._needed.done() or self.task.done() or self.task.cancelling() > 0
+
     def go_on(self, rest: Rest, whole: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         self._rest, self._whole = rest, whole
         if not self._needed.done():  # the first step itself may have cancelled its task
@@ -133,7 +138,7 @@ class FirstSteps:
 
     def task(self) -> "asyncio.Task[None]":
         """Return the task in whose name the next step runs."""
-        if self._spare is None or self._spare.task.cancelling():
+        if self._spare is None or self._spare.is_spoilt:
             self._spare = _Spare(self.loop)
         return self._spare.task
 

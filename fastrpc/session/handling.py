@@ -8,7 +8,8 @@ Rules of the room:
   * a handler runs in a context of its own, which knows the call's deadline;
   * a generator is closed before its call is answered, whatever ended it and whatever
     interceptors made of its items;
-  * an interceptor may shorten the deadline of a call, and nobody may put it off.
+  * an interceptor may shorten the deadline of a call, and nobody may put it off; what the
+    handler's own calls keep to is what interceptors leave there.
 """
 
 import asyncio
@@ -17,10 +18,21 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
-from fastrpc.call import Call, Interceptor, MethodInfo, Mode, Peer, Reply, chain, checked, fill
+from fastrpc.call import (
+    Call,
+    Interceptor,
+    MethodInfo,
+    Mode,
+    Peer,
+    Reply,
+    chain,
+    checked,
+    close_items,
+    fill,
+)
 from fastrpc.call.deadline import DEADLINE
 from fastrpc.errors import Internal, StreamEnded
-from fastrpc.frame import AtOnce, Done, Frame, ItemReader, Method, Outlet, Through, drive
+from fastrpc.frame import AtOnce, Done, Frame, ItemReader, Method, Outlet, Through, begin, drive
 from fastrpc.session.firststep import FirstSteps
 from fastrpc.session.items import Items
 from fastrpc.session.running import Fate, Running
@@ -60,6 +72,7 @@ class Handling:
         self,
         method: Method,
         steps: FirstSteps,
+        clock: Callable[[], float],
         running: Collection[Running],
         most: tuple[int, int],
         limit: Callable[[int], float],
@@ -69,10 +82,10 @@ class Handling:
         assert self._chain is not None
         info: MethodInfo = method.info.info
         sender: Callable[[Call], Any] = AtOnce(
-            method.handler, info.mode is Mode.INLINE, Reply, DEADLINE
+            method.handler, info.mode is Mode.INLINE, Reply, DEADLINE, clock
         )
         if info.filled:
-            sender = partial(_run_at_once, method)
+            sender = partial(_run_at_once, method, clock)
         return Through(
             info.name, self._chain, sender, Call, steps, running, *most, limit, has_limit, DEADLINE
         )
@@ -124,7 +137,7 @@ class Handling:
                     reply.metadata = call.reply_metadata
         finally:
             if running.given is not None:  # an interceptor may have wrapped it, or lost it
-                await _close(running.given)
+                await close_items(running.given)
         return reply
 
     def go_on(self, session: "Session", running: Running, call: Call) -> None:
@@ -162,11 +175,11 @@ class Handling:
         """Call the handler itself; more than once if an interceptor tries again."""
         method = running.method
         info: MethodInfo = method.info.info
-        call.is_called = True
+        begin(call, DEADLINE, session.lane.share.clock)
         if call.deadline != running.deadline:
-            _keep_to(session, running, call.deadline)
+            _bring_nearer(session, running, call.deadline)
         if running.given is not None:
-            await _close(running.given)
+            await close_items(running.given)
         args, kwargs = call.args, call.kwargs
         if info.filled:
             args, kwargs = fill(info, args, kwargs, _values(info, call))
@@ -186,9 +199,10 @@ class Handling:
     ) -> Any:
         if mode is Mode.THREAD:
             work = partial(copy_context().run, _in_thread, running, handler, args, kwargs)
-            running.thread = self._threads.run(work)
+            thread = self._threads.run(work)
+            running.threads += (thread,)
             # Who stops waiting, an interceptor with a timeout say, stops no thread.
-            result, error = await asyncio.shield(running.thread)
+            result, error = await asyncio.shield(thread)
             if error is not None:
                 raise error
             return result
@@ -208,18 +222,16 @@ class Handling:
                 )
             await running.outlet.pump(items)
         finally:
-            await _close(items)
+            await close_items(items)
 
 
 _AT_ONCE = (Mode.SYNC, Mode.INLINE)
 
 
-def _run_at_once(method: Method, call: Call) -> Done:
+def _run_at_once(method: Method, clock: Callable[[], float], call: Call) -> Done:
     """Be the innermost handler of a method that does not wait, and asks for its call."""
     info: MethodInfo = method.info.info
-    call.is_called = True
-    if call.deadline:
-        DEADLINE.set(call.deadline)
+    begin(call, DEADLINE, clock)
     args, kwargs = fill(info, call.args, call.kwargs, _values(info, call))
     value = method.handler(*args, **kwargs)
     if info.mode is Mode.INLINE:
@@ -248,19 +260,6 @@ def call_of(
         frame.oneway,
         items,
     )
-
-
-async def _close(items: AsyncIterator[Any]) -> None:
-    """Let the source of *items* leave; twice is fine."""
-    close = getattr(items, "aclose", None)
-    if close is not None:
-        await close()
-
-
-def _keep_to(session: "Session", running: Running, deadline: float) -> None:
-    """Put in force what an interceptor has made of the deadline."""
-    DEADLINE.set(deadline)
-    _bring_nearer(session, running, deadline)
 
 
 def _bring_nearer(session: "Session", running: Running, deadline: float) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastrpc.call import Handler
 from fastrpc.codec import Codec
+from fastrpc.errors import DeadlineExceeded
 from fastrpc.frame import Lane
 from fastrpc.wire import Limits
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from fastrpc.session.session import Session
 
 Decode = Callable[[bytes], Any]
+
+#: Makes the error of a call that had to wait and is late, see `outcome.late`.
+Late = Callable[..., DeadlineExceeded]
 
 
 class Origin(ABC):
@@ -55,15 +59,20 @@ class Origin(ABC):
         """
 
     @abstractmethod
-    async def session_for(self, name: str, seconds: float) -> "tuple[Session, float]":
-        """Wait for a connection that takes a call; return it and what is left of *seconds*.
+    async def session_for(self, name: str, seconds: float) -> "tuple[Session, float, Late]":
+        """Wait for a connection that takes a call.
 
-        The call must be sent before the next await.
+        Returns it, what is left of *seconds*, and what makes the error if the call is late
+        all the same. The call must be sent before the next await; else call `unused`.
 
         Raises:
             DeadlineExceeded: The time was up first.
             TransportError: There is none, and there will be none.
         """
+
+    @abstractmethod
+    def unused(self) -> None:
+        """Let the next in line have the place that `session_for` gave."""
 
     def session_at_once(self) -> "Session | None":
         """Return a connection that takes a call right now."""

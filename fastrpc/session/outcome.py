@@ -271,6 +271,12 @@ def late(
     )
 
 
+def never_sent(name: str) -> DeadlineExceeded:
+    """Return the error of a call whose deadline passed while interceptors still held it."""
+    text = f"{name}: the deadline passed before the call was sent"
+    return DeadlineExceeded(text, ran="no", method=name)
+
+
 def undecodable(slot: Slot, exc: Exception) -> CallError | CodecError:
     """Return the error for a reply that came but can't be read, or has the wrong type."""
     name = slot[2]

@@ -7,15 +7,16 @@ gives all of them.
 import asyncio
 import time
 from collections.abc import Awaitable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from fastrpc.call import Peer
-from fastrpc.call.deadline import within
-from fastrpc.errors import ConnectionDraining, ConnectionLost, Unavailable
+from fastrpc.call.deadline import LEAST, within
+from fastrpc.errors import ConnectionDraining, ConnectionLost, DeadlineExceeded, Unavailable
 from fastrpc.frame import Lane
 from fastrpc.protocol import State
 from fastrpc.session import outcome
-from fastrpc.session.origin import Decode, Origin
+from fastrpc.session.origin import Decode, Late, Origin
 from fastrpc.session.view import View
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ class ConnectedPeer(View, Origin, Peer):
         call = self._wait_and_call(timeout, metadata, name, args, kwargs, decode)
         return asyncio.ensure_future(call)
 
-    async def session_for(self, name: str, seconds: float) -> "tuple[Session, float]":
-        """Wait until the peer takes a call."""
+    async def session_for(self, name: str, seconds: float) -> "tuple[Session, float, Late]":
+        """Wait until the peer takes a call, see `Origin`."""
         session = self._session
         lane = session.lane
         started = time.monotonic()
@@ -93,8 +94,16 @@ class ConnectedPeer(View, Origin, Peer):
                     name, started, deadline, now, self.address, queued=now - started, sent=False
                 )
                 raise late from None
-            seconds = max(deadline - time.monotonic(), 1e-6) if deadline else 0.0
-        return session, seconds
+            seconds = max(deadline - time.monotonic(), LEAST) if deadline else 0.0
+        queued = time.monotonic() - started
+        return (
+            session,
+            seconds,
+            partial(outcome.late, name, started, deadline, address=self.address, queued=queued),
+        )
+
+    def unused(self) -> None:
+        """Do nothing: here all who wait look for themselves."""
 
     async def _wait_and_call(
         self,
@@ -105,9 +114,16 @@ class ConnectedPeer(View, Origin, Peer):
         kwargs: Mapping[str, Any] | None,
         decode: Decode | None,
     ) -> Any:
-        seconds = within(seconds, time.monotonic())
-        session, left = await self.session_for(name, seconds)
-        return await session.lane.call(name, args, kwargs, left, metadata, decode)
+        started = time.monotonic()
+        seconds = within(seconds, started)
+        session, left, late = await self.session_for(name, seconds)
+        try:
+            return await session.lane.call(name, args, kwargs, left, metadata, decode)
+        except DeadlineExceeded as exc:
+            now = time.monotonic()
+            if not seconds or now < started + seconds:  # the peer's own limit
+                raise
+            raise late(now, handler=exc.stages.handler) from None
 
     def _check_open(self, name: str) -> None:
         if self._session.state is State.CLOSED:

@@ -54,6 +54,8 @@ class Replies:
         lane, info = session.lane, method.info.info
         try:
             trailers = reply.packed(session.side.limits)
+            if reply.items is not None and info.item is None:
+                raise CodecError("an interceptor gave items for a call without a stream")
             if info.item is not None:  # the items were the result
                 serializer, body = int(Serializer.RAW), b""
             else:

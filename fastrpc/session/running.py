@@ -38,12 +38,12 @@ class Running:
         inlet: The caller's items, of a stream that has some.
         outlet: Where the items of a stream go.
         given: The items that the handler gives.
-        thread: Done when the thread of a blocking handler is.
+        threads: Of a blocking handler; more than one if an interceptor tried again.
     """
 
     __slots__ = (
         "begun", "call", "can_stop", "deadline", "fate", "frame", "given", "inlet", "is_shielded",
-        "method", "outlet", "started", "task", "thread",
+        "method", "outlet", "started", "task", "threads",
     )  # fmt: skip
 
     def __init__(self, method: Method, frame: Frame, started: float, deadline: float) -> None:
@@ -62,7 +62,7 @@ class Running:
         self.inlet: Inlet | None = None
         self.outlet: Outlet | None = None
         self.given: AsyncIterator[Any] | None = None
-        self.thread: asyncio.Future[Any] | None = None
+        self.threads: tuple[asyncio.Future[Any], ...] = ()
 
     @property
     def is_called(self) -> bool:

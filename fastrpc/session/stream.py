@@ -22,10 +22,11 @@ from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
-from fastrpc.call import Call, Metadata, Reply, checked
-from fastrpc.call.deadline import LEAST, within
+from fastrpc.call import Call, Metadata, Reply, checked, close_items
+from fastrpc.call.deadline import within
 from fastrpc.errors import Cancelled, Internal, StreamEnded
 from fastrpc.frame import Inlet, ItemReader, Outlet, encode_frame
+from fastrpc.session import outcome
 from fastrpc.session.items import Items
 from fastrpc.session.origin import Origin
 from fastrpc.wire import BIT_END, Kind, Serializer
@@ -311,6 +312,8 @@ class Stream(Generic[T]):
         """Give the stream up unless it has ended; a source of items is closed."""
         core = self._core
         if core is None:
+            if self._opening.source is not None and self._waiting is None:
+                await close_items(self._opening.source)
             return
         core.give_up()
         close = getattr(self._items, "aclose", None)
@@ -318,8 +321,7 @@ class Stream(Generic[T]):
             with suppress(RuntimeError):  # a generator that somebody waits for ends by itself
                 await close()
         if core._feeder is not None and core._feeder is not asyncio.current_task():
-            with suppress(asyncio.CancelledError, Exception):
-                await asyncio.wait([core._feeder])
+            await asyncio.wait([core._feeder])
 
     def _open_at_once(self, *, ended: bool) -> StreamCore | None:
         if self._origin.chain is None and self._waiting is None:
@@ -383,15 +385,23 @@ class Stream(Generic[T]):
     async def _send(self, ended: bool, call: Call) -> Reply:
         """Be the innermost handler: open the stream with what the call says by now."""
         origin = self._origin
-        left = max(call.left(time.monotonic()), LEAST) if call.deadline else 0.0
+        left = call.left(time.monotonic()) if call.deadline else 0.0
+        if call.deadline and left <= 0.0:
+            raise outcome.never_sent(call.method)
         session = origin.session_at_once()
+        has_waited = session is None
         if session is None:
-            session, left = await origin.session_for(call.method, left)
+            session, left, _ = await origin.session_for(call.method, left)
         opening = replace(
             self._opening, method=call.method, args=tuple(call.args), kwargs=call.kwargs,
             source=call.items,
         )  # fmt: skip
-        core = self._open_on(session, opening, left, call.packed(origin.limits), ended)
+        try:
+            core = self._open_on(session, opening, left, call.packed(origin.limits), ended)
+        except BaseException:
+            if has_waited:
+                origin.unused()
+            raise
         # What interceptors make of it is ours to keep, so it must not keep us.
         return Reply(items=ItemReader(core.inlet))
 

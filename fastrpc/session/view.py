@@ -14,9 +14,10 @@ from enum import Enum
 from typing import Any, Final, TypeVar, cast
 
 from fastrpc.call import Call, Mode, Pairs, Reply, checked, encode_metadata
-from fastrpc.call.deadline import DEADLINE, LEAST, within
-from fastrpc.errors import ConfigError
+from fastrpc.call.deadline import DEADLINE, within
+from fastrpc.errors import ConfigError, DeadlineExceeded
 from fastrpc.frame import BoundCall, Caller, ChainCaller, Sender, Sent
+from fastrpc.session import outcome
 from fastrpc.session.origin import Decode, Origin
 from fastrpc.session.stream import Opening, Stream
 from fastrpc.session.stub import Bound, make_stub, split_source
@@ -227,13 +228,25 @@ class View:
 
 async def _send_late(origin: Origin, call: Call, decode: Decode | None) -> Reply:
     """Send a call once there is a connection that takes it."""
-    left = max(call.left(time.monotonic()), LEAST) if call.deadline else 0.0
-    session, left = await origin.session_for(call.method, left)
+    left = call.left(time.monotonic()) if call.deadline else 0.0
+    if call.deadline and left <= 0.0:
+        raise outcome.never_sent(call.method)
+    session, left, late = await origin.session_for(call.method, left)
     lane = session.lane
     sent = Sent(lane.share.create_future(), Reply)
-    metadata, args = call.packed(origin.limits), tuple(call.args)
-    lane.start(call.method, args, call.kwargs, left, metadata, decode, sent, 0)
-    reply: Reply = await sent
+    try:
+        metadata, args = call.packed(origin.limits), tuple(call.args)
+        lane.start(call.method, args, call.kwargs, left, metadata, decode, sent, 0)
+    except BaseException:
+        origin.unused()
+        raise
+    try:
+        reply: Reply = await sent
+    except DeadlineExceeded as exc:
+        now = time.monotonic()
+        if not 0.0 < call.deadline <= now:  # the server's own limit
+            raise
+        raise late(now, handler=exc.stages.handler) from None
     return reply
 
 

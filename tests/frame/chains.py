@@ -96,7 +96,11 @@ class Stage:
         self.owner = SimpleNamespace(running=[])
         self.inherited = ContextVar("inherited", default=0.0)
         sender = twin.AtOnce(
-            handler or (lambda *args: ["handled", *args]), False, twin.ReplyFields, self.inherited
+            handler or (lambda *args: ["handled", *args]),
+            False,
+            twin.ReplyFields,
+            self.inherited,
+            lambda: 99.0,
         )
         given = {
             "name": "A.b", "chain": chain, "sender": sender, "make": twin.CallFields,

@@ -213,7 +213,7 @@ def test_calls_in(
         )
         at_once = twin.AtOnce(
             stage.later if is_coroutine else stage.handler, is_coroutine, twin.ReplyFields,
-            INHERITED,
+            INHERITED, lambda: 100.0,
         )  # fmt: skip
         through = twin.Through(
             "A.b", stage.chain, at_once, twin.CallFields, steps, [], 1, 1,

@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from fastrpc._caller_py import LEAST
-from fastrpc.errors import CodecError, MethodNotFound
-from tests.frame.chains import call_of
+from fastrpc.errors import CodecError, DeadlineExceeded, MethodNotFound
+from tests.frame.chains import INHERITED, call_of
 from tests.frame.halves import Job
 from tests.frame.rig import Rig
 
@@ -31,7 +30,9 @@ def test_a_handler_gets_what_the_call_has_now(
     twin: SimpleNamespace, kwargs: dict[str, int]
 ) -> None:
     inherited = ContextVar("inherited", default=0.0)
-    at_once = twin.AtOnce(lambda *args, **given: (args, given), False, twin.ReplyFields, inherited)
+    at_once = twin.AtOnce(
+        lambda *args, **given: (args, given), False, twin.ReplyFields, inherited, lambda: 1.0
+    )
     call = call_of(twin, 1, 2, kwargs=kwargs)
     reply = at_once(call).value
     assert (reply.value, reply.packed_metadata) == (((1, 2), kwargs), ())
@@ -44,23 +45,32 @@ def test_a_handler_gets_what_the_call_has_now(
 
 @pytest.mark.parametrize("kwargs", [None, 5])
 def test_arguments_by_name_are_a_mapping(twin: SimpleNamespace, kwargs: Any) -> None:
-    at_once = twin.AtOnce(lambda: 5, False, twin.ReplyFields, None)
+    at_once = twin.AtOnce(lambda: 5, False, twin.ReplyFields, INHERITED, lambda: 1.0)
     call = call_of(twin, kwargs=kwargs)
     with pytest.raises(TypeError):
         at_once(call)
     assert call.is_called
 
 
-@pytest.mark.parametrize(("deadline", "seen"), [(0.0, 7.5), (5.5, 5.5)])
+@pytest.mark.parametrize(("deadline", "seen"), [(0.0, 0.0), (5.5, 5.5), (9.5, 9.5)])
 def test_a_handler_knows_the_deadline_of_its_call(
     twin: SimpleNamespace, deadline: float, seen: float
 ) -> None:
     inherited = ContextVar("inherited", default=0.0)
-    at_once = twin.AtOnce(inherited.get, False, twin.ReplyFields, inherited)
+    at_once = twin.AtOnce(inherited.get, False, twin.ReplyFields, inherited, lambda: 1.0)
     context = copy_context()
     context.run(inherited.set, 7.5)
     done = context.run(at_once, call_of(twin, deadline=deadline))
     assert done.value.value == seen
+
+
+def test_a_handler_is_not_called_when_the_deadline_has_passed(twin: SimpleNamespace) -> None:
+    at_once = twin.AtOnce(print, False, twin.ReplyFields, INHERITED, lambda: 5.0)
+    call = call_of(twin, deadline=5.0)
+    with pytest.raises(DeadlineExceeded, match="before the handler was called") as caught:
+        at_once(call)
+    assert (caught.value.ran, caught.value.method) == ("no", "m")
+    assert not call.is_called
 
 
 def test_a_handler_may_be_a_coroutine_that_never_waits(twin: SimpleNamespace) -> None:
@@ -71,7 +81,7 @@ def test_a_handler_may_be_a_coroutine_that_never_waits(twin: SimpleNamespace) ->
         return len(await turns(value))
 
     def made(handler: Callable[..., Any]) -> Any:
-        return twin.AtOnce(handler, True, twin.ReplyFields, None)
+        return twin.AtOnce(handler, True, twin.ReplyFields, INHERITED, lambda: 1.0)
 
     assert made(gives)(call_of(twin, 5)).value.value == 5
     with pytest.raises(RuntimeError, match="waits although its code has no await"):
@@ -85,7 +95,7 @@ def test_errors_of_a_handler_come_as_they_are(twin: SimpleNamespace, error: Base
 
     call = call_of(twin)
     with pytest.raises(type(error)) as told:
-        twin.AtOnce(fails, False, twin.ReplyFields, None)(call)
+        twin.AtOnce(fails, False, twin.ReplyFields, INHERITED, lambda: 1.0)(call)
     assert told.value is error
     assert call.is_called
 
@@ -142,15 +152,19 @@ def test_arguments_may_be_anything_that_makes_a_tuple(rig: Rig, kind: Any) -> No
     assert msgspec.msgpack.decode(frame.payload) == [1, 2]
 
 
-@pytest.mark.parametrize(
-    ("deadline", "left"), [(0.0, 0.0), (105.0, 5.0), (100.0, LEAST), (50.0, LEAST)]
-)
+@pytest.mark.parametrize(("deadline", "left"), [(0.0, 0.0), (105.0, 5.0), (100.001, 0.001)])
 def test_a_deadline_becomes_what_is_left_of_it(rig: Rig, deadline: float, left: float) -> None:
-    """It is 100 by the clock; what has passed is still a deadline."""
+    """It is 100 by the clock."""
     sender([rig])(call_of(rig.twin, deadline=deadline))
     (frame,) = rig.sent()
     assert frame.time == (int(left * 1000) + 1 if left else 0)
     assert rig.lane.table.soonest == (pytest.approx(100.0 + left) if left else 0.0)
+
+
+@pytest.mark.parametrize("deadline", [100.0, 50.0])
+def test_what_is_late_takes_the_slow_way_which_says_so(rig: Rig, deadline: float) -> None:
+    assert sender([rig])(call_of(rig.twin, deadline=deadline)) == "slow"
+    assert rig.sent() == []
 
 
 def test_lanes_take_turns_and_may_come_and_go(twin: SimpleNamespace) -> None:

@@ -18,7 +18,7 @@ from tests.frame.twins import MODULES, both, open_twin
 PURE = open_twin("pure")
 CLASSES = [name for name in vars(PURE) if isinstance(getattr(PURE, name), type)]
 FUNCTIONS = [
-    "advance", "check_metadata", "check_msgpack", "checked", "drive", "encode_frame",
+    "advance", "begin", "check_metadata", "check_msgpack", "checked", "drive", "encode_frame",
     "encode_pieces", "innermost", "release_bodies", "writable",
 ]  # fmt: skip
 ROOT = Path(__file__).parents[2] / "fastrpc"
@@ -44,7 +44,7 @@ MADE: dict[str, Any] = {
     "Sent": lambda twin: (None, twin.ReplyFields),
     "Sender": lambda twin: ([], print, None, print, twin.ReplyFields, print),
     "Pending": lambda twin: (None, "m"),
-    "AtOnce": lambda twin: (print, False, twin.ReplyFields, None),
+    "AtOnce": lambda twin: (print, False, twin.ReplyFields, None, print),
     "ChainCaller": lambda twin: (
         print,
         made(twin, "Sender"),

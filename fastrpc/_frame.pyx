@@ -480,8 +480,7 @@ cpdef str check_msgpack(object data, Py_ssize_t max_depth, Py_ssize_t max_items)
         else:
             pos += _leaf(p, pos, size, byte)
             continue
-        if count <= <uint64_t>(size - pos):
-            items += count
+        items += min(count, <uint64_t>(size - pos))
         if <Py_ssize_t>items > max_items:
             broken = 1
             break

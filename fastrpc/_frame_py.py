@@ -364,8 +364,7 @@ def check_msgpack(data: bytes, max_depth: int, max_items: int) -> str:
             else:
                 pos += _FIXED.get(byte, 0)
             continue
-        if count <= size - pos:  # else it is cut off, which the decoder will say
-            items += count
+        items += min(count, size - pos)  # more is not there, which the decoder will say
         if items > max_items:
             return f"has more than {max_items} items (max_items)"
         if len(left) > max_depth:

@@ -645,6 +645,7 @@ cdef class Lane(Splitter):
             raise CodecError(f"serializer {serializer} gave {type(body).__name__}, not bytes")
         if taken:
             if not self.has_segments:
+                taken.clear()
                 return self.owner.inline(serializer, value)
             self._beside = (body, taken.copy())
             taken.clear()

@@ -661,6 +661,7 @@ class Lane(Splitter):
             raise CodecError(f"serializer {serializer} gave {type(body).__name__}, not bytes")
         if taken:
             if not self.has_segments:
+                taken.clear()
                 return self.owner.inline(serializer, value)  # type: ignore[no-any-return]
             self._beside = body, taken.copy()
             taken.clear()

@@ -15,6 +15,7 @@ Rules of the room:
 """
 
 import math
+import re
 import sys
 import typing
 from collections.abc import Callable, Iterable, Sequence
@@ -35,6 +36,13 @@ BESIDE_FROM: Final = 32 * 2**10
 _NDIM_MAX: Final = 32  # of any numpy
 _PLAIN_KINDS: Final = "?bhilqpBHILQPefdgFDGSUmMV"
 _TEXT_KINDS: Final = "biufU"  # what JSON and XML have words for
+
+#: What `dtype.str` of those kinds looks like. numpy takes far more, and some of it (fields
+#: by the million, dates in fractions of a unit) takes it down.
+_DTYPE: Final = re.compile(
+    r"[<>|=]?(?:[biufcSUV][0-9]{1,9}|[mM]8(?:\[[1-9][0-9]{0,8}?(?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\]"
+    r"|\[(?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?)"
+)
 
 
 @final
@@ -112,6 +120,8 @@ class Buffers:
             CodecError: It is none, or not what the bytes are.
         """
         numpy = _numpy()
+        if _DTYPE.fullmatch(dtype) is None:
+            raise CodecError("an array has a dtype that is none, or is not taken")
         try:
             kind = numpy.dtype(dtype)
         except (TypeError, ValueError):
@@ -129,6 +139,23 @@ class Buffers:
             return numpy.frombuffer(writable(raw), kind).reshape(shape)
         except (ValueError, OverflowError):  # such as a dimension of 2**62 beside one of 0
             raise CodecError("an array has a shape that can't be") from None
+
+
+def check_parts(data: bytes | memoryview) -> None:
+    """Look at the head of an array's parts before they are unpacked.
+
+    Raises:
+        CodecError: They are no array of three, with a short dtype and a shape of few
+            dimensions in front.
+    """
+    head = bytes(data[:40])
+    at = 2 + (head[1] & 31 if len(head) > 1 and 0xA0 <= head[1] <= 0xBF else 38)
+    shape = head[at : at + 3]
+    count = shape[0] & 15 if shape and shape[0] >> 4 == 9 else int.from_bytes(shape[1:], "big")
+    is_shape = len(shape) == 3 and (shape[0] >> 4 == 9 or shape[0] == 0xDC)
+    if head[:1] != b"\x93" or not is_shape or count > _NDIM_MAX:
+        text = f"an array is not made of dtype, shape (at most {_NDIM_MAX} dimensions) and data"
+        raise CodecError(text)
 
 
 def lift(args: Sequence[Any], buffers: Buffers, place: Callable[[int], Any]) -> list[Any]:

@@ -20,6 +20,7 @@ from fastrpc.codec.buffers import (
     EXT_ARRAY,
     EXT_BUFFER,
     Buffers,
+    check_parts,
     is_array,
     lift,
     nested,
@@ -190,6 +191,7 @@ class MsgpackCodec(_Typed):
         if code == EXT_BUFFER and len(data) == 4:
             return self.buffers.take(int.from_bytes(data, "big"))
         if code == EXT_ARRAY:
+            check_parts(data)
             try:
                 parts = _DECODE_PARTS(data)
             except msgspec.MsgspecError:

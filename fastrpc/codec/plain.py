@@ -16,7 +16,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
-from fastrpc.codec.buffers import EXT_ARRAY, EXT_BUFFER, Buffers, is_array, lift
+from fastrpc.codec.buffers import EXT_ARRAY, EXT_BUFFER, Buffers, check_parts, is_array, lift
 from fastrpc.codec.json_limits import check_json
 from fastrpc.codec.reader import Dialect
 from fastrpc.codec.simplify import jsonable, simplify
@@ -124,6 +124,7 @@ class MsgpackCodec(_Typed):
         if code == EXT_BUFFER and len(data) == 4:
             return self.buffers.take(int.from_bytes(data, "big"))
         if code == EXT_ARRAY:
+            check_parts(data)
             return self.buffers.array_of(*_array_parts(data))
         raise CodecError(f"msgpack extension type {code} is not known here")
 

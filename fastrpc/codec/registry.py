@@ -10,6 +10,7 @@ Rules of the room:
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from fastrpc.codec.contract import Codec
 from fastrpc.codec.engine import JsonCodec, MsgpackCodec
@@ -28,10 +29,15 @@ class CodecRegistry:
     Args:
         codecs: What to begin with; every one is checked as in `register`.
         limits: For codecs that are given by name.
+
+    Attributes:
+        beside: Where its codecs put what goes beside a payload: one list, for whoever
+            encodes has to look there, and to leave it empty.
     """
 
     def __init__(self, codecs: Iterable[Codec | str] = (), limits: Limits | None = None) -> None:
         self._limits = limits
+        self.beside: list[Any] = []
         self._by_name: dict[str, Codec] = {}
         self._by_number: dict[int, Codec] = {}
         for codec in codecs:

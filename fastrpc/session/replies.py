@@ -7,7 +7,8 @@ Rules of the room:
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, final
+from functools import partial
+from typing import TYPE_CHECKING, final
 
 from fastrpc.call import Mode, Refusal, Reply, refusal_of
 from fastrpc.errors import CodecError
@@ -16,8 +17,6 @@ from fastrpc.session import failure
 from fastrpc.wire import NOT_RUN, Serializer, StatusCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fastrpc.session.session import Session
 
 
@@ -176,8 +175,7 @@ class Replies:
         """Send a reply that is no result."""
         if frame.oneway:
             return
-        encode: Callable[[Any], bytes] | None = session.side.encoders[Serializer.MSGPACK]
-        assert encode is not None  # every registry has msgpack
+        encode = partial(session.inline, int(Serializer.MSGPACK))
         # Where there is no room the status has to do.
         data = b"" if session.is_full else failure.encoded(encode, body, session.lane.peer_body)
         session.lane.reply(frame.id, int(Serializer.MSGPACK), data, int(status), code, time)

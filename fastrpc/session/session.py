@@ -565,8 +565,6 @@ class Session(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def _goodbye(self, id: int, status: int, text: str) -> bytes:
-        encode = self.side.encoders[Serializer.MSGPACK]
-        assert encode is not None  # every registry has msgpack
-        payload = encode({"message": text}) if text else b""
+        payload = self.inline(Serializer.MSGPACK, {"message": text}) if text else b""
         serializer = Serializer.MSGPACK if text else Serializer.RAW
         return encode_frame(Kind.GOAWAY, id, status=status, serializer=serializer, payload=payload)

@@ -79,7 +79,6 @@ class Side:
     by_number: dict[int, Codec] = field(init=False)
     unread: Unread | None = field(init=False)
     plain: Payloads = field(init=False)
-    _taken: list[Any] = field(init=False, default_factory=list)
     _limiters: dict[tuple[str, str], LogLimiter] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -94,7 +93,7 @@ class Side:
             self.decoders[number] = codec.decode
             buffers = getattr(codec, "buffers", None)
             if buffers is not None and SEGMENTS in self.option.features:
-                buffers.taken = self._taken
+                buffers.taken = self.codecs.beside
 
     def agree(self, lane: Lane, agreed: Option, peer: Option) -> Payloads:
         """Put in force on *lane* what both sides accept; return what payloads may be."""
@@ -109,8 +108,8 @@ class Side:
         lane.router = self.router
         lane.encoders, lane.decoders = self.encoders, self.decoders
         lane.has_segments = SEGMENTS in agreed.features
+        lane.taken = self.codecs.beside  # also where the peer takes none: the codecs do not know
         if lane.has_segments:
-            lane.taken = self._taken
             lane.lift = self.by_number[Serializer.MSGPACK].lift  # type: ignore[attr-defined]
         lane.opened = True
         compressor = self.compressors.find(agreed.zip) if agreed.zip else None
@@ -125,7 +124,8 @@ class Side:
     def inline(self, serializer: int, value: Any) -> bytes:
         """Return *value* encoded with nothing beside it."""
         codec = self.by_number[serializer]
-        return codec.buffers.inline(codec.encode, value)  # type: ignore[attr-defined, no-any-return]
+        buffers: Any = getattr(codec, "buffers", None)
+        return codec.encode(value) if buffers is None else buffers.inline(codec.encode, value)
 
     def complain(
         self,

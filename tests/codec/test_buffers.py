@@ -1,6 +1,7 @@
 """Arrays arrive as what they were; what a peer says of them is checked."""
 
 import pickle
+import tracemalloc
 from typing import Any
 
 import msgpack
@@ -198,3 +199,55 @@ def test_small_buffers_stay_in_a_pickle() -> None:
     small = np.arange(10)
     assert same(pickle.loads(codec.encode(small)), small)
     assert taken == []
+
+
+@pytest.mark.parametrize("make", ENGINES)
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "M8[1s/0]", "m8[1s/2]", "M8[0s]", "M8[-1s]", "M8[s]x", "i1,i1", "i4, (2,)f8", "(100000,)i4",
+        "{'names':['a'],'formats':['i1']}", "O", "|O", "i8" * 20, "int64", "f" + "9" * 30, " i8", "i8\n",
+        "<", "", "U" + "9" * 10, "M8[999999999999999999Y]",
+    ],
+)  # fmt: skip
+def test_only_what_arrays_say_of_themselves_is_asked_of_numpy(make: Any, dtype: str) -> None:
+    codec = make()
+    data = msgpack.packb([dtype, [1], bytes(8)])
+    with pytest.raises(CodecError, match="dtype"):
+        codec.decode(msgpack.packb(msgpack.ExtType(0x51, data)))
+
+
+@pytest.mark.parametrize("make", ENGINES)
+@pytest.mark.parametrize("count", [33, 65_535, 65_536, 1_000_000])
+def test_a_shape_is_not_read_to_its_end(make: Any, count: int) -> None:
+    codec = make()
+    data = msgpack.packb(["u1", [0] * count, b""])
+    tracemalloc.start()
+    try:
+        payload = msgpack.packb(msgpack.ExtType(0x51, data))
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        with pytest.raises(CodecError, match="dimensions"):
+            codec.decode(payload)
+        assert tracemalloc.get_traced_memory()[1] - before < 3 * len(payload) + 100_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("make", ENGINES)
+def test_arrays_of_every_sort_say_so_in_what_is_taken(make: Any) -> None:
+    codec = make()
+    for dtype in [
+        *"?bhilqBHILQefdgFDG",
+        "S3",
+        "U5",
+        "V4",
+        "M8[ns]",
+        "m8[25s]",
+        "M8[D]",
+        "m8",
+        ">i4",
+        ">U2",
+    ]:
+        array = np.zeros(3, dtype)
+        assert codec.decode(codec.encode(array)).dtype == array.dtype

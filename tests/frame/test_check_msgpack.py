@@ -214,3 +214,14 @@ def test_only_bytes_are_looked_at(twin: SimpleNamespace, thing: Any) -> None:
         "raised",
         ("TypeError", f"check_msgpack() takes bytes, not {type(thing).__name__}"),
     )
+
+
+@pytest.mark.parametrize(
+    "head", [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xdc\xff\xff"]
+)
+def test_what_is_there_of_a_container_that_claims_more_counts(
+    twin: SimpleNamespace, head: bytes
+) -> None:
+    """The decoder makes of it what it can before it sees that there is no more."""
+    assert twin.check_msgpack(b"\x91" + head + b"\xc0" * 2000, 64, 1000).endswith("(max_items)")
+    assert twin.check_msgpack(b"\x91" + head + b"\xc0" * 500, 64, 1000) == ""

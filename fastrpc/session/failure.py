@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from fastrpc.call import ErrorRegistry
-from fastrpc.errors import RpcError
+from fastrpc.errors import FastRPCError, RpcError
 from fastrpc.frame import check_msgpack
 from fastrpc.wire import BODY_MAX, StatusCode
 
@@ -35,6 +35,7 @@ _CHAIN_MAX: Final = 100  # links of a chain that are looked at
 # The real ones, whatever a class or its metaclass has by these names.
 _name_of: Final = type.__dict__["__name__"].__get__
 _cause_of: Final = BaseException.__dict__["__cause__"].__get__
+_context_of: Final = BaseException.__dict__["__context__"].__get__
 _traceback_of: Final = BaseException.__dict__["__traceback__"].__get__
 
 Body = dict[str, Any]
@@ -65,13 +66,48 @@ def trace_of(exc: BaseException) -> str:
 
 
 def log_info(exc: BaseException) -> ExcInfo | None:
-    """Return what a logger wants of an exception; None if it could not print it."""
+    """Return what a logger wants of an exception; None if it should not print it by itself.
+
+    It can't, or some of the words are a peer's: they could pass for lines of their own,
+    or fill the log.
+    """
     info = (type(exc), exc, _traceback_of(exc))
     try:
         traceback.format_exception(*info)
+        ours = [link for link in _links(exc) if issubclass(type(link), FastRPCError)]
+        return info if all(_is_plain(str(link)) for link in ours) else None
     except BaseException:
         return None
-    return info
+
+
+def log_text(exc: BaseException) -> str:
+    """Return what stands in a log for an exception that a logger should not print by itself."""
+    parts = [
+        f"{_stack_text(_traceback_of(link))}{type_of(link)}: {_escaped(text_of(link))}"
+        for link in _links(exc)
+    ]
+    return "\n\nwhich led to\n\n".join(reversed(parts))
+
+
+def _links(exc: BaseException) -> list[BaseException]:
+    """Return an exception and what led to it."""
+    links: dict[int, BaseException] = {}
+    link: BaseException | None = exc
+    while link is not None and id(link) not in links and len(links) < CAUSES_MAX:
+        links[id(link)] = link
+        cause = _cause_of(link)
+        link = cause if cause is not None else _context_of(link)
+    return list(links.values())
+
+
+def _is_plain(text: str) -> bool:
+    return len(text) <= TEXT_MAX and text.replace("\n  ", "").isprintable()
+
+
+def _escaped(text: str) -> str:
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def type_of(exc: BaseException) -> str:

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 #: Characters of the client's nonce that tell its connections apart in a log.
 TAG_MAX: Final = 8
 
+#: Characters that are taken of a peer's texts.
+_TEXTS: Final = {"message": failure.TRACE_MAX, "type": 200, "trace": failure.TRACE_MAX}
+
 #: A handler that the server stopped earlier than this before our deadline was stopped
 #: by a limit of the server's.
 _SKEW: Final = 0.02
@@ -178,8 +181,9 @@ def _chain(error: RemoteError, causes: Any) -> None:
         return
     for told in causes[: failure.CAUSES_MAX]:
         if isinstance(told, dict):
+            text, kind = (str(told.get(key) or "") for key in ("message", "type"))
             cause = RemoteError(
-                str(told.get("message") or ""), type=str(told.get("type") or ""),
+                failure.clipped(text), type=failure.clipped(kind, _TEXTS["type"]),
                 method=error.method,
             )  # fmt: skip
             error.__cause__ = cause
@@ -328,7 +332,10 @@ def going(address: str, frame: Frame, decode: Callable[[bytes], Any] | None) -> 
 
 
 def error_map(frame: Frame, decode: Callable[[bytes], Any] | None) -> dict[str, Any]:
-    """Return what an error reply or GOAWAY says; {} if it says nothing readable."""
+    """Return what an error reply or GOAWAY says; {} if it says nothing readable.
+
+    Texts are cut: they end in exceptions, and these in logs.
+    """
     if not frame.payload or frame.serializer != Serializer.MSGPACK or decode is None:
         return {}
     if check_msgpack(frame.payload, failure.ERROR_DEPTH, failure.ERROR_ITEMS):
@@ -337,4 +344,9 @@ def error_map(frame: Frame, decode: Callable[[bytes], Any] | None) -> dict[str, 
         told = decode(frame.payload)
     except Exception:  # whatever it is, the status alone tells enough
         return {}
-    return told if isinstance(told, dict) else {}
+    if not isinstance(told, dict):
+        return {}
+    for key, most in _TEXTS.items():
+        if isinstance(told.get(key), str):
+            told[key] = failure.clipped(told[key], most)
+    return told

@@ -160,7 +160,7 @@ class Side:
                 return
             info = failure.log_info(exc) if exc is not None else None
             if exc is not None and info is None:
-                more += f" (it can't be printed)\n{failure.trace_of(exc)}"
+                more += f" (it can't be printed as it is)\n{failure.log_text(exc)}"
             self.log.log(level, "%s: %s%s", peer, text, more, exc_info=info)
         except Exception:  # a handler of the logger: not worth a connection, nor a reply
             return

@@ -49,3 +49,39 @@ async def test_no_mistake_hides_another(caplog: pytest.LogCaptureFixture) -> Non
         # One line a second, and this takes less than a few.
         assert 1 <= sum(said in line for line in lines) <= 10, lines
     assert any("ZeroDivisionError: division by zero" in (r.exc_text or "") for r in caplog.records)
+
+
+class Relay:
+    """Lets the error of a call back through."""
+
+    async def go(self, peer: fastrpc.Peer = fastrpc.GIVEN) -> None:
+        await peer.call("Back.fail")
+
+
+class Back:
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def fail(self) -> None:
+        raise ValueError(self.text)
+
+
+@pytest.mark.parametrize("text", ["a\nERROR root forged\x1b[2J", "x" * 20_000])
+async def test_the_words_of_a_peer_make_no_lines_of_their_own(
+    caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    async with serving(Relay()) as server:
+        client = fastrpc.connect(server.targets[0])
+        client.register(Back(text))
+        async with client:
+            with pytest.raises(fastrpc.RemoteError):
+                await client.call("Relay.go")
+    logged = "\n".join(
+        logging.Formatter().format(record)
+        for record in caplog.records
+        if record.name == "fastrpc.server"
+    )
+    assert "Relay.go raised RemoteError" in logged
+    assert not [line for line in logged.splitlines() if line.startswith("ERROR root")]
+    assert "\x1b" not in logged
+    assert len(logged) < 8000

@@ -117,7 +117,7 @@ def test_what_can_not_be_printed_is_still_told_of(
         raise Unprintable
     side.complain(logging.ERROR, "mem://x", "call x-1 of A", caught.value)
     (line,) = said(caplog)
-    assert line.startswith("mem://x: call x-1 of A (it can't be printed)\n")
+    assert line.startswith("mem://x: call x-1 of A (it can't be printed as it is)\n")
     assert "raise Unprintable" in line
 
 

@@ -69,6 +69,7 @@ cdef enum:
     SEGMENT_COST = 12  # of its place in the table, and of the padding before it
     MODE_SYNC = 0
     MODE_INLINE = 1
+    FRAMED = 0x20  # beside the serializer of an item that waits as the bytes of its frame
     RAW = 0
     MSGPACK = 1
     KIND_CALL = 0
@@ -394,6 +395,8 @@ cdef class Lane(Splitter):
         cdef Header head = given[0]
         cdef bint own = head.flags & FLAG_REPLY
         cdef Sink sink
+        cdef int serializer = head.flags & MASK_SERIALIZER
+        cdef uint8_t raw[HEADER_FULL]
         if self._extras:
             self._hand_up()
             if self._halted:
@@ -410,10 +413,23 @@ cdef class Lane(Splitter):
         sink = self._sink
         if oversize or head.bits & ~(MASK_KIND | BIT_END):
             item = make_frame(&head, body, owner, oversize)
+            if not oversize and head.body < BIG_BODY:
+                pack_head(
+                    raw, HEADER_FULL, head.flags, head.status, head.bits, head.id, head.body
+                )
+                put32(raw + 20, head.arg)
+                put32(raw + 24, head.time)
+                put16(raw + 28, head.name)
+                put16(raw + 30, head.meta)
+                item = (
+                    PyBytes_FromStringAndSize(<const char*>raw, HEADER_FULL)
+                    + PyBytes_FromStringAndSize(<const char*>body, head.body)
+                )
+                serializer |= FRAMED
         else:
             item = self._payload(&head, body, owner)
         return sink._push(
-            head.flags & MASK_SERIALIZER, item,
+            serializer, item,
             head.size + <Py_ssize_t>(oversize if oversize else head.body),
             head.bits & BIT_END and not own,
         )

@@ -74,6 +74,8 @@ _U32_MAX: Final = 0xFFFFFFFF
 MODE_SYNC: Final = 0
 MODE_INLINE: Final = 1
 
+FRAMED: Final = 0x20  # beside the serializer of an item that waits as the bytes of its frame
+
 _RAW: Final = 0
 _MSGPACK: Final = 1
 _KIND_OPEN: Final = 2
@@ -464,15 +466,27 @@ class Lane(Splitter):
         if sink is None:
             return  # it was given up here while the item was on its way
         item: Any
+        serializer = flags & MASK_SERIALIZER
         if oversize or bits & ~(MASK_KIND | BIT_END):
             item = make_frame(
                 flags, status, bits, id, arg, time, name, meta, data, start, stop, oversize
             )
+            if not oversize and stop - start < BIG_BODY:
+                # It may have to wait, and a window of small ones is no window of objects.
+                item = data[start:stop]
+                item = (
+                    HEAD_FULL.pack(
+                        MAGIC, HEADER_FULL, VERSION, flags, status, bits, id, len(item), arg, time,
+                        name, meta,
+                    )
+                    + item
+                )  # fmt: skip
+                serializer |= FRAMED
         else:
             item = data[start + name + meta : stop]
         cost = hsize + (oversize or stop - start)
         last = bool(bits & BIT_END) and not flags & FLAG_REPLY  # the callee ends with its reply
-        sink.push(flags & MASK_SERIALIZER, item, cost, last)
+        sink.push(serializer, item, cost, last)
 
     def _match(
         self, flags: int, status: int, id: int, arg: int, time: int,

@@ -19,7 +19,7 @@ from fastrpc._lane cimport Lane, Sink
 
 from collections import deque
 
-from fastrpc._frame import encode_frame
+from fastrpc._frame import FrameDecoder, encode_frame
 from fastrpc.errors import ConfigError, ProtocolError, TooLarge
 
 cdef extern from "Python.h":
@@ -34,6 +34,7 @@ __all__ = ["Inlet", "ItemReader", "Outlet"]
 
 cdef enum:
     MSGPACK = 1
+    FRAMED = 0x20
     KIND_CREDIT = 5
     OUT_HIGH = 65536
     SPENT_MOST = 4096  # places of items taken that a list may keep at its front
@@ -110,7 +111,7 @@ cdef class Inlet(Sink):
         """Take an item that came; for the lane.
 
         Args:
-            serializer: How the item is encoded.
+            serializer: How the item is encoded; with FRAMED beside it, *item* is a frame's bytes.
             item: Its payload, or the frame if that is not plain.
             cost: Bytes of the whole frame.
             last: Whether no more will come.
@@ -225,6 +226,9 @@ cdef class Inlet(Sink):
         return 0
 
     cdef object _read(self, int serializer, object item):
+        if serializer & FRAMED:
+            serializer &= ~FRAMED
+            item = FrameDecoder().feed(item)[0]
         if serializer != self._serializer or type(item) is not bytes:
             return self._unpack(serializer, item)
         if serializer == MSGPACK:

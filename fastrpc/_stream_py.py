@@ -21,8 +21,8 @@ from collections.abc import AsyncIterator, Callable, Generator
 from types import coroutine
 from typing import Any, Final, final
 
-from fastrpc._frame_py import Frame, encode_frame
-from fastrpc._lane_py import OUT_HIGH, Lane
+from fastrpc._frame_py import Frame, FrameDecoder, encode_frame
+from fastrpc._lane_py import FRAMED, OUT_HIGH, Lane
 from fastrpc.errors import ConfigError, ProtocolError, TooLarge
 from fastrpc.wire import CREDIT_MAX, Kind, Serializer
 
@@ -93,7 +93,7 @@ class Inlet:
         """Take an item that came; for the lane.
 
         Args:
-            serializer: How the item is encoded.
+            serializer: How the item is encoded; with FRAMED beside it, *item* is a frame's bytes.
             item: Its payload, or the frame if that is not plain.
             cost: Bytes of the whole frame.
             last: Whether no more will come.
@@ -166,6 +166,8 @@ class Inlet:
             raise self._explain(self.count, exc) from None
 
     def _read(self, serializer: int, item: bytes | Frame) -> Any:
+        if serializer & FRAMED:
+            serializer, item = serializer & ~FRAMED, FrameDecoder().feed(item)[0]  # type: ignore[arg-type]
         if serializer != self._serializer or not isinstance(item, bytes):
             return self._unpack(serializer, item)
         if serializer == _MSGPACK:

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from fastrpc import wire
+from tests.frame.halves import Receiver
 from tests.frame.rig import PURE, Rig
 
 MIB = 2**20
@@ -201,3 +202,24 @@ def test_memory_of_the_largest_bodies_is_kept_while_somebody_asks_for_its_releas
     finally:
         tracemalloc.stop()
         twin.release_bodies(everything=True)
+
+
+@pytest.mark.parametrize("bits", [wire.BIT_ZIP, 0], ids=["zipped", "plain"])
+def test_items_that_wait_take_a_small_multiple_of_their_window(
+    twin: SimpleNamespace, bits: int
+) -> None:
+    count = 20_000
+    half = Receiver(Rig(twin), window=MIB)
+    frames = b"".join(
+        PURE.encode_frame(wire.Kind.DATA, 1, reply=True, serializer=1, bits=bits, payload=b"\x01")
+        for _ in range(count)
+    )
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        half.rig.receive(frames)
+        waits = tracemalloc.get_traced_memory()[0] - before
+        assert len(half.inlet) == count
+        assert waits < len(frames) * (8 if twin.name == "pure" else 5)
+    finally:
+        tracemalloc.stop()

@@ -22,6 +22,7 @@ from fastrpc.call.context import (
     Peer,
     Reply,
     chain,
+    check_interceptors,
     checked,
     close_items,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "Traits",
     "bind",
     "chain",
+    "check_interceptors",
     "check_name",
     "checked",
     "class_named",

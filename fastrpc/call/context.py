@@ -193,6 +193,22 @@ async def close_items(items: object) -> None:
         await close()
 
 
+def check_interceptors(interceptors: Iterable[Interceptor]) -> tuple[Interceptor, ...]:
+    """Return *interceptors* as they will be used.
+
+    Raises:
+        ConfigError: They are no list, or one of them can't be called.
+    """
+    given: object = interceptors  # whatever people give in spite of the annotation
+    if not isinstance(given, Iterable):
+        raise ConfigError(f"interceptors must be a list of them, got {interceptors!r}")
+    known = tuple(interceptors)
+    for one in known:
+        if not callable(one):
+            raise ConfigError(f"an interceptor takes a handler and returns one, got {one!r}")
+    return known
+
+
 def chain(interceptors: Sequence[Interceptor]) -> Handler | None:
     """Return the handler that *interceptors* make, outermost first; None if there are none.
 
@@ -200,7 +216,7 @@ def chain(interceptors: Sequence[Interceptor]) -> Handler | None:
         ConfigError: One of them gives no handler.
     """
     handler: Handler = innermost
-    for wrap in reversed(interceptors):
+    for wrap in reversed(check_interceptors(interceptors)):
         handler = wrap(handler)
         if not callable(handler):
             raise ConfigError(f"interceptor {wrap!r} must return a handler, got {handler!r}")

@@ -122,7 +122,7 @@ def show(console: Console, target: str, told: Mapping[str, Any]) -> None:
         if [method["name"] for method in methods] == [service["name"]]:
             tree.add(_method_text(methods[0]))  # a function: a service of its own
             continue
-        branch = tree.add(_titled(service["name"], service.get("doc")))
+        branch = tree.add(_titled(service, service.get("doc")))
         for method in methods:
             branch.add(_method_text(method))
         for type_ in service.get("types", ()):
@@ -132,8 +132,11 @@ def show(console: Console, target: str, told: Mapping[str, Any]) -> None:
     console.print(tree)
 
 
-def _titled(name: str, doc: str | None) -> Text:
-    text = Text(screen.visible(name), style="bold green")
+def _titled(service: Mapping[str, Any], doc: str | None) -> Text:
+    text = Text(screen.visible(service["name"]), style="bold green")
+    for what in ("version", "group"):
+        if service.get(what):
+            text.append(f"  {what} {screen.visible(str(service[what]))}", style="not bold dim")
     _append_doc(text, doc)
     return text
 

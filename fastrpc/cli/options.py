@@ -81,18 +81,23 @@ def connect_options(function: F) -> F:
                 metavar="NAME",
                 help="How values are encoded: msgpack (default), json or raw.",
             ),
-            click.option(
-                "-m",
-                "--metadata",
-                "metadata",
-                multiple=True,
-                metavar="KEY=VALUE",
-                help="Metadata to send with each call; may be repeated.",
-            ),
+            metadata_option,
         )
     ):
         function = decorate(function)
     return function
+
+
+def metadata_option(function: F) -> F:
+    """Give a command what it sends beside the arguments."""
+    return click.option(
+        "-m",
+        "--metadata",
+        "metadata",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Metadata to send with each call; may be repeated.",
+    )(function)
 
 
 def json_option(text: str) -> Callable[[F], F]:

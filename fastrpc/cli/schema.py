@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,8 +17,15 @@ from fastrpc.cli import loops, screen
 from fastrpc.cli.describe import contract
 from fastrpc.cli.exits import ExitCode
 from fastrpc.cli.loading import build_server
-from fastrpc.cli.options import connect, epilog, json_option, paragraphs
-from fastrpc.cli.values import to_json
+from fastrpc.cli.options import (
+    Words,
+    connect,
+    epilog,
+    json_option,
+    metadata_option,
+    paragraphs,
+)
+from fastrpc.cli.values import parse_pairs, to_json
 from fastrpc.errors import ConfigError
 
 HELP = paragraphs(
@@ -82,11 +89,13 @@ def dump(spec: str, factory: bool, as_json: bool) -> None:
 )
 @click.argument("old", metavar="OLD")
 @click.argument("new", metavar="NEW")
+@metadata_option
 @json_option('Print one line: {"breaking": 1, "harmless": 2, "changes": [...]}.')
-def diff(old: str, new: str, as_json: bool) -> None:
+def diff(old: str, new: str, metadata: Words, as_json: bool) -> None:
     """Compare two contracts."""
     with screen.failures_told(as_json=as_json):
-        changes = compare(load(old), load(new))
+        pairs = parse_pairs(metadata, "--metadata")
+        changes = compare(load(old, pairs), load(new, pairs))
         breaking = sum(change.breaking for change in changes)
         if as_json:
             told = [change.describe() for change in changes]
@@ -98,8 +107,12 @@ def diff(old: str, new: str, as_json: bool) -> None:
         raise click.exceptions.Exit(ExitCode.BREAKING)
 
 
-def load(source: str) -> dict[str, Any]:
+def load(source: str, metadata: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return the contract that *source* names: a file, a server, or MODULE:NAME.
+
+    Args:
+        source: Which one.
+        metadata: Sent to a server, such as a token.
 
     Raises:
         ConfigError: There is none, or it can't be read.
@@ -108,12 +121,12 @@ def load(source: str) -> dict[str, Any]:
     if source == "-" or source.endswith(".json"):
         return _read(source)
     if _TARGET.fullmatch(source):
-        return contract(loops.run(_ask(source)))
+        return contract(loops.run(_ask(source, metadata)))
     return contract(build_server(source).describe(schema=True))
 
 
-async def _ask(target: str) -> dict[str, Any]:
-    async with connect(target, timeout=_TIMEOUT) as client:
+async def _ask(target: str, metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    async with connect(target, timeout=_TIMEOUT, metadata=metadata) as client:
         return await client.describe(schema=True)
 
 

@@ -23,6 +23,7 @@ from fastrpc.session import (
 from fastrpc.session.blocking_stream import both_ways
 from fastrpc.session.stream import Opening
 from fastrpc.session.stub import Bound, make_stub, split_source
+from fastrpc.session.view import split_calls
 
 if TYPE_CHECKING:
     from fastrpc.client.blocking import BlockingClient
@@ -84,8 +85,11 @@ class BlockingView:
 
         Args:
             calls: For each call its method and arguments: `("Arith.add", 1, 2)`.
+
+        Raises:
+            InvalidArgument: One of them is something else; none is made.
         """
-        wanted = [(method, tuple(args)) for method, *args in calls]
+        wanted = split_calls(calls)
         return self._client.make_batch(wanted, self._timeout, self._metadata) if wanted else []
 
     def stream(self, method: str, /, *args: Any, **kwargs: Any) -> BlockingStream[Any]:

@@ -15,7 +15,7 @@ from enum import Enum
 from types import TracebackType
 from typing import Any, Final, Unpack, final
 
-from fastrpc.call import ErrorClasses, ErrorRegistry, Interceptor, Peer
+from fastrpc.call import ErrorClasses, ErrorRegistry, Interceptor, Peer, check_interceptors
 from fastrpc.codec import Codec, CodecRegistry, default_codecs
 from fastrpc.compress import choose_compressors
 from fastrpc.errors import ConfigError, ConnectionLost
@@ -114,7 +114,7 @@ class Server:
             raise ConfigError(f"max_name of a server must be {need}, got {self.limits.max_name}")
         chosen = self.options
         self._compressors = choose_compressors(chosen.compression, chosen.compressors)
-        self._interceptors = tuple(interceptors)
+        self._interceptors = check_interceptors(interceptors)
         self._routes = Routes(self._codecs, self.limits, wrapped=bool(self._interceptors))
         self._routes.add(self._describe, DESCRIBE)
         self._log = log or logging.getLogger("fastrpc.server")

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from fastrpc.session.session import Session
 
 _LARGE = 4096  # bytes of arguments that cost more to decode than to hand up
+_NO_STREAM = "is no stream: use client.call"
+_A_STREAM = "is a stream: use client.stream"
 _OTHERS = 5  # versions and groups that are listed
 _EAGER = sys.version_info >= (3, 12)
 
@@ -225,7 +227,7 @@ class Answerer:
         """Refuse a call whatever its arguments are; True if it is not."""
         number = frame.serializer
         if (frame.kind == Kind.OPEN) is not (method.info.info.mode is Mode.STREAM):
-            what = "is no stream" if frame.kind == Kind.OPEN else "is a stream: open it as one"
+            what = _NO_STREAM if frame.kind == Kind.OPEN else _A_STREAM
             text = f"{method.name.decode()} {what}"
             self.replies.refuse(session, frame, StatusCode.BAD_REQUEST, text)
             return False

@@ -4,7 +4,7 @@ A stub has an attribute per public method; calling it calls the server, and the
 result is read as the annotated type. Type checkers see the class itself.
 """
 
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,5 +180,7 @@ def split_source(
     if not isinstance(source, kind):
         wanted = "async iterable" if kind is AsyncIterable else "iterable"
         given = type(source).__name__
-        raise InvalidArgument(f"{info.name}: argument {parameter.name!r}: {given} is no {wanted}")
+        hint = "; client.stream(...).feed takes plain ones" if isinstance(source, Iterable) else ""
+        text = f"{info.name}: argument {parameter.name!r}: {given} is no {wanted}{hint}"
+        raise InvalidArgument(text)
     return args, rest, source

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar, cast
 
 from fastrpc.call import Call, Mode, Pairs, Reply, checked, encode_metadata
 from fastrpc.call.deadline import DEADLINE, within
-from fastrpc.errors import ConfigError, DeadlineExceeded
+from fastrpc.errors import ConfigError, DeadlineExceeded, InvalidArgument
 from fastrpc.frame import BoundCall, Caller, ChainCaller, Sender, Sent
 from fastrpc.session import outcome
 from fastrpc.session.origin import Decode, Origin
@@ -118,13 +118,17 @@ class View:
 
         Args:
             calls: For each call its method and arguments: `("Arith.add", 1, 2)`.
+
+        Raises:
+            InvalidArgument: One of them is something else; none is made.
         """
+        wanted = split_calls(calls)
         waiting: list[Awaitable[Any]] = []
         lanes = list(self._origin.lanes)
         for lane in lanes:
             lane.corked = True  # else the first would leave alone
         try:
-            for method, *args in calls:
+            for method, args in wanted:
                 try:
                     waiting.append(self.call(method, *args))
                 except Exception as exc:
@@ -224,6 +228,23 @@ class View:
             Reply,
             time.monotonic,
         )
+
+
+def split_calls(calls: Iterable[tuple[Any, ...]]) -> list[tuple[str, tuple[Any, ...]]]:
+    """Return method and arguments of each of *calls*.
+
+    Raises:
+        InvalidArgument: One is no tuple with a method's name in front.
+    """
+    wanted = []
+    for number, call in enumerate(calls, 1):
+        known: object = call  # what people give in spite of the annotation
+        if not isinstance(known, tuple | list) or not known:
+            given = type(call).__name__
+            wants = "a tuple such as ('Arith.add', 1, 2)"
+            raise InvalidArgument(f"gather: call {number}: expected {wants}, got {given}")
+        wanted.append((call[0], tuple(call[1:])))
+    return wanted
 
 
 async def _send_late(origin: Origin, call: Call, decode: Decode | None) -> Reply:

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import gc
 import threading
 from collections.abc import Iterator
@@ -427,3 +428,21 @@ async def test_a_busy_connection_is_passed_over() -> None:
                 assert await client.options(timeout=5).call("Work.add", n, n) == 2 * n
             work.gate.set()
             assert await held == "held"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("calls", [["Arith.add"], [()], [5]])
+async def test_gather_takes_tuples(calls: Any) -> None:
+    client = fastrpc.connect("mem://nobody")  # looked at before anybody is asked
+    async with contextlib.aclosing(client):
+        with pytest.raises(fastrpc.InvalidArgument, match="gather: call 1: expected a tuple"):
+            await client.gather(calls)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("interceptors", [print, [5], 7])
+async def test_interceptors_are_looked_at_when_they_are_given(interceptors: Any) -> None:
+    with pytest.raises(fastrpc.ConfigError, match="interceptor"):
+        fastrpc.Server(interceptors=interceptors)
+    with pytest.raises(fastrpc.ConfigError, match="interceptor"):
+        fastrpc.connect("mem://nobody", interceptors=interceptors)

@@ -86,7 +86,7 @@ async def test_refusals_say_what_is_wrong() -> None:
         call(12, "count", {"n": 1}),
         encode_frame(Kind.OPEN, 13, name=b"Work.sync", payload=pack([1]), serializer=MSGPACK),
     )
-    stream = (40, "Work.count is a stream: open it as one")
+    stream = (40, "Work.count is a stream: use client.stream")
     assert texts(rig) == [
         (44, "there is no method 'Work.none'"),
         (44, "there is no method number 7"),
@@ -99,7 +99,7 @@ async def test_refusals_say_what_is_wrong() -> None:
         (40, "Work.sync: metadata is cut off in pair 1"),
         (47, "Work.sync: serializer 9 was not agreed on"),
         (47, "Work.sync: compression was not agreed on"),
-        stream, stream, (40, "Work.sync is no stream"),
+        stream, stream, (40, "Work.sync is no stream: use client.call"),
     ]  # fmt: skip
     assert rig.side.answers is not None
     assert rig.side.answers.replies.refused == 13

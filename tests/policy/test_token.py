@@ -270,3 +270,26 @@ async def test_a_guard_at_the_wrong_side_says_so() -> None:
     ):
         with pytest.raises(fastrpc.ConfigError, match="for servers"):
             await client.call("Work.sync", 1)
+
+
+@pytest.mark.asyncio
+async def test_guesses_that_come_together_are_counted_before_any_gets_in() -> None:
+    looked: list[str] = []
+
+    async def slow(token: str) -> str | None:
+        looked.append(token)
+        await asyncio.sleep(0)
+        return "ann" if token == "right" else None
+
+    async with connected(server=[policy.require_token(slow)]) as (client, work, _):
+
+        def ask(token: str) -> Any:
+            return client.options(metadata={"authorization": f"bearer {token}"}).call(
+                "Work.sync", 1
+            )
+
+        got = await asyncio.gather(
+            *[ask(f"wrong {number}") for number in range(10)], ask("right"), return_exceptions=True
+        )
+        assert all(isinstance(each, Exception) for each in got)
+        assert not work.runs

@@ -464,3 +464,22 @@ async def test_closing_lets_go_on_what_has_been_handed_over() -> None:
     await task
     assert stage.told[0].value == "end"
     await stage.close()
+
+
+async def test_a_task_that_was_cancelled_and_spared_is_not_used_again() -> None:
+    stage = Stage()
+
+    async def spares() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        task.uncancel()
+        return "spared"
+
+    stage.begin(spares)
+    spoilt = stage.steps._spare
+    assert spoilt is not None
+    await asyncio.sleep(0)
+    assert stage.steps.task() is not spoilt.task
+    for task in stage.steps.close():
+        await asyncio.wait([task])

@@ -1,6 +1,7 @@
 """What a server's interceptors may do to a call, and what becomes of it: all kinds of handlers."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
@@ -420,3 +421,34 @@ async def test_a_connection_made_in_a_call_does_not_inherit_for_ever() -> None:
             assert await inner.peers[0].call("Told.deadline") == 0.0
             assert makes.client is not None
             await makes.client.aclose()
+
+
+class Blocks:
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.runs = 0
+
+    @fastrpc.rpc(blocking=True)
+    def hold(self) -> str:
+        self.runs += 1
+        self.go.wait(30)
+        return "held"
+
+
+async def test_all_threads_of_a_call_that_is_tried_again_keep_its_place() -> None:
+    async def impatient(handler: fastrpc.Handler, call: fastrpc.Call) -> fastrpc.Reply:
+        for _ in range(2):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    return await handler(call)
+        raise fastrpc.Unavailable("too slow")
+
+    blocks = Blocks()
+    async with serving(blocks, interceptors=[wrapping(impatient)]) as server:
+        async with fastrpc.connect(server.targets[0]) as client:
+            with pytest.raises(fastrpc.Unavailable):
+                await client.call("Blocks.hold")
+            assert blocks.runs == 2
+            assert server.stats().running == 1
+            blocks.go.set()
+            await until(lambda: server.stats().running == 0)

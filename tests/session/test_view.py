@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 import fastrpc
 from fastrpc.session.stream import StreamState
-from tests.policy.served import RESULTS, WAYS, connected, numbers, tracing, wrapping
+from tests.policy.served import RESULTS, WAYS, Work, connected, numbers, tracing, wrapping
 from tests.server.serving import until
 
 pytestmark = pytest.mark.asyncio
@@ -294,3 +295,89 @@ async def test_a_retry_of_a_refused_call_keeps_the_one_deadline() -> None:
         assert len(deadlines) == 3
         assert len(set(deadlines)) == 1
         assert work.runs == ["sync"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_what_an_interceptor_keeps_past_the_deadline_is_not_sent(way: str) -> None:
+    async def dawdle(handler: fastrpc.Handler, call: fastrpc.Call) -> fastrpc.Reply:
+        call.deadline = time.monotonic() - 1.0
+        return await handler(call)
+
+    async with connected(client=[wrapping(dawdle)]) as (client, work, _):
+        with pytest.raises(fastrpc.DeadlineExceeded, match="before the call was sent") as caught:
+            await WAYS[way](client)
+        assert caught.value.ran == "no"
+        assert not work.runs
+
+
+@pytest.mark.parametrize("wait", [0, 1])
+@pytest.mark.parametrize("way", WAYS)
+async def test_no_handler_is_called_past_the_deadline(way: str, wait: int) -> None:
+    async def dawdle(handler: fastrpc.Handler, call: fastrpc.Call) -> fastrpc.Reply:
+        for _ in range(wait):
+            await asyncio.sleep(0)
+        call.deadline = time.monotonic() - 1.0
+        return await handler(call)
+
+    async with connected(server=[wrapping(dawdle)]) as (client, work, _):
+        with pytest.raises(fastrpc.DeadlineExceeded, match="before the handler was called"):
+            await WAYS[way](client)
+        assert not work.runs
+
+
+@pytest.mark.parametrize("way", ["sync", "inline", "task", "filled"])
+async def test_items_in_reply_to_a_plain_call_are_an_error_each_time(way: str) -> None:
+    async def mistake(handler: fastrpc.Handler, call: fastrpc.Call) -> fastrpc.Reply:
+        return fastrpc.Reply(items=numbers(3))
+
+    async with connected(server=[wrapping(mistake)]) as (client, _, _):
+        for _ in range(3):
+            with pytest.raises(fastrpc.CallError, match="items for a call without a stream"):
+                await WAYS[way](client)
+
+
+@pytest.mark.parametrize("ask", ["exchange", "stream"])
+async def test_a_place_in_line_that_is_not_used_is_the_nexts(ask: str) -> None:
+    async with connected() as (client, work, _):
+        held = [asyncio.ensure_future(client.call("Work.stuck"))]
+        await work.entered.wait()
+        lane = client.lanes[0]
+        lane.peer_calls = 1
+        bad: Any = (
+            client.exchange("Work.sync", object())
+            if ask == "exchange"
+            else client.stream("Work.gives", object()).result()
+        )
+        wrong = asyncio.ensure_future(bad)
+        await asyncio.sleep(0)
+        right = asyncio.ensure_future(client.call("Work.sync", 3))
+        await asyncio.sleep(0)
+        held[0].cancel()
+        with pytest.raises(fastrpc.CodecError):
+            await wrong
+        async with asyncio.timeout(10):
+            assert await right == 6
+
+
+async def test_to_cancel_who_closes_a_stream_is_not_lost() -> None:
+    begun, leave = asyncio.Event(), asyncio.Event()
+
+    async def slow_to_leave() -> AsyncIterator[int]:
+        try:
+            yield 1
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            await leave.wait()
+
+    async with connected() as (client, _, _):
+        stream = client.stub(Work).both(slow_to_leave())
+        async for _ in stream:
+            await begun.wait()
+            break
+        closing = asyncio.ensure_future(stream.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        leave.set()

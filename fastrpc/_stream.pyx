@@ -20,7 +20,7 @@ from fastrpc._lane cimport Lane, Sink
 from collections import deque
 
 from fastrpc._frame import FrameDecoder, encode_frame
-from fastrpc.errors import ConfigError, ProtocolError, TooLarge
+from fastrpc.errors import CodecError, ConfigError, FastRPCError, ProtocolError, TooLarge
 
 cdef extern from "Python.h":
     int PYGEN_RETURN
@@ -425,14 +425,20 @@ cdef class Outlet:
 
         Raises:
             TooLarge: It is larger than the peer accepts; nothing was sent.
-            Exception: What the codec raises for a value it can't encode.
+            CodecError: It can't be encoded.
         """
         self._put(item)
 
     cdef int _put(self, object item) except -1:
         cdef Lane lane = self._lane
         cdef int serializer = self._serializer
-        cdef bytes body = lane._encode_result(&serializer, item)
+        cdef bytes body
+        try:
+            body = lane._encode_result(&serializer, item)
+        except FastRPCError:
+            raise
+        except Exception as exc:
+            raise CodecError(f"an item can't be encoded: {exc}") from exc
         cdef Py_ssize_t cost
         cost = lane._size_of(body)
         if cost > lane.peer_body:

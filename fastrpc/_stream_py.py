@@ -23,7 +23,7 @@ from typing import Any, Final, final
 
 from fastrpc._frame_py import Frame, FrameDecoder, encode_frame
 from fastrpc._lane_py import FRAMED, OUT_HIGH, Lane
-from fastrpc.errors import ConfigError, ProtocolError, TooLarge
+from fastrpc.errors import CodecError, ConfigError, FastRPCError, ProtocolError, TooLarge
 from fastrpc.wire import CREDIT_MAX, Kind, Serializer
 
 __all__ = ["Inlet", "ItemReader", "Outlet"]
@@ -276,10 +276,15 @@ class Outlet:
 
         Raises:
             TooLarge: It is larger than the peer accepts; nothing was sent.
-            Exception: What the codec raises for a value it can't encode.
+            CodecError: It can't be encoded.
         """
         lane = self._lane
-        serializer, body = lane.encode_result(self._serializer, item)
+        try:
+            serializer, body = lane.encode_result(self._serializer, item)
+        except FastRPCError:
+            raise
+        except Exception as exc:
+            raise CodecError(f"an item can't be encoded: {exc}") from exc
         size = lane.size_of(body)
         if size > lane.peer_body:
             raise TooLarge(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, final
 from fastrpc.call import Metadata
 from fastrpc.errors import (
     Cancelled,
+    CodecError,
     ConfigError,
     ConnectionLost,
     FastRPCError,
@@ -202,11 +203,11 @@ class BlockingCore:
         Raises:
             TooLarge: It is larger than the server accepts; nothing was sent.
             Unsupported: The server sends items, too.
-            Exception: What the codec raises for a value it can't encode.
+            CodecError: It can't be encoded.
         """
         session = self._session
         lane = session.lane
-        serializer, body = lane.encode_result(lane.serializer, item)
+        serializer, body = self._encoded(item)
         size = lane.size_of(body)
         if size > lane.peer_body:
             raise TooLarge(
@@ -276,6 +277,15 @@ class BlockingCore:
         return self._value
 
     # Inside
+
+    def _encoded(self, item: Any) -> tuple[int, bytes]:
+        lane = self._session.lane
+        try:
+            return lane.encode_result(lane.serializer, item)
+        except FastRPCError:
+            raise
+        except Exception as exc:
+            raise CodecError(f"{self.method}: an item can't be encoded: {exc}") from exc
 
     def _check_one_way(self) -> None:
         """Refuse items of a server that takes ours. Needs the lock."""

@@ -453,8 +453,8 @@ def _payloads() -> Iterable[Case]:
     yield wrong("of empties", pack([[[]] * 40] * 60), 46, "items", method=echo)
     yield wrong("that claims 2**32 items", b"\xdd\xff\xff\xff\xff", 40, method=echo)
     yield wrong("that claims 2**31 pairs", b"\x91\xdf\x80\0\0\0", 40, method=echo)
-    yield wrong("of more that claims 2**32 items", b"\xdd\xff\xff\xff\xff" + bytes(1100), 40,
-                method=echo)  # fmt: skip
+    yield wrong("of more that claims 2**32 items", b"\xdd\xff\xff\xff\xff" + bytes(1100), 46,
+                "items", method=echo)  # fmt: skip
     yield wrong("with a list as a key", b"\x91" + b"\x81\x91\x01" * 30 + b"\xc0", 40, "key",
                 method=echo)  # fmt: skip
     yield wrong("that claims 2**32 bytes", b"\x91\xc6\xff\xff\xff\xff", 40, method=echo)

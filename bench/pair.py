@@ -165,7 +165,7 @@ class Chain:
         self._pair = pair
         self._loop = asyncio.get_running_loop()
         pair.server.router[b"Echo.echo"].through = twin.Through(
-            "Echo.echo", handle, twin.AtOnce(echo, False, twin.ReplyFields, inherited),
+            "Echo.echo", handle, twin.AtOnce(echo, False, twin.ReplyFields, inherited, time.monotonic),
             twin.CallFields, FirstSteps(self._loop), (), 1, 1, _no_room, False, inherited,
         )  # fmt: skip
 

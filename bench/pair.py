@@ -164,8 +164,9 @@ class Chain:
         )
         self._pair = pair
         self._loop = asyncio.get_running_loop()
+        at_once = twin.AtOnce(echo, False, twin.ReplyFields, inherited, time.monotonic)
         pair.server.router[b"Echo.echo"].through = twin.Through(
-            "Echo.echo", handle, twin.AtOnce(echo, False, twin.ReplyFields, inherited, time.monotonic),
+            "Echo.echo", handle, at_once,
             twin.CallFields, FirstSteps(self._loop), (), 1, 1, _no_room, False, inherited,
         )  # fmt: skip
 

@@ -5,20 +5,30 @@ for the pure twins, `COMPILED` says which are open.
 """
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING
 
+_UNITS = ("fastrpc._frame", "fastrpc._lane", "fastrpc._stream", "fastrpc._caller", "fastrpc._chain")
 _PURE = os.environ.get("FASTRPC_PURE", "0") not in ("", "0")
 
 
 def _is_built() -> bool:
     from importlib.util import find_spec  # the common way does without
 
-    return any(
-        find_spec(f"fastrpc.{unit}") for unit in ("_frame", "_lane", "_stream", "_caller", "_chain")
-    )
+    return any(find_spec(unit) for unit in _UNITS)
 
 
-if TYPE_CHECKING or _PURE:
+COMPILED = False
+if not (TYPE_CHECKING or _PURE):
+    try:
+        for unit in _UNITS:
+            import_module(unit)
+        COMPILED = True
+    except ModuleNotFoundError:
+        if _is_built():  # half of it, or something inside is missing: say so
+            raise
+
+if TYPE_CHECKING or not COMPILED:
     from fastrpc._caller_py import BoundCall, ByteStream, Caller, Exchange, Turns, Waiter
     from fastrpc._chain_py import (
         AtOnce,
@@ -47,73 +57,35 @@ if TYPE_CHECKING or _PURE:
     )
     from fastrpc._lane_py import Lane, LoopShare, Method, drive
     from fastrpc._stream_py import Inlet, ItemReader, Outlet
-
-    COMPILED = False
 else:
-    try:
-        from fastrpc._caller import BoundCall, ByteStream, Caller, Exchange, Turns, Waiter
-        from fastrpc._chain import (
-            AtOnce,
-            CallFields,
-            ChainCaller,
-            Done,
-            Pending,
-            ReplyFields,
-            Sender,
-            Sent,
-            Through,
-            advance,
-            begin,
-            checked,
-            innermost,
-        )
-        from fastrpc._frame import (
-            CallTable,
-            Frame,
-            FrameDecoder,
-            check_msgpack,
-            encode_frame,
-            encode_pieces,
-            release_bodies,
-            writable,
-        )
-        from fastrpc._lane import Lane, LoopShare, Method, drive
-        from fastrpc._stream import Inlet, ItemReader, Outlet
-
-        COMPILED = True
-    except ModuleNotFoundError:
-        if _is_built():  # half of it, or something inside is missing: say so
-            raise
-        from fastrpc._caller_py import BoundCall, ByteStream, Caller, Exchange, Turns, Waiter
-        from fastrpc._chain_py import (
-            AtOnce,
-            CallFields,
-            ChainCaller,
-            Done,
-            Pending,
-            ReplyFields,
-            Sender,
-            Sent,
-            Through,
-            advance,
-            begin,
-            checked,
-            innermost,
-        )
-        from fastrpc._frame_py import (
-            CallTable,
-            Frame,
-            FrameDecoder,
-            check_msgpack,
-            encode_frame,
-            encode_pieces,
-            release_bodies,
-            writable,
-        )
-        from fastrpc._lane_py import Lane, LoopShare, Method, drive
-        from fastrpc._stream_py import Inlet, ItemReader, Outlet
-
-        COMPILED = False
+    from fastrpc._caller import BoundCall, ByteStream, Caller, Exchange, Turns, Waiter
+    from fastrpc._chain import (
+        AtOnce,
+        CallFields,
+        ChainCaller,
+        Done,
+        Pending,
+        ReplyFields,
+        Sender,
+        Sent,
+        Through,
+        advance,
+        begin,
+        checked,
+        innermost,
+    )
+    from fastrpc._frame import (
+        CallTable,
+        Frame,
+        FrameDecoder,
+        check_msgpack,
+        encode_frame,
+        encode_pieces,
+        release_bodies,
+        writable,
+    )
+    from fastrpc._lane import Lane, LoopShare, Method, drive
+    from fastrpc._stream import Inlet, ItemReader, Outlet
 
 __all__ = [
     "COMPILED",

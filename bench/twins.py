@@ -4,22 +4,9 @@ import importlib
 from types import SimpleNamespace
 from typing import Final
 
-TWINS: Final = {
-    "compiled": (
-        "fastrpc._frame",
-        "fastrpc._lane",
-        "fastrpc._stream",
-        "fastrpc._caller",
-        "fastrpc._chain",
-    ),
-    "pure": (
-        "fastrpc._frame_py",
-        "fastrpc._lane_py",
-        "fastrpc._stream_py",
-        "fastrpc._caller_py",
-        "fastrpc._chain_py",
-    ),
-}
+from fastrpc.frame import UNITS
+
+TWINS: Final = {"compiled": UNITS, "pure": tuple(f"{unit}_py" for unit in UNITS)}
 
 
 def open_twin(name: str) -> SimpleNamespace:

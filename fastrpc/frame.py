@@ -8,20 +8,21 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-_UNITS = ("fastrpc._frame", "fastrpc._lane", "fastrpc._stream", "fastrpc._caller", "fastrpc._chain")
+#: The compiled twins; the pure ones have "_py" behind their names.
+UNITS = ("fastrpc._frame", "fastrpc._lane", "fastrpc._stream", "fastrpc._caller", "fastrpc._chain")
 _PURE = os.environ.get("FASTRPC_PURE", "0") not in ("", "0")
 
 
 def _is_built() -> bool:
     from importlib.util import find_spec  # the common way does without
 
-    return any(find_spec(unit) for unit in _UNITS)
+    return any(find_spec(unit) for unit in UNITS)
 
 
 COMPILED = False
 if not (TYPE_CHECKING or _PURE):
     try:
-        for unit in _UNITS:
+        for unit in UNITS:
             import_module(unit)
         COMPILED = True
     except ModuleNotFoundError:

@@ -11,7 +11,6 @@
 """
 
 import asyncio
-import importlib
 import os
 from collections.abc import Callable, Generator, Mapping
 from types import SimpleNamespace
@@ -19,6 +18,8 @@ from types import SimpleNamespace
 import hypothesis
 import pytest
 import uvloop
+
+from tests.frame.twins import MODULES, open_twin
 
 PURE_ONLY = os.environ.get("FASTRPC_EXT", "") == "off"
 NO_SKIPS = os.environ.get("FASTRPC_NO_SKIPS", "") == "1"
@@ -31,24 +32,7 @@ LOOPS: dict[str, LoopFactory] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
 }
-TWINS = {
-    "pure": (
-        "fastrpc._frame_py",
-        "fastrpc._lane_py",
-        "fastrpc._stream_py",
-        "fastrpc._caller_py",
-        "fastrpc._chain_py",
-    )
-}
-if not PURE_ONLY:
-    COMPILED = (
-        "fastrpc._frame",
-        "fastrpc._lane",
-        "fastrpc._stream",
-        "fastrpc._caller",
-        "fastrpc._chain",
-    )
-    TWINS = {"compiled": COMPILED} | TWINS
+TWINS = {"pure": MODULES["pure"]} if PURE_ONLY else dict(reversed(MODULES.items()))
 
 hypothesis.settings.register_profile(
     "house", deadline=None, derandomize=True, database=None, print_blob=True
@@ -69,10 +53,7 @@ def twin(request: pytest.FixtureRequest) -> SimpleNamespace:
 
     A compiled twin that is missing is an error, never a skip.
     """
-    names: dict[str, object] = {"name": request.param, "COMPILED": request.param == "compiled"}
-    for module in map(importlib.import_module, TWINS[request.param]):
-        names |= {name: getattr(module, name) for name in module.__all__}
-    return SimpleNamespace(**names)
+    return SimpleNamespace(**vars(open_twin(request.param)), COMPILED=request.param == "compiled")
 
 
 @pytest.fixture(scope="session", params=LOOPS.values(), ids=LOOPS.keys())

@@ -18,12 +18,11 @@ from types import TracebackType
 from typing import Any, Final, Unpack, cast, final
 
 from fastrpc.call import chain
-from fastrpc.call.deadline import within
 from fastrpc.client.link import Link
 from fastrpc.client.options import ClientOptions, ConnectOptions, read_options
 from fastrpc.client.pace import PingPace
 from fastrpc.client.room import News, RoomQueue
-from fastrpc.errors import ConfigError, ConnectionLost, DeadlineExceeded, Unavailable
+from fastrpc.errors import ConfigError, ConnectionLost, Unavailable
 from fastrpc.frame import Lane, release_bodies
 from fastrpc.session import (
     SEGMENTS,
@@ -323,7 +322,7 @@ class Client(View, Origin):
         decode: Any,
     ) -> Awaitable[Any]:
         """Start a call that has to wait for something."""
-        call = self._wait_and_call(timeout, metadata, name, args, kwargs, decode)
+        call = self.wait_and_call(timeout, metadata, name, args, kwargs, decode)
         try:
             return self._running_loop().create_task(call)
         except ConfigError:
@@ -338,31 +337,6 @@ class Client(View, Origin):
     def unused(self) -> None:
         """Let the next in line have the place that `session_for` gave."""
         self._room.on_room()
-
-    async def _wait_and_call(
-        self,
-        seconds: float,
-        metadata: bytes,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any] | None,
-        decode: Any,
-    ) -> Any:
-        started = time.monotonic()
-        seconds = within(seconds, started)
-        lane, left, late = await self._place(name, seconds)
-        try:
-            reply = lane.call(name, args, kwargs, left, metadata, decode)
-        except BaseException:
-            self.unused()
-            raise
-        try:
-            return await reply
-        except DeadlineExceeded as exc:
-            now = time.monotonic()
-            if not seconds or now < started + seconds:  # the server's own limit
-                raise
-            raise late(now, handler=exc.stages.handler) from None
 
     async def _place(self, name: str, seconds: float) -> tuple[Lane, float, Late]:
         """Wait for a connection and room on it.

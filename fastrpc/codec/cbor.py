@@ -9,14 +9,14 @@ Rules of the room:
 """
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import cbor2
 
 from fastrpc.codec.cbor_limits import BIGNUM_MAX, check_cbor
-from fastrpc.codec.engine import Described, built_in
-from fastrpc.codec.reader import Dialect
+from fastrpc.codec.engine import built_in
+from fastrpc.codec.limited import Limited
 from fastrpc.codec.simplify import moment_text
 from fastrpc.errors import CodecError
 from fastrpc.wire import Serializer
@@ -24,7 +24,7 @@ from fastrpc.wire import Serializer
 _BITS_MAX: Final = BIGNUM_MAX * 8
 
 
-class CborCodec:
+class CborCodec(Limited):
     """Speak CBOR, RFC 8949.
 
     Args:
@@ -34,18 +34,6 @@ class CborCodec:
 
     name = "cbor"
     serializer = int(Serializer.CBOR)
-
-    decoder: Callable[[object], Callable[[bytes], object]]
-    arguments: Callable[[Sequence[object], int, object | None], Callable[[bytes], Sequence[object]]]
-    convert: Callable[[object, object], object]
-
-    def __init__(self, max_depth: int = 64, max_items: int = 100_000) -> None:
-        self.max_depth = max_depth
-        self.max_items = max_items
-        # Integers without end can be chosen to have one hash.
-        typed = Described(Dialect(big_ints=True), self.decode)
-        self.decoder, self.arguments = typed.decoder, typed.arguments
-        self.convert = typed.convert
 
     def encode(self, value: object, /) -> bytes:
         """Return *value* as CBOR."""

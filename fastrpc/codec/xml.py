@@ -16,13 +16,13 @@ import base64
 import binascii
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, NoReturn
 from xml.parsers import expat
 
-from fastrpc.codec.engine import Described, built_in
+from fastrpc.codec.engine import built_in
 from fastrpc.codec.json_limits import DIGITS_MAX
-from fastrpc.codec.reader import Dialect
+from fastrpc.codec.limited import Limited
 from fastrpc.errors import CodecError, TooLarge
 
 #: Serializer number of XML: one of those that HELLO names for a connection.
@@ -48,7 +48,7 @@ _BOOLS: Final = {"true": True, "false": False}
 _INT64: Final = range(-(2**63), 2**64)
 
 
-class XmlCodec:
+class XmlCodec(Limited):
     """Speak XML, with every type that msgpack has.
 
     Args:
@@ -58,18 +58,6 @@ class XmlCodec:
 
     name = "xml"
     serializer = XML
-
-    decoder: Callable[[object], Callable[[bytes], object]]
-    arguments: Callable[[Sequence[object], int, object | None], Callable[[bytes], Sequence[object]]]
-    convert: Callable[[object, object], object]
-
-    def __init__(self, max_depth: int = 64, max_items: int = 100_000) -> None:
-        self.max_depth = max_depth
-        self.max_items = max_items
-        # Integers without end can be chosen to have one hash.
-        typed = Described(Dialect(big_ints=True), self.decode)
-        self.decoder, self.arguments = typed.decoder, typed.arguments
-        self.convert = typed.convert
 
     def encode(self, value: object, /) -> bytes:
         """Return *value* as XML in UTF-8."""

@@ -18,34 +18,32 @@ from fastrpc.frame import Frame, Waiter, encode_frame
 from fastrpc.protocol import (
     Input,
     Option,
-    PeerGuard,
     State,
     confirm,
     decode_option,
     encode_option,
     step,
 )
-from fastrpc.protocol.guard import CANCEL_BURST
 from fastrpc.session import outcome
+from fastrpc.session.conduct import Conduct
 from fastrpc.session.watch import NEVER_MS
-from fastrpc.wire import KIND_CRITICAL, PING_BODY_MAX, Kind, Serializer, StatusCode
+from fastrpc.wire import KIND_CRITICAL, Kind, Serializer, StatusCode
 
 if TYPE_CHECKING:
     from fastrpc.session.blocking import BlockingSession
 
 
 @final
-class BlockingControl:
+class BlockingControl(Conduct["BlockingSession"]):
     """What the control frames of one blocking connection left behind."""
 
-    __slots__ = ("_cancels", "_guard", "_option", "_pings", "_strikes")
+    __slots__ = ("_option", "_pings")
 
     def __init__(self, option: Option, nonce: str) -> None:
         """Begin with nothing counted."""
+        super().__init__()
         self._option = replace(option, nonce=nonce, ping_ms=NEVER_MS)
-        self._guard: PeerGuard | None = None  # most servers never need one
         self._pings: dict[int, Waiter] = {}
-        self._strikes = self._cancels = 0
 
     def greeting(self) -> bytes:
         """Return our HELLO."""
@@ -84,18 +82,6 @@ class BlockingControl:
             raise ProtocolError(f"kind {frame.kind} is not known to version 1")
         # Kinds 12 to 15 are skipped, and so is what only a caller may say.
 
-    def check_strikes(self, session: "BlockingSession") -> None:
-        """Count replies nobody asked for; late ones to calls given up are ordinary.
-
-        Raises:
-            ProtocolError: They are too many.
-        """
-        lane = session.lane
-        strikes = lane.unknown + max(0, lane.late - lane.given_up)
-        fresh, self._strikes = strikes - self._strikes, strikes
-        if fresh > 0:
-            self._guarded(session).unknown_reply(lane.share.clock(), fresh)
-
     # By kind
 
     def _hello(self, session: "BlockingSession", frame: Frame) -> None:
@@ -119,27 +105,13 @@ class BlockingControl:
         else:
             session.take_no_more()
 
-    def _call(self, session: "BlockingSession", frame: Frame) -> None:
-        """Take pings, pongs, and calls and replies that are not plain."""
-        if frame.heartbeat and not frame.reply:
-            self._guarded(session).ping(session.lane.share.clock())
-            if frame.oversize or len(frame.payload) > PING_BODY_MAX:
-                raise ProtocolError(f"a ping's body is over {PING_BODY_MAX} bytes")
-            pong = encode_frame(
-                Kind.CALL, frame.id, heartbeat=True, reply=True, payload=frame.payload
-            )
-            session.lane.send(pong)
-        elif frame.heartbeat:
-            waiter = self._pings.pop(frame.id, None)
-            if waiter is not None:
-                waiter.set_result(None)
-        elif frame.reply:
-            slot = session.lane.table.take(frame.id)
-            if slot is None:
-                session.lane.late += 1
-            else:
-                session.answered(slot, frame)
-        elif not frame.oneway:
+    def _pong(self, session: "BlockingSession", frame: Frame) -> None:
+        waiter = self._pings.pop(frame.id, None)
+        if waiter is not None:
+            waiter.set_result(None)
+
+    def _request(self, session: "BlockingSession", frame: Frame) -> None:
+        if not frame.oneway:
             self._refuse(session, frame)
 
     def _refuse(self, session: "BlockingSession", frame: Frame) -> None:
@@ -161,14 +133,6 @@ class BlockingControl:
         stream = session.streams.get(frame.id) if frame.reply else None
         if stream is not None:
             stream.grant(frame.arg)
-
-    def _guarded(self, session: "BlockingSession") -> PeerGuard:
-        if self._guard is None:
-            limits = session.side.limits
-            self._guard = PeerGuard(
-                limits.ping_interval, cancel_burst=CANCEL_BURST + limits.max_calls
-            )
-        return self._guard
 
 
 _Act = Callable[[BlockingControl, "BlockingSession", Frame], None]

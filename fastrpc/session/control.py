@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, final
 
 from fastrpc.errors import ConnectionLost, ProtocolError
 from fastrpc.frame import Frame, encode_frame
-from fastrpc.protocol import Input, PeerGuard, State, step
-from fastrpc.protocol.guard import CANCEL_BURST
+from fastrpc.protocol import Input, State, step
 from fastrpc.session import outcome
+from fastrpc.session.conduct import Conduct
 from fastrpc.session.watch import NEVER_MS, PING, Watch
-from fastrpc.wire import BIT_MORE, KIND_CRITICAL, PING_BODY_MAX, Kind, Serializer, StatusCode
+from fastrpc.wire import BIT_MORE, KIND_CRITICAL, Kind, Serializer, StatusCode
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,16 +27,15 @@ _ONE_WAY = frozenset({Kind.OPEN, Kind.HALF, Kind.CANCEL, Kind.GOAWAY})
 
 
 @final
-class Control:
+class Control(Conduct["Session"]):
     """What one connection's control frames left behind."""
 
-    __slots__ = ("_cancels", "_guard", "_pings", "_strikes")
+    __slots__ = ("_pings",)
 
     def __init__(self) -> None:
         """Begin with nothing counted."""
-        self._guard: PeerGuard | None = None  # most peers never need one
+        super().__init__()
         self._pings: dict[int, asyncio.Future[float]] = {}
-        self._strikes = self._cancels = 0
 
     def take(self, session: "Session", frame: Frame) -> None:
         """Take any frame but HELLO.
@@ -56,7 +55,7 @@ class Control:
         if frame.kind == Kind.CALL:
             self._call(session, frame)
         elif frame.kind == Kind.OPEN:
-            _answer(session, frame)
+            self._request(session, frame)
         elif frame.kind == Kind.CANCEL:
             self._cancel(session, frame)
         elif frame.kind in (Kind.HALF, Kind.CREDIT):
@@ -83,18 +82,6 @@ class Control:
         pings, self._pings = self._pings, {}
         for waiter in pings.values():
             outcome.fail(waiter, cause)
-
-    def check_strikes(self, session: "Session") -> None:
-        """Count replies nobody asked for; late ones to calls given up are ordinary.
-
-        Raises:
-            ProtocolError: They are too many.
-        """
-        lane = session.lane
-        strikes = lane.unknown + max(0, lane.late - lane.given_up)
-        fresh, self._strikes = strikes - self._strikes, strikes
-        if fresh > 0:
-            self._guarded(session).unknown_reply(lane.share.clock(), fresh)
 
     def look(self, session: "Session", watch: Watch, now: float, late: bool) -> str:
         """Look after an open connection; return why it has to end, "" if it may go on.
@@ -134,28 +121,10 @@ class Control:
         token = int(session.lane.share.clock() * 1000)
         session.lane.send(encode_frame(Kind.CALL, token, heartbeat=True))
 
-    def _call(self, session: "Session", frame: Frame) -> None:
-        """Take pings, pongs, and calls and replies that are not plain."""
-        if frame.heartbeat and not frame.reply:
-            self._guarded(session).ping(session.lane.share.clock())
-            if frame.oversize or len(frame.payload) > PING_BODY_MAX:
-                raise ProtocolError(f"a ping's body is over {PING_BODY_MAX} bytes")
-            pong = encode_frame(
-                Kind.CALL, frame.id, heartbeat=True, reply=True, payload=frame.payload
-            )
-            session.lane.send(pong)
-        elif frame.heartbeat:
-            waiter = self._pings.pop(frame.id, None)
-            if waiter is not None and not waiter.done():
-                waiter.set_result(max(session.lane.share.clock() - frame.id / 1e9, 0.0))
-        elif frame.reply:
-            slot = session.lane.table.take(frame.id)
-            if slot is None:
-                session.lane.late += 1
-            else:
-                session.answered(slot, frame)
-        else:
-            _answer(session, frame)
+    def _pong(self, session: "Session", frame: Frame) -> None:
+        waiter = self._pings.pop(frame.id, None)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(max(session.lane.share.clock() - frame.id / 1e9, 0.0))
 
     def _cancel(self, session: "Session", frame: Frame) -> None:
         answered = session.lane.calls_in - len(session.running) - self._cancels
@@ -182,26 +151,17 @@ class Control:
     def _going(self, session: "Session", frame: Frame) -> Exception:
         return outcome.going(session.peer, frame, session.side.decoders[Serializer.MSGPACK])
 
-    def _guarded(self, session: "Session") -> PeerGuard:
-        if self._guard is None:
-            limits = session.side.limits
-            self._guard = PeerGuard(
-                limits.ping_interval, cancel_burst=CANCEL_BURST + limits.max_calls
-            )
-        return self._guard
+    def _request(self, session: "Session", frame: Frame) -> None:
+        """Answer a call that is not plain, or any call where none are served.
 
-
-def _answer(session: "Session", frame: Frame) -> None:
-    """Answer a call that is not plain, or any call where none are served.
-
-    Raises:
-        ProtocolError: It can't be told what it is.
-    """
-    if frame.kind == Kind.OPEN:
-        if frame.heartbeat:  # its id was not looked at, as those of pings are not
-            raise ProtocolError("a heartbeat can't open a stream")
-        frame.oneway = False  # the flag has no meaning there
-    if session.side.answers is not None:
-        session.side.answers.slowly(session, frame)
-    elif not frame.oneway:
-        session.lane.reply(frame.id, 0, b"", int(StatusCode.NOT_FOUND))
+        Raises:
+            ProtocolError: It can't be told what it is.
+        """
+        if frame.kind == Kind.OPEN:
+            if frame.heartbeat:  # its id was not looked at, as those of pings are not
+                raise ProtocolError("a heartbeat can't open a stream")
+            frame.oneway = False  # the flag has no meaning there
+        if session.side.answers is not None:
+            session.side.answers.slowly(session, frame)
+        elif not frame.oneway:
+            session.lane.reply(frame.id, 0, b"", int(StatusCode.NOT_FOUND))

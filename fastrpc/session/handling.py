@@ -105,9 +105,7 @@ class Handling:
             deadline = session.lane.share.clock() + frame.time / 1000.0 if frame.time else 0.0
             call = call_of(session, method, frame, args, kwargs, deadline)
             args, kwargs = fill(info, args, kwargs, _values(info, call))
-        value = method.handler(*args, **kwargs)
-        if info.mode is Mode.INLINE:
-            value = drive(value)
+        value = _value_at_once(method, args, kwargs)
         return Reply(value, metadata=b"" if call is None else call.reply_metadata)
 
     async def run(
@@ -233,10 +231,12 @@ def _run_at_once(method: Method, clock: Callable[[], float], call: Call) -> Done
     info: MethodInfo = method.info.info
     begin(call, DEADLINE, clock)
     args, kwargs = fill(info, call.args, call.kwargs, _values(info, call))
+    return Done(Reply(_value_at_once(method, args, kwargs), call.reply_metadata))
+
+
+def _value_at_once(method: Method, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     value = method.handler(*args, **kwargs)
-    if info.mode is Mode.INLINE:
-        value = drive(value)
-    return Done(Reply(value, call.reply_metadata))
+    return drive(value) if method.info.info.mode is Mode.INLINE else value
 
 
 def call_of(

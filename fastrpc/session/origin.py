@@ -4,18 +4,23 @@ A client is such an origin, with a connection that comes back; the peer of a
 connection is one, with that connection and no other.
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from fastrpc.call import Handler
+from fastrpc.call import Call, Handler
+from fastrpc.call.deadline import within
 from fastrpc.codec import Codec
 from fastrpc.errors import DeadlineExceeded
 from fastrpc.frame import Lane
+from fastrpc.session import outcome
 from fastrpc.wire import Limits
 
 if TYPE_CHECKING:
     from fastrpc.session.session import Session
+
+T = TypeVar("T")
 
 Decode = Callable[[bytes], Any]
 
@@ -74,9 +79,60 @@ class Origin(ABC):
     def unused(self) -> None:
         """Let the next in line have the place that `session_for` gave."""
 
+    async def wait_and_call(
+        self,
+        seconds: float,
+        metadata: bytes,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None,
+        decode: Decode | None,
+    ) -> Any:
+        """Make a call that has to wait for a connection, or for room on it."""
+        started = time.monotonic()
+        seconds = within(seconds, started)
+        session, left, late = await self.session_for(name, seconds)
+        try:
+            reply = session.lane.call(name, args, kwargs, left, metadata, decode)
+        except BaseException:
+            self.unused()
+            raise
+        return await in_time(reply, started + seconds if seconds else 0.0, late)
+
     def session_at_once(self) -> "Session | None":
         """Return a connection that takes a call right now."""
         for lane in self.lanes:
             if lane.ready and not lane.crowded and len(lane.table) < lane.peer_calls:
                 return lane.owner  # type: ignore[no-any-return]
         return None
+
+
+def time_left(call: Call) -> float:
+    """Return the seconds that *call* has until its deadline, 0 if it has none.
+
+    Raises:
+        DeadlineExceeded: It passed while interceptors held the call.
+    """
+    if not call.deadline:
+        return 0.0
+    left = call.left(time.monotonic())
+    if left <= 0.0:
+        raise outcome.never_sent(call.method)
+    return left
+
+
+async def in_time(reply: Awaitable[T], deadline: float, late: Late) -> T:
+    """Wait for the reply of a call that had to wait before it was sent.
+
+    Args:
+        reply: Of the lane, which knows only what came after.
+        deadline: Of the call, 0 for none.
+        late: Makes the error if that has passed.
+    """
+    try:
+        return await reply
+    except DeadlineExceeded as exc:
+        now = time.monotonic()
+        if not 0.0 < deadline <= now:  # the other side's own limit
+            raise
+        raise late(now, handler=exc.stages.handler) from None

@@ -11,8 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from fastrpc.call import Peer
-from fastrpc.call.deadline import LEAST, within
-from fastrpc.errors import ConnectionDraining, ConnectionLost, DeadlineExceeded, Unavailable
+from fastrpc.call.deadline import LEAST
+from fastrpc.errors import ConnectionDraining, ConnectionLost, Unavailable
 from fastrpc.frame import Lane
 from fastrpc.protocol import State
 from fastrpc.session import outcome
@@ -74,7 +74,7 @@ class ConnectedPeer(View, Origin, Peer):
         decode: Decode | None,
     ) -> Awaitable[Any]:
         """Start a call that waits until the peer reads, or takes another call."""
-        call = self._wait_and_call(timeout, metadata, name, args, kwargs, decode)
+        call = self.wait_and_call(timeout, metadata, name, args, kwargs, decode)
         return asyncio.ensure_future(call)
 
     async def session_for(self, name: str, seconds: float) -> "tuple[Session, float, Late]":
@@ -104,26 +104,6 @@ class ConnectedPeer(View, Origin, Peer):
 
     def unused(self) -> None:
         """Do nothing: here all who wait look for themselves."""
-
-    async def _wait_and_call(
-        self,
-        seconds: float,
-        metadata: bytes,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any] | None,
-        decode: Decode | None,
-    ) -> Any:
-        started = time.monotonic()
-        seconds = within(seconds, started)
-        session, left, late = await self.session_for(name, seconds)
-        try:
-            return await session.lane.call(name, args, kwargs, left, metadata, decode)
-        except DeadlineExceeded as exc:
-            now = time.monotonic()
-            if not seconds or now < started + seconds:  # the peer's own limit
-                raise
-            raise late(now, handler=exc.stages.handler) from None
 
     def _check_open(self, name: str) -> None:
         if self._session.state is State.CLOSED:

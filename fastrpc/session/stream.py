@@ -26,9 +26,8 @@ from fastrpc.call import Call, Metadata, Reply, checked, close_items
 from fastrpc.call.deadline import within
 from fastrpc.errors import Cancelled, Internal, StreamEnded
 from fastrpc.frame import Inlet, ItemReader, Outlet, encode_frame
-from fastrpc.session import outcome
 from fastrpc.session.items import Items
-from fastrpc.session.origin import Origin
+from fastrpc.session.origin import Origin, time_left
 from fastrpc.wire import BIT_END, Kind, Serializer
 
 if TYPE_CHECKING:
@@ -385,9 +384,7 @@ class Stream(Generic[T]):
     async def _send(self, ended: bool, call: Call) -> Reply:
         """Be the innermost handler: open the stream with what the call says by now."""
         origin = self._origin
-        left = call.left(time.monotonic()) if call.deadline else 0.0
-        if call.deadline and left <= 0.0:
-            raise outcome.never_sent(call.method)
+        left = time_left(call)
         session = origin.session_at_once()
         has_waited = session is None
         if session is None:

@@ -15,10 +15,9 @@ from typing import Any, Final, TypeVar, cast
 
 from fastrpc.call import Call, Mode, Pairs, Reply, checked, encode_metadata
 from fastrpc.call.deadline import DEADLINE, within
-from fastrpc.errors import ConfigError, DeadlineExceeded, InvalidArgument
+from fastrpc.errors import ConfigError, InvalidArgument
 from fastrpc.frame import BoundCall, Caller, ChainCaller, Sender, Sent
-from fastrpc.session import outcome
-from fastrpc.session.origin import Decode, Origin
+from fastrpc.session.origin import Decode, Origin, in_time, time_left
 from fastrpc.session.stream import Opening, Stream
 from fastrpc.session.stub import Bound, make_stub, split_source
 
@@ -249,10 +248,7 @@ def split_calls(calls: Iterable[tuple[Any, ...]]) -> list[tuple[str, tuple[Any, 
 
 async def _send_late(origin: Origin, call: Call, decode: Decode | None) -> Reply:
     """Send a call once there is a connection that takes it."""
-    left = call.left(time.monotonic()) if call.deadline else 0.0
-    if call.deadline and left <= 0.0:
-        raise outcome.never_sent(call.method)
-    session, left, late = await origin.session_for(call.method, left)
+    session, left, late = await origin.session_for(call.method, time_left(call))
     lane = session.lane
     sent = Sent(lane.share.create_future(), Reply)
     try:
@@ -261,13 +257,7 @@ async def _send_late(origin: Origin, call: Call, decode: Decode | None) -> Reply
     except BaseException:
         origin.unused()
         raise
-    try:
-        reply: Reply = await sent
-    except DeadlineExceeded as exc:
-        now = time.monotonic()
-        if not 0.0 < call.deadline <= now:  # the server's own limit
-            raise
-        raise late(now, handler=exc.stages.handler) from None
+    reply: Reply = await in_time(sent, call.deadline, late)
     return reply
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,14 @@ async def serving(
 def sessions_of(server: fastrpc.Server) -> list[Session]:
     """Return the server's ends of its connections."""
     return list(server._admission.sessions)
+
+
+def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    """Wait in this thread until *condition* holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came to be"
+        time.sleep(0.001)
 
 
 class Background:

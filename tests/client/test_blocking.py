@@ -22,6 +22,7 @@ from tests.client.served import (
     free_port,
     sessions_of,
     sockets,
+    until,
 )
 
 
@@ -35,13 +36,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[Background]:
 def client(server: Background) -> Iterator[BlockingClient]:
     with fastrpc.connect_sync(server.target) as client:
         yield client
-
-
-def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came to be"
-        time.sleep(0.001)
 
 
 def caught(call: Callable[[], object]) -> BaseException | None:

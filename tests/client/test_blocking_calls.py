@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 import fastrpc
 from fastrpc.client.blocking import BlockingClient
 from tests.client.scripted import Peer, scripted
-from tests.client.served import Background, free_port
+from tests.client.served import Background, free_port, until
 
 
 class Told:
@@ -32,13 +32,6 @@ def server() -> Iterator[Background]:
 def client(server: Background) -> Iterator[BlockingClient]:
     with fastrpc.connect_sync(server.target) as client:
         yield client
-
-
-def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came to be"
-        time.sleep(0.001)
 
 
 # Whole replies

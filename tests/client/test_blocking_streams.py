@@ -20,7 +20,7 @@ from fastrpc.session.stream import StreamState
 from fastrpc.wire import Kind, StatusCode
 from tests.client.flowing import Flow, FlowElsewhere, FlowServer
 from tests.client.scripted import Peer, scripted
-from tests.client.served import Point, address, sockets
+from tests.client.served import Point, address, sockets, until
 
 
 @pytest.fixture(params=["tcp", "unix"])
@@ -38,13 +38,6 @@ def client(server: FlowServer) -> Iterator[BlockingClient]:
 @pytest.fixture
 def flow(client: BlockingClient) -> Any:
     return client.stub(Flow)  # its methods are typed for asyncio
-
-
-def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came to be"
-        time.sleep(0.001)
 
 
 def check_nothing_is_left(client: BlockingClient, server: FlowServer) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 import cbor2
 import pytest
 
-from fastrpc.codec import cbor, fast, plain
+from fastrpc.codec import cbor, fast, limited, plain
 from fastrpc.codec.cbor import CborCodec
 from fastrpc.errors import CodecError
 from fastrpc.testing.codec import CODEC_CHECKS, check_codec
@@ -21,7 +21,7 @@ UTC = dt.UTC
 @pytest.fixture(params=[fast, plain], ids=["msgspec", "plain"])
 def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> CborCodec:
     """The codec over each of the engines under it."""
-    monkeypatch.setattr(cbor, "Described", request.param.Described)
+    monkeypatch.setattr(limited, "Described", request.param.Described)
     monkeypatch.setattr(cbor, "built_in", request.param.built_in)
     return CborCodec()
 

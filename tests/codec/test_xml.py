@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fastrpc.codec import fast, plain, xml
+from fastrpc.codec import fast, limited, plain, xml
 from fastrpc.codec.xml import XmlCodec
 from fastrpc.errors import CodecError
 from fastrpc.testing.codec import CODEC_CHECKS, check_codec
@@ -18,7 +18,7 @@ codec = XmlCodec()
 @pytest.fixture(params=[fast, plain], ids=["msgspec", "plain"])
 def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> XmlCodec:
     """The codec over each of the engines under it."""
-    monkeypatch.setattr(xml, "Described", request.param.Described)
+    monkeypatch.setattr(limited, "Described", request.param.Described)
     monkeypatch.setattr(xml, "built_in", request.param.built_in)
     return XmlCodec()
 

@@ -6,22 +6,9 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
-MODULES = {
-    "pure": (
-        "fastrpc._frame_py",
-        "fastrpc._lane_py",
-        "fastrpc._stream_py",
-        "fastrpc._caller_py",
-        "fastrpc._chain_py",
-    ),
-    "compiled": (
-        "fastrpc._frame",
-        "fastrpc._lane",
-        "fastrpc._stream",
-        "fastrpc._caller",
-        "fastrpc._chain",
-    ),
-}
+from fastrpc.frame import UNITS
+
+MODULES = {"pure": tuple(f"{unit}_py" for unit in UNITS), "compiled": UNITS}
 
 #: What was put to both twins, and how often; told at the end of a run.
 COMPARED: Counter[str] = Counter()

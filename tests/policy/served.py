@@ -167,6 +167,21 @@ async def connected(
             yield connection, work, served
 
 
+async def _plus(items: Any, more: int) -> AsyncIterator[int]:
+    async for item in items:
+        yield item + more
+
+
+async def other_items(handler: fastrpc.Handler, call: fastrpc.Call) -> fastrpc.Reply:
+    """Send items that are 1 more, and give items that are 100 more; for `wrapping`."""
+    if call.items is not None:
+        call.items = _plus(call.items, 1)
+    reply = await handler(call)
+    if reply.items is not None:
+        reply.items = _plus(reply.items, 100)
+    return reply
+
+
 def tracing(name: str, trace: list[str]) -> fastrpc.Interceptor:
     """Return an interceptor that notes when calls and replies pass."""
 

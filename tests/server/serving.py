@@ -14,6 +14,7 @@ import pytest
 import fastrpc
 import fastrpc.frame
 from fastrpc import _chain_py
+from tests.frame.twins import MODULES
 
 _numbers = itertools.count()
 TWIN_NAMES = [name for name in fastrpc.frame.__all__ if name != "COMPILED"]
@@ -35,11 +36,7 @@ def use_twin(monkeypatch: pytest.MonkeyPatch, twin: SimpleNamespace) -> None:
     monkeypatch.setattr(_chain_py, "ReplyFields", fastrpc.Reply.__mro__[1])
 
 
-_TWINS = {
-    f"fastrpc._{unit}{half}"
-    for unit in ("frame", "lane", "stream", "caller", "chain")
-    for half in ("", "_py")
-}
+_TWINS = {module for modules in MODULES.values() for module in modules}
 
 
 def target_of(scheme: str, folder: Path) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 import fastrpc
 from fastrpc.call.deadline import DEADLINE
-from tests.policy.served import RESULTS, WAYS, connected, tracing, wrapping
+from tests.policy.served import RESULTS, WAYS, connected, other_items, tracing, wrapping
 from tests.server.serving import serving, until
 
 pytestmark = pytest.mark.asyncio
@@ -91,19 +91,7 @@ async def test_arguments_metadata_and_reply_may_be_replaced() -> None:
 
 
 async def test_items_may_be_replaced_in_both_directions() -> None:
-    async def plus(items: Any, more: int) -> AsyncIterator[int]:
-        async for item in items:
-            yield item + more
-
-    async def change(handler: fastrpc.Handler, call: fastrpc.Call) -> fastrpc.Reply:
-        if call.items is not None:
-            call.items = plus(call.items, 1)
-        reply = await handler(call)
-        if reply.items is not None:
-            reply.items = plus(reply.items, 100)
-        return reply
-
-    async with connected(server=[wrapping(change)]) as (client, work, _):
+    async with connected(server=[wrapping(other_items)]) as (client, work, _):
         assert await WAYS["takes"](client) == 1 + 2 + 3
         assert await WAYS["both"](client) == [102, 104, 106]
         assert await WAYS["gives"](client) == [100, 101, 102]

@@ -10,7 +10,16 @@ import pytest
 
 import fastrpc
 from fastrpc.session.stream import StreamState
-from tests.policy.served import RESULTS, WAYS, Work, connected, numbers, tracing, wrapping
+from tests.policy.served import (
+    RESULTS,
+    WAYS,
+    Work,
+    connected,
+    numbers,
+    other_items,
+    tracing,
+    wrapping,
+)
 from tests.server.serving import until
 
 pytestmark = pytest.mark.asyncio
@@ -72,19 +81,7 @@ async def test_arguments_method_metadata_and_reply_may_be_replaced() -> None:
 
 
 async def test_items_may_be_replaced_in_both_directions() -> None:
-    async def plus(items: Any, more: int) -> AsyncIterator[int]:
-        async for item in items:
-            yield item + more
-
-    async def change(handler: fastrpc.Handler, call: fastrpc.Call) -> fastrpc.Reply:
-        if call.items is not None:
-            call.items = plus(call.items, 1)
-        reply = await handler(call)
-        if reply.items is not None:
-            reply.items = plus(reply.items, 100)
-        return reply
-
-    async with connected(client=[wrapping(change)]) as (client, _, _server):
+    async with connected(client=[wrapping(other_items)]) as (client, _, _server):
         assert await WAYS["takes"](client) == 1 + 2 + 3
         assert await WAYS["gives"](client) == [100, 101, 102]
         # What is sent one by one, or fed, passes no interceptor; what comes does.

@@ -6,9 +6,10 @@ Rules of the room:
   * who was turned away is counted no more, though it takes a moment to be gone.
 """
 
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
-from fastrpc.session import Session
+if TYPE_CHECKING:
+    from fastrpc.server.doorway import Visitor
 
 #: Peers that no remote host can pretend to be.
 _LOCAL: Final = ("tcp://127.", "tcp://[::1]", "tcp://[::ffff:127.", "unix", "mem")
@@ -34,54 +35,61 @@ class Admission:
         self._most = most
         self._per_host = per_host
         self._most_pending = pending
-        self._sessions: dict[Session, str] = {}
-        self._pending: dict[Session, None] = {}
+        self._visitors: dict[Visitor, str] = {}
+        self._pending: dict[Visitor, None] = {}
         self._hosts: dict[str, int] = {}
         self.accepted = self.turned_away = 0
 
     def __len__(self) -> int:
         """Return how many there are."""
-        return len(self._sessions)
+        return len(self._visitors)
 
-    def __contains__(self, session: Session) -> bool:
-        """Say whether *session* is one of them."""
-        return session in self._sessions
+    def __contains__(self, visitor: "Visitor") -> bool:
+        """Say whether *visitor* is one of them."""
+        return visitor in self._visitors
 
     @property
-    def sessions(self) -> list[Session]:
+    def visitors(self) -> "list[Visitor]":
         """All of them, oldest first."""
-        return list(self._sessions)
+        return list(self._visitors)
 
-    def enter(self, session: Session) -> tuple[Session, str] | None:
+    def enter(self, visitor: "Visitor") -> "tuple[Visitor, str] | None":
         """Count a new connection in; return whom to turn away for it, and why."""
         self.accepted += 1
-        host = host_of(session.peer)
-        self._sessions[session] = host
-        self._pending[session] = None
+        host = host_of(visitor.peer)
+        self._visitors[visitor] = host
+        self._pending[visitor] = None
         if host:
             self._hosts[host] = self._hosts.get(host, 0) + 1
             if self._hosts[host] > self._per_host:
-                return session, f"more than {self._per_host} connections of its host (max_per_host)"
+                return visitor, f"more than {self._per_host} connections of its host (max_per_host)"
         oldest = next(iter(self._pending))
-        if len(self._sessions) > self._most:
+        if len(self._visitors) > self._most:
             return oldest, f"more than {self._most} connections (max_connections)"
         if len(self._pending) > self._most_pending:
             return oldest, f"more than {self._most_pending} without HELLO (max_pending)"
         return None
 
-    def greeted(self, session: Session) -> None:
-        """Note that *session* has said HELLO."""
-        self._pending.pop(session, None)
+    def greeted(self, visitor: "Visitor") -> None:
+        """Note that *visitor* has said HELLO."""
+        self._pending.pop(visitor, None)
 
-    def turn_away(self, session: Session) -> None:
-        """Count *session* out because of a limit."""
+    def replace(self, visitor: "Visitor", other: "Visitor") -> None:
+        """Count *other* in the place of *visitor*: it is the same connection."""
+        self._visitors[other] = self._visitors.pop(visitor, "")
+        if visitor in self._pending:
+            del self._pending[visitor]
+            self._pending[other] = None
+
+    def turn_away(self, visitor: "Visitor") -> None:
+        """Count *visitor* out because of a limit."""
         self.turned_away += 1
-        self.leave(session)
+        self.leave(visitor)
 
-    def leave(self, session: Session) -> None:
-        """Count *session* out; twice is fine."""
-        self._pending.pop(session, None)
-        host = self._sessions.pop(session, "")
+    def leave(self, visitor: "Visitor") -> None:
+        """Count *visitor* out; twice is fine."""
+        self._pending.pop(visitor, None)
+        host = self._visitors.pop(visitor, "")
         if host:
             self._hosts[host] -= 1
             if not self._hosts[host]:

@@ -9,6 +9,7 @@ from fastrpc.codec import CodecRegistry
 from fastrpc.compress import COMPRESS_FROM, Compressor, CompressorRegistry, check_threshold
 from fastrpc.errors import ConfigError
 from fastrpc.protocol import Option
+from fastrpc.server.doors import check_doors
 from fastrpc.session import SEGMENTS
 from fastrpc.version import __version__
 from fastrpc.wire import LimitKeywords, Limits
@@ -37,6 +38,7 @@ class ServerKeywords(LimitKeywords, total=False):
     max_unsent_total: int
     pickle: bool
     tracebacks: bool
+    doors: Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,9 @@ class ServerOptions:
         pickle: Let clients that ask for it send pickled values. Whoever can
             connect can then run any code here.
         tracebacks: Send remote tracebacks to callers.
+        doors: What is spoken at the listeners, names out of `doors.DOORS`. None: everything
+            that is usual at a target, and "metrics" and "debug" only where nobody from
+            another machine comes.
     """
 
     compression: Sequence[str] = ()
@@ -77,10 +82,17 @@ class ServerOptions:
     max_unsent_total: int = 256 * 2**20
     pickle: bool = False
     tracebacks: bool = False
+    doors: Sequence[str] | None = None
+
+    @property
+    def open_doors(self) -> frozenset[str] | None:
+        """The doors as a set, None for the usual ones."""
+        return check_doors(self.doors)
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense."""
         check_threshold(self.compress_from, "compress_from")
+        check_doors(self.doors)
         counted = {
             "max_running", "max_per_host", "max_pending", "threads", "backlog", "max_unsent_total",
         }  # fmt: skip

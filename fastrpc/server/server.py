@@ -9,7 +9,7 @@ Rules of the room:
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
@@ -20,20 +20,20 @@ from fastrpc.codec import Codec, CodecRegistry, default_codecs
 from fastrpc.compress import choose_compressors
 from fastrpc.errors import ConfigError, ConnectionLost
 from fastrpc.frame import release_bodies
-from fastrpc.server.admission import Admission
+from fastrpc.server.doors import check_doors, usual_doors
+from fastrpc.server.hall import Entrance, Hall
 from fastrpc.server.options import AGENT, LIMIT_NAMES, ServerKeywords, offer, read_options
 from fastrpc.session import (
     Answerer,
     Handling,
     Routes,
-    Session,
     Side,
     Threads,
     Ticker,
     fork,
     share_of,
 )
-from fastrpc.transport import Listener, connection_cap, listen
+from fastrpc.transport import Listener, listen, parse_target
 
 DESCRIBE: Final = "fastrpc.describe"
 _PROPAGATION: Final = 0.05  # a GOAWAY's way to the peer, before calls are refused
@@ -58,7 +58,7 @@ class ServerStats:
 
     Attributes:
         state: Where it stands.
-        connections: Open now.
+        connections: Open now, whatever is spoken on them.
         accepted: Connections made since the start.
         turned_away: Those of them that a limit refused.
         calls: Calls taken since the start.
@@ -122,12 +122,8 @@ class Server:
         self._side: Side | None = None
         self._answers: Answerer | None = None
         self._listeners: list[Listener] = []
-        self._admission = Admission(
-            self.options.max_connections or connection_cap(),
-            self.options.max_per_host,
-            self.options.max_pending,
-        )
-        self._calls = 0  # of connections that are gone
+        self._hall = Hall(self, self.options)
+        self._mounted: list[Server] = []
         self._stopped: asyncio.Event | None = None
         fork.register(self)
 
@@ -196,7 +192,7 @@ class Server:
     @property
     def peers(self) -> list[Peer]:
         """Those who are connected, to be called in turn; oldest first."""
-        return [each.as_peer for each in self._admission.sessions if each.lane.opened]
+        return [each.as_peer for each in self._hall.sessions if each.lane.opened]
 
     def stats(self) -> ServerStats:
         """Return what the server did so far."""
@@ -205,36 +201,56 @@ class Server:
             for key, method in self._routes.table.items()
             if method.calls
         }
-        sessions = self._admission.sessions
+        hall = self._hall
         return ServerStats(
             state=self._state,
-            connections=len(sessions),
-            accepted=self._admission.accepted,
-            turned_away=self._admission.turned_away,
-            calls=self._calls + sum(session.lane.calls_in for session in sessions),
+            connections=len(hall.admission),
+            accepted=hall.admission.accepted,
+            turned_away=hall.admission.turned_away,
+            calls=hall.calls + sum(session.lane.calls_in for session in hall.sessions),
             running=self._answers.running if self._answers else 0,
             refused=self._answers.replies.refused if self._answers else 0,
             methods=methods,
         )
 
-    async def start(self, *targets: str) -> None:
+    def mount(self, path: str, server: "Server") -> None:
+        """Let *server* have all who come by HTTP or WebSocket to *path* and below it.
+
+        It needs no listener of its own, starts with this one and is closed with it.
+
+        Args:
+            path: Such as "/admin"; then "http://host:port/admin" is a target of it.
+            server: Which has limits, interceptors and services of its own.
+
+        Raises:
+            ConfigError: The path can't be used, or is taken.
+        """
+        self._hall.mount(path, server._hall)
+        self._mounted.append(server)
+        if self._side is not None:
+            server._bind()
+
+    async def start(self, *targets: str, doors: Iterable[str] | None = None) -> None:
         """Listen at *targets*, all or none; may be called again for more.
+
+        Args:
+            targets: Such as "tcp://0.0.0.0:7000" or "tls://:7443".
+            doors: What is spoken there, names out of `DOORS`; the server's own option
+                `doors` if it is left out.
 
         Raises:
             TransportError: An address can't be had.
-            ConfigError: A target is wrong, or there is none, or the server is closed.
+            ConfigError: A target or a door is wrong, or there is none, or the server is closed.
         """
+        wanted = check_doors(doors) or self.options.open_doors
         if not targets:
             raise ConfigError("there is no target to listen at, such as tcp://127.0.0.1:7000")
         self._check_open()
-        side = self._bind()
+        self._bind()
         fresh: list[Listener] = []
         try:
             for target in targets:
-                listening = listen(
-                    target, lambda: Session(side, client=False), backlog=self.options.backlog
-                )
-                fresh.append(await listening)
+                fresh.append(await self._listen(target, wanted))  # noqa: PERF401 - to be closed if one fails
             self._check_open()
         except BaseException:
             for listener in fresh:
@@ -261,6 +277,8 @@ class Server:
             await self.serve_forever()
             return
         self._state = ServerState.DRAINING
+        self._hall.is_closing = True
+        mounted = [asyncio.ensure_future(server.aclose(grace)) for server in self._mounted]
         for listener in self._listeners:
             listener.close()
         try:
@@ -270,6 +288,9 @@ class Server:
             gone = self._end()
         if gone:
             await asyncio.wait(gone, timeout=_VANISHING)
+        if mounted:
+            await asyncio.wait(mounted)
+        await self._hall.emptied(_VANISHING)
         for listener in self._listeners:
             await listener.wait_closed()
 
@@ -320,9 +341,9 @@ class Server:
             log=self._log,
             router=self._routes.table,
             max_unsent_total=self.options.max_unsent_total,
-            on_accept=self._accept,
-            on_open=self._admission.greeted,
-            on_lost=self._lost,
+            on_accept=self._hall.accepted,
+            on_open=self._hall.opened,
+            on_lost=self._hall.lost,
         )
         self._answers = Answerer(
             side,
@@ -332,51 +353,45 @@ class Server:
             tracebacks=self.options.tracebacks,
         )
         side.answers = self._answers
-        self._side = side
+        self._side = self._hall.side = side
         self._stopped = asyncio.Event()
+        for server in self._mounted:
+            server._bind()
         return side
 
-    def _accept(self, session: Session) -> None:
-        """Take a new connection in, or turn one away."""
-        refused = self._admission.enter(session)
-        if refused is None and self._state in (ServerState.DRAINING, ServerState.CLOSED):
-            refused = session, _STOPPING
-        if refused is not None:
-            other, why = refused
-            self._admission.turn_away(other)
-            other.side.complain(logging.WARNING, other.peer, f"turned away: {why}")
-            other.abort(ConnectionLost(f"{other.peer}: turned away: {why}", "no"))
-
-    def _lost(self, session: Session, cause: Exception) -> None:
-        self._calls += session.lane.calls_in
-        self._admission.leave(session)
+    async def _listen(self, target: str, doors: frozenset[str] | None) -> Listener:
+        """Open one listener, with *doors* or those that are usual there."""
+        parsed = parse_target(target)
+        usual = usual_doors(parsed.scheme, is_private=parsed.is_private)
+        entrance = Entrance(str(parsed), doors or usual, parsed.is_private)
+        return await listen(parsed, self._hall.entrance(entrance), backlog=self.options.backlog)
 
     async def _drain(self, end: float) -> None:
         """Tell every client, take what is on its way, wait for what runs."""
         assert self._side is not None
         clock = self._side.ticker.loop.time
-        for session in self._admission.sessions:
-            session.announce_drain()
-        if len(self._admission):
+        for session in self._hall.sessions:
+            session.leave()
+        for visitor in self._hall.admission.visitors:
+            visitor.leave()
+        if len(self._hall.admission):
             await asyncio.sleep(min(_PROPAGATION, max(end - clock(), 0.0)))
-        idle = [session.drain() for session in self._admission.sessions]
+        idle = [session.drain() for session in self._hall.sessions]
         idle += self._unwatched()  # of connections that are gone, too
         if idle and clock() < end:
             await asyncio.wait(idle, timeout=end - clock())
         for task in self._unwatched():
             task.cancel()
-        for session in self._admission.sessions:
+        for session in self._hall.sessions:
             session.cancel_running(_STOPPING)
         last = max(end, clock() + _ENDING)
         # Cancelled handlers leave in their own way, which may take a moment.
         if running := self._tasks():
             await asyncio.wait(running, timeout=_LEAVING)
-        gone = []
-        for session in self._admission.sessions:
+        for session in self._hall.sessions:
             session.close()
-            gone.append(session.gone())
-        if gone:  # when the peers have read what was written to them
-            await asyncio.wait(gone, timeout=max(last - clock(), 0.0))
+        # Until the peers have read what was written to them.
+        await self._hall.emptied(last - clock())
 
     def _tasks(self) -> "set[asyncio.Task[None]]":
         """Return the handlers in flight, but for one that closes the server itself."""
@@ -393,9 +408,8 @@ class Server:
         if left := len(self._tasks()):
             self._log.warning("handlers that do not end although they were cancelled: %d", left)
         gone: list[asyncio.Future[Any]] = []
-        for session in self._admission.sessions:
-            gone.append(session.gone())
-            session.abort(ConnectionLost(f"{session.peer}: the server stopped", "maybe"))
+        for visitor in [*self._hall.sessions, *self._hall.admission.visitors]:
+            visitor.abort(ConnectionLost(f"{visitor.peer}: the server stopped", "maybe"))
         if self._answers is not None:
             gone += self._answers.close() - {asyncio.current_task()}
         if self._side is not None:

@@ -10,6 +10,7 @@ from fastrpc.session.answer import Answerer
 from fastrpc.session.blocking import BlockingSession, blocking_share
 from fastrpc.session.blocking_calls import Batch, exchange
 from fastrpc.session.blocking_stream import BlockingCore, BlockingStream
+from fastrpc.session.farewell import part
 from fastrpc.session.handling import Handling
 from fastrpc.session.origin import Late, Origin
 from fastrpc.session.routes import Routes
@@ -44,5 +45,6 @@ __all__ = [
     "exchange",
     "fork",
     "outcome",
+    "part",
     "share_of",
 ]

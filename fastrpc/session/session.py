@@ -378,7 +378,7 @@ class Session(asyncio.BufferedProtocol):
         """
         self.lane.draining = large or self.is_draining or not self.serializers >= _BASELINE
 
-    def announce_drain(self) -> None:
+    def leave(self) -> None:
         """Tell the peer to make no more calls; those under way are still taken."""
         if self.state is State.OPEN:
             self.state = step(self.state, Input.DRAIN)

@@ -21,15 +21,24 @@ from fastrpc.errors import ConfigError
 
 #: Schemes that the address grammar knows and this version does not serve.
 SCHEMES_LATER: Final = frozenset(
-    {"tls", "ws", "wss", "http", "https", "etcd", "zookeeper", "redis"}
-    | {"registry", "static", "file", "dns"}
+    {"etcd", "zookeeper", "redis", "registry", "static", "file", "dns"}
 )
+
+#: Schemes whose targets have a host and a port, and whether bytes are encrypted.
+HOST_SCHEMES: Final = {
+    "tcp": False, "tls": True, "ws": False, "wss": True, "http": False, "https": True,
+    "jsonrpc": False, "msgpackrpc": False,
+}  # fmt: skip
+
+#: Those of them that also have a path, and the port that is meant where none is written.
+PATH_SCHEMES: Final = {"ws": 80, "wss": 443, "http": 80, "https": 443}
 
 #: Longest Unix socket path in bytes; the kernel keeps one more for the end mark.
 UNIX_PATH_MAX: Final = 107
 
 _HOST: Final = re.compile(r"[^\s/?#@\[\]%:\\]{1,255}")
 _NAME: Final = re.compile(r"[A-Za-z0-9._~-]{1,255}")
+_PATH: Final = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]*){1,64}")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -38,11 +47,12 @@ class Target:
     """One place to listen at or to connect to.
 
     Attributes:
-        scheme: "tcp", "unix" or "mem".
-        host: Host name or address of a tcp target, IPv6 without brackets; empty
-            or "*" for every address of this machine.
-        port: Port of a tcp target; 0 lets the kernel choose when listening.
-        path: Path of a unix target; "@name" for Linux's abstract names.
+        scheme: "unix", "mem", or one of `HOST_SCHEMES`.
+        host: Host name or address, IPv6 without brackets; empty or "*" for every
+            address of this machine.
+        port: 0 lets the kernel choose when listening.
+        path: Path of a unix target, "@name" for Linux's abstract names; or what stands
+            behind the port of a ws or http target, "/" at least.
         name: Name of a mem target.
     """
 
@@ -58,7 +68,23 @@ class Target:
             return f"unix://{self.path}"
         if self.scheme == "mem":
             return f"mem://{self.name}"
-        return f"{self.scheme}://{join_host(self.host, self.port)}"
+        path = self.path if self.path != "/" else ""
+        return f"{self.scheme}://{join_host(self.host, self.port)}{path}"
+
+    @property
+    def has_host(self) -> bool:
+        """Whether it is reached by host and port."""
+        return self.scheme in HOST_SCHEMES
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether what goes there is encrypted."""
+        return HOST_SCHEMES.get(self.scheme, False)
+
+    @property
+    def is_private(self) -> bool:
+        """Whether nobody from another machine can come to it, as far as it tells."""
+        return not self.has_host or self.host == "localhost" or is_loopback(self.host)
 
     @property
     def is_abstract(self) -> bool:
@@ -75,7 +101,9 @@ def parse_target(text: str) -> Target:
     """Return the target that *text* names.
 
     Forms: `tcp://host:port`, `tcp://[::1]:7000`, `unix:///path`, `unix://@name`,
-    `mem://name`, and a bare `host:port`, which means tcp.
+    `mem://name`, and a bare `host:port`, which means tcp. `tls://` is written as `tcp://`;
+    `ws://`, `wss://`, `http://` and `https://` may have a path, and no port if it is the
+    usual one. `jsonrpc://` and `msgpackrpc://` are servers that speak these over TCP.
 
     Raises:
         ConfigError: *text* is no target; the message says which part is wrong.
@@ -92,11 +120,22 @@ def parse_target(text: str) -> Target:
     if not mark:
         if text.startswith(("/", "./", "../", "@")):
             raise _wrong(text, "a socket's path is written unix:///path")
-        return _parse_tcp(text, text)
+        return _parse_host(text, "tcp", text)
+    if scheme in HOST_SCHEMES and scheme == head.lower():
+        return _parse_host(text, scheme, rest)
     parse = _PARSERS.get(head.lower())
     if parse is None:
-        raise _wrong(text, f"unknown scheme {head!r} (tcp, unix and mem are known)")
+        known = ", ".join(sorted([*HOST_SCHEMES, *_PARSERS]))
+        raise _wrong(text, f"unknown scheme {head!r} ({known} are known)")
     return parse(text, rest)
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether *host* is an address of loopback, written in digits."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def join_host(host: str, port: int) -> str:
@@ -130,10 +169,18 @@ def _is_port(text: str) -> bool:
     return 0 < len(text) <= 5 and text.isascii() and text.isdigit() and int(text) <= 65535
 
 
-def _parse_tcp(text: str, rest: str) -> Target:
+def _parse_host(text: str, scheme: str, rest: str) -> Target:
+    path, usual = "", PATH_SCHEMES.get(scheme)
+    if usual is not None:
+        rest, slash, behind = rest.partition("/")
+        path = slash + behind or "/"
+        if not _PATH.fullmatch(path):
+            raise _wrong(text, f"{path!r} is not a path")
     host, colon, port = rest.rpartition(":")
     if not colon or port.endswith("]"):
-        raise _wrong(text, "no port (tcp://host:port)")
+        if usual is None:
+            raise _wrong(text, f"no port ({scheme}://host:port)")
+        host, port = rest, str(usual)
     if not _is_port(port):
         raise _wrong(text, f"port must be 0 to 65535, got {port!r}")
     if host.startswith("[") and host.endswith("]"):
@@ -143,10 +190,10 @@ def _parse_tcp(text: str, rest: str) -> Target:
         except ValueError:
             raise _wrong(text, f"{host!r} is not an IPv6 address") from None
     elif ":" in host:
-        raise _wrong(text, "an IPv6 address needs brackets (tcp://[::1]:7000)")
+        raise _wrong(text, f"an IPv6 address needs brackets ({scheme}://[::1]:7000)")
     elif host and not _HOST.fullmatch(host):
         raise _wrong(text, f"{host!r} is not a host")
-    return Target("tcp", host=host, port=int(port))
+    return Target(scheme, host=host, port=int(port), path=path)
 
 
 def _parse_unix(text: str, rest: str) -> Target:
@@ -164,4 +211,4 @@ def _parse_mem(text: str, rest: str) -> Target:
     return Target("mem", name=rest)
 
 
-_PARSERS: Final = {"tcp": _parse_tcp, "unix": _parse_unix, "mem": _parse_mem}
+_PARSERS: Final = {"unix": _parse_unix, "mem": _parse_mem}

@@ -111,7 +111,7 @@ def dial_blocking(target: Target | str, timeout: float) -> socket.socket:
 def _dialable(target: Target | str) -> Target:
     if isinstance(target, str):
         target = parse_target(target)
-    if target.scheme == "tcp":
+    if target.has_host:
         if target.host in ("", "*"):
             raise ConfigError(f"target '{target}': no host to connect to")
         if not target.port:

@@ -187,7 +187,7 @@ async def test_strange_replies_at_the_limit_and_past_it(
     async with serving(Victim(), log=CALM) as server:
         async with await RawPeer.greeted(server.targets[0]) as peer:
             peer.send(strange * UNKNOWN_BURST)
-            (session,) = server._admission.sessions
+            (session,) = server._hall.sessions
             await until(lambda: session.lane.unknown + session.lane.late == UNKNOWN_BURST)
             await clock.look(server)
             assert await peer.until_pong(1) == []
@@ -209,7 +209,7 @@ async def test_sizes_that_lie_take_no_memory(
         before = psutil.Process().memory_info().rss
         for peer in peers:
             peer.send(header(16 * 2**20) + bytes(100))
-        await until(lambda: all(s.lane.waiting for s in server._admission.sessions))
+        await until(lambda: all(s.lane.waiting for s in server._hall.sessions))
         grown = psutil.Process().memory_info().rss - before
         for peer in peers:
             await peer.aclose()

@@ -46,7 +46,7 @@ def ask(id: int, method: bytes, size: int) -> bytes:
 
 def session_of(server: fastrpc.Server) -> Session:
     """Return the server's end of the one connection there is."""
-    (session,) = server._admission.sessions
+    (session,) = server._hall.sessions
     return session
 
 

@@ -124,7 +124,7 @@ async def serving(
 
 def sessions_of(server: fastrpc.Server) -> list[Session]:
     """Return the server's ends of its connections."""
-    return list(server._admission.sessions)
+    return list(server._hall.sessions)
 
 
 def until(condition: Callable[[], object], seconds: float = 5.0) -> None:

@@ -393,7 +393,7 @@ async def settled(servers: list[fastrpc.Server], but: int = 0) -> dict[str, int]
         found = {"running": -but, "calls": 0}
         for server in servers:
             found["running"] += server.stats().running
-            for session in server._admission.sessions:
+            for session in server._hall.sessions:
                 for name, count in rest_of(session).items():
                     if name != "running":
                         found[name] = found.get(name, 0) + count

@@ -72,7 +72,7 @@ def assert_nothing_left(server: fastrpc.Server) -> None:
     """Look at what a closed server should have let go of."""
     stats = server.stats()
     assert (stats.connections, stats.running) == (0, 0), stats
-    admission = server._admission
+    admission = server._hall.admission
     assert (len(admission), admission._pending, admission._hosts) == (0, {}, {})
     side, answers = server._side, server._answers
     assert side is not None

@@ -239,7 +239,7 @@ async def test_no_timer_runs_once_nobody_needs_one() -> None:
             side = server._side
             assert side is not None
             assert not side.ticker._busy
-            (session,) = server._admission.sessions
+            (session,) = server._hall.sessions
             timer = session._timer
             peer.send(timed(50, "quick", 70_000))
             await peer.reply(50)

@@ -319,7 +319,7 @@ async def test_oneway_calls_run_and_are_never_answered(caplog: pytest.LogCapture
             client.notify("No.such")
             await client.call("Turning.add", 1, 2)
             await until(lambda: len(service.seen) == 3 and not server.stats().running)
-            session = server._admission.sessions[0]
+            session = server._hall.sessions[0]
             assert session.lane.bytes_out < 1000
     assert sorted(service.seen) == ["later", "named", "now"]
     assert "oneway call refused" in caplog.text

@@ -87,7 +87,7 @@ async def test_a_large_result_is_no_raw_one_then() -> None:
 async def test_draining_comes_first() -> None:
     async with serving(Echo(), log=CALM) as server:
         async with await RawPeer.greeted(server.targets[0], codecs={"msgpack": MSGPACK}) as peer:
-            (session,) = server._admission.sessions
+            (session,) = server._hall.sessions
             session.drain()
             peer.send(call(1, b"Echo.echo", payload(MSGPACK)))
             assert (await peer.reply(1)).status == 53

@@ -336,8 +336,8 @@ async def test_drain_in_two_steps() -> None:
     rig = Rig(service).greet()
     rig.feed(call(1, "wait"))
     await turns()
-    rig.session.announce_drain()
-    rig.session.announce_drain()
+    rig.session.leave()
+    rig.session.leave()
     (soon,) = rig.frames()
     assert (soon.kind, soon.status, soon.id) == (Kind.GOAWAY, 53, ID_MAX)
     rig.feed(call(2))
@@ -355,7 +355,7 @@ async def test_drain_in_two_steps() -> None:
 
 async def test_drain_before_hello_closes_at_once() -> None:
     rig = Rig(Work()).connect()
-    rig.session.announce_drain()
+    rig.session.leave()
     assert rig.transport.events == ["abort"]
     assert rig.session.drain().done()
 

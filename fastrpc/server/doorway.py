@@ -87,7 +87,7 @@ class Doorway(asyncio.Protocol):
         hall.side.ticker.forget(self)
         self._transport = None
         if tongue is None or not tongue.module:  # what is no tongue at all is told so in ours
-            hall.begin(self, transport, self.peer, data)
+            hall.begin(self, transport, self.peer, data, self._since)
             return
         visitor = tongue.open(hall, entrance, self.peer)
         hall.hand_over(self, visitor, transport, data)

@@ -148,7 +148,12 @@ class Hall:
             other.data_received(data)
 
     def begin(
-        self, visitor: Visitor, transport: asyncio.Transport, peer: str, data: bytes = b""
+        self,
+        visitor: Visitor,
+        transport: asyncio.Transport,
+        peer: str,
+        data: bytes = b"",
+        since: float = 0.0,
     ) -> Session:
         """Speak the binary protocol on *transport* from now on, in place of *visitor*.
 
@@ -157,8 +162,9 @@ class Hall:
             transport: The connection.
             peer: Where it comes from.
             data: What came already.
+            since: When the connection was made, 0 for now: HELLO has only so much time.
         """
-        session = Session(self.side, client=False, address=peer)
+        session = Session(self.side, client=False, address=peer, since=since)
         if visitor in self.admission:
             self.admission.replace(visitor, session)
         else:

@@ -43,6 +43,7 @@ class Session(asyncio.BufferedProtocol):
         side: What all connections of this server or client share.
         client: Whether this end made the connection.
         address: The target, for messages; a server's sessions find the peer's.
+        since: When the connection was made, 0 for now.
     """
 
     __slots__ = (
@@ -52,7 +53,7 @@ class Session(asyncio.BufferedProtocol):
         "peer_leaves", "peer_window", "running", "serializers", "side", "state",
     )  # fmt: skip
 
-    def __init__(self, side: Side, *, client: bool, address: str = "") -> None:
+    def __init__(self, side: Side, *, client: bool, address: str = "", since: float = 0.0) -> None:
         """Wait for `connection_made`."""
         self.side = side
         self.lane = Lane(self, side.share, side.limits.max_hello)
@@ -70,7 +71,7 @@ class Session(asyncio.BufferedProtocol):
         self.cause: Exception | None = None  # why it ended, once it has
         self.is_client = client
         self._transport: asyncio.Transport | None = None
-        self._watch = Watch(side.limits, side.share.clock())
+        self._watch = Watch(side.limits, since or side.share.clock())
         self._control = Control()
         self._nonce = ""
         self._streams: Streams | None = None  # most connections have none

@@ -42,7 +42,7 @@ async def test_many_that_never_read(
     target = target_of(scheme, tmp_path)
     async with serving(Large(), target, log=LOG, max_unsent_total=8 * MIB) as server:
         assert server._side is not None
-        sessions = server._hall.admission
+        sessions = server._hall
 
         def unsent() -> int:
             return sum(each.unsent() for each in sessions.sessions)

@@ -42,7 +42,7 @@ def test_the_oldest_silent_one_goes_first() -> None:
     assert victim is sessions[1]
     assert why == "more than 3 connections (max_connections)"
     admission.turn_away(victim)
-    assert admission.sessions == [sessions[0], sessions[2], sessions[3]]
+    assert admission.visitors == [sessions[0], sessions[2], sessions[3]]
     assert (admission.accepted, admission.turned_away) == (4, 1)
 
 
@@ -78,7 +78,7 @@ def test_hosts_are_counted_apart_and_given_back() -> None:
     admission.leave(far[0])
     admission.leave(far[0])
     assert enter(admission, far[3]) is None
-    for session in admission.sessions:
+    for session in admission.visitors:
         admission.leave(session)
     assert (len(admission), admission._pending, admission._hosts) == (0, {}, {})
 
@@ -91,7 +91,20 @@ def test_who_was_turned_away_counts_no_more_though_it_is_not_gone_yet() -> None:
         refused = enter(admission, session)
         if refused is not None:
             admission.turn_away(refused[0])
-    assert admission.sessions == sessions[-3:]
+    assert admission.visitors == sessions[-3:]
     assert admission.turned_away == 47
     assert sessions[0] not in admission
     assert sessions[-1] in admission
+
+
+def test_who_goes_on_in_anothers_place_is_the_same_connection() -> None:
+    admission = Admission(most=9, per_host=1, pending=9)
+    doorway, session = Session("tcp://10.0.0.1:5"), Session("tcp://10.0.0.1:5")
+    assert enter(admission, doorway) is None
+    admission.replace(doorway, session)  # type: ignore[arg-type]
+    assert admission.visitors == [session]
+    assert admission.accepted == 1
+    assert enter(admission, Session("tcp://10.0.0.1:6"))[1].startswith("more than 1 ")
+    admission.leave(session)  # type: ignore[arg-type]
+    admission.leave(admission.visitors[0])
+    assert (len(admission), admission._hosts, admission._pending) == (0, {}, {})

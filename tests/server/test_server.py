@@ -116,7 +116,7 @@ async def test_what_came_in_before_the_last_target_failed_is_let_go() -> None:
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("target", "words"),
-    [("http://x:1", "http"), ("tcp://127.0.0.1", "port"), ("", "target")],
+    [("gopher://x:1", "gopher"), ("tcp://127.0.0.1", "port"), ("", "target")],
 )
 async def test_targets_of_no_sense(target: str, words: str) -> None:
     with pytest.raises(fastrpc.ConfigError, match=words):

@@ -20,6 +20,13 @@ GOOD = {
     "unix:///run/app.sock": Target("unix", path="/run/app.sock"),
     "unix:///a b?c#d".replace(" ", "_"): Target("unix", path="/a_b?c#d"),
     "unix://@name": Target("unix", path="@name"),
+    "tls://h:7443": Target("tls", host="h", port=7443),
+    "ws://h:7000/a/b.c": Target("ws", host="h", port=7000, path="/a/b.c"),
+    "wss://[::1]:7000": Target("wss", host="::1", port=7000, path="/"),
+    "http://h:80": Target("http", host="h", port=80, path="/"),
+    "https://h:443/x/": Target("https", host="h", port=443, path="/x/"),
+    "jsonrpc://h:1": Target("jsonrpc", host="h", port=1),
+    "msgpackrpc://h:1": Target("msgpackrpc", host="h", port=1),
     "mem://a.b-c_d~1": Target("mem", name="a.b-c_d~1"),
 }
 
@@ -38,6 +45,10 @@ def test_target_is_read_and_given_back(text: str) -> None:
         ("redis:6379", "tcp://redis:6379"),  # a host of that name, not the scheme
         ("TCP://localhost:1", "tcp://localhost:1"),
         ("tcp://h:007", "tcp://h:7"),
+        ("WS://h", "ws://h:80"),
+        ("wss://h/a", "wss://h:443/a"),
+        ("http://[::1]", "http://[::1]:80"),
+        ("https://h/", "https://h:443"),
     ],
 )
 def test_other_spellings(text: str, means: str) -> None:
@@ -75,11 +86,14 @@ def test_other_spellings(text: str, means: str) -> None:
         ("/run/app.sock", "written unix:///path"),
         ("mem://", "must follow mem://"),
         ("mem://a/b", "must follow mem://"),
-        ("tls://h:1", "scheme 'tls' is not supported by this version"),
+        ("tls://h", "no port (tls://host:port)"),
+        ("ws://h:1/a b", "character ' ' is not allowed"),
+        ("ws://h:1/a?b", "'/a?b' is not a path"),
+        ("http://h:x/", "port must be 0 to 65535, got 'x'"),
+        ("https://u:p@h/", "port must be 0 to 65535, got 'p@h'"),
         ("etcd://h:1/Arith", "scheme 'etcd' is not supported by this version"),
         ("static:tcp://a:1,tcp://b:2", "scheme 'static' is not supported by this version"),
-        ("WSS://h", "scheme 'wss' is not supported by this version"),
-        ("gopher://h:1", "unknown scheme 'gopher' (tcp, unix and mem are known)"),
+        ("gopher://h:1", "unknown scheme 'gopher' (http, https, jsonrpc,"),
         ("://h:1", "unknown scheme ''"),
     ],
 )

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Final, final
 
 from fastrpc.transport.fork import own
+from fastrpc.transport.threshold import Threshold
 
 #: Connections accepted in one loop step; more wait for the next.
 ACCEPTS_PER_STEP: Final = 64
@@ -38,6 +39,13 @@ class Acceptor:
     One descriptor is kept in reserve. When the process has no other left, it is
     given up for a moment to accept each waiting client and close it, so that the
     client knows; the connections that are open go on.
+
+    Args:
+        loop: Where to run.
+        sock: Listening and non-blocking.
+        protocol_factory: Makes the protocol of a connection.
+        threshold: Where connections go that may have to encrypt; None for a plain listener.
+        allow_plain: With a threshold: whether connections may come as they are, too.
     """
 
     def __init__(
@@ -45,10 +53,15 @@ class Acceptor:
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
+        threshold: Threshold | None = None,
+        *,
+        allow_plain: bool = True,
     ) -> None:
         self._loop = loop
         self._sock = sock
         self._protocol_factory = protocol_factory
+        self._threshold = threshold
+        self._allow_plain = allow_plain
         self._is_open = True
         self._reserve: int | None = None
         self._retry: asyncio.TimerHandle | None = None
@@ -94,8 +107,14 @@ class Acceptor:
                 return
 
     def _start(self, sock: socket.socket) -> None:
+        own(sock).setblocking(False)
+        if self._threshold is None:
+            self._connect(sock)
+        else:
+            self._threshold.take(sock, self._connect if self._allow_plain else None)
+
+    def _connect(self, sock: socket.socket) -> None:
         try:
-            own(sock).setblocking(False)
             protocol = self._protocol_factory()
         except Exception as error:
             sock.close()

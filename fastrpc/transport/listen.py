@@ -8,13 +8,17 @@ Rules of the room:
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Final, Protocol, final
+from dataclasses import replace
+from typing import Final, Literal, Protocol, final
 
+from fastrpc.errors import ConfigError
 from fastrpc.transport.accept import Acceptor
-from fastrpc.transport.address import Target, join_host, parse_target
+from fastrpc.transport.address import Target, parse_target
 from fastrpc.transport.bind import SocketFile, bind_tcp, cannot_listen
 from fastrpc.transport.memory import MemoryAcceptor
 from fastrpc.transport.resolve import resolve
+from fastrpc.transport.threshold import Threshold
+from fastrpc.transport.tls import ServerTls
 
 try:
     import resource
@@ -27,6 +31,9 @@ CONNECTIONS_MAX: Final = 10_000
 #: Share of the file descriptors that connections may take; the rest is for files,
 #: logs, name lookups and the program itself.
 DESCRIPTOR_SHARE: Final = 0.8
+
+#: What a target is called where all must encrypt.
+_SECURE: Final = {"tcp": "tls", "ws": "wss", "http": "https"}
 
 _EVERYWHERE: Final = ("", "*", "::")
 
@@ -72,21 +79,29 @@ async def listen(
     *,
     backlog: int = 1024,
     mode: int | None = None,
+    tls: ServerTls | None = None,
+    plain: Literal["refuse", "allow"] = "refuse",
 ) -> Listener:
     """Listen at *target* and return the listener, which accepts from now on.
 
     Host "", "*" or "::" means every address of this machine, IPv4 and IPv6;
     "0.0.0.0" only IPv4. Port 0 lets the kernel choose one, the same for all.
 
+    Which protocol is spoken is up to the one that is made: `tls`, `wss` and `https` only
+    say that all must encrypt, here.
+
     Args:
         target: Where to listen.
         protocol_factory: Called for each connection when it is accepted.
         backlog: How many connections the kernel holds until they are accepted.
         mode: Permission bits of a unix target's file; by default the umask's.
+        tls: What to encrypt with. Nobody encrypts over unix and mem targets.
+        plain: With *tls*, at a target that is not of the kind that must: whether
+            connections may come unencrypted, too.
 
     Raises:
         TransportError: The address can't be had; the message says why.
-        ConfigError: *target* is no target.
+        ConfigError: *target* is no target, or needs *tls*.
     """
     if isinstance(target, str):
         target = parse_target(target)
@@ -96,13 +111,22 @@ async def listen(
         acceptor = MemoryAcceptor(loop, target.name, protocol_factory)
         return Listener([str(target)], [acceptor], file)
     if target.scheme == "unix":
-        sockets = [file.bind(target, backlog, mode)]
-        targets = [str(target)]
-    else:
-        sockets = await _listen_tcp(target, backlog)
-        targets = [_target_of(sock) for sock in sockets]
+        sock = file.bind(target, backlog, mode)
+        return Listener([str(target)], [Acceptor(loop, sock, protocol_factory)], file)
+    if target.is_secure and tls is None:
+        raise ConfigError(f"target '{target}': to listen there, give a certificate (tls=)")
+    allow_plain = plain == "allow" and not target.is_secure
+    sockets = await _listen_tcp(target, backlog)
+    if tls is not None and not allow_plain:
+        target = replace(target, scheme=_SECURE.get(target.scheme, target.scheme))
+    targets = [_target_of(sock, target) for sock in sockets]
     # Nothing is awaited from here on, so no cancel can lose the sockets.
-    return Listener(targets, [Acceptor(loop, sock, protocol_factory) for sock in sockets], file)
+    threshold = Threshold(loop, tls, protocol_factory) if tls is not None else None
+    accepting: list[_Accepting] = [
+        Acceptor(loop, sock, protocol_factory, threshold, allow_plain=allow_plain)
+        for sock in sockets
+    ]
+    return Listener(targets, accepting if threshold is None else [*accepting, threshold], file)
 
 
 def connection_cap() -> int:
@@ -127,6 +151,6 @@ async def _listen_tcp(target: Target, backlog: int) -> list[socket.socket]:
     return bind_tcp(target, addresses, backlog)
 
 
-def _target_of(sock: socket.socket) -> str:
+def _target_of(sock: socket.socket, target: Target) -> str:
     host, port, *_ = sock.getsockname()
-    return f"tcp://{join_host(host, port)}"
+    return str(replace(target, host=host, port=port))

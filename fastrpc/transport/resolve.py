@@ -11,10 +11,12 @@ import asyncio
 import errno
 import os
 import socket
+import ssl
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from fastrpc.transport.address import join_host
+from fastrpc.transport.tls import explain_tls
 
 #: Milliseconds that sent bytes may stay unacknowledged before the kernel gives
 #: the connection up. Keepalive does not look while a request is in flight, and
@@ -80,6 +82,8 @@ def explain(error: OSError) -> str:
 
     The loops decorate errors each in its own way; the number is what they agree on.
     """
+    if isinstance(error, ssl.SSLError):
+        return explain_tls(error)
     if isinstance(error, socket.gaierror):
         return f"name lookup failed: {error.strerror or error}"
     if error.errno is None:

@@ -12,7 +12,7 @@ Rules of the room:
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from fastrpc.errors import ConnectFailed
 from fastrpc.transport.address import Target
@@ -51,9 +51,8 @@ class UpgradeStep(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.write(self.request())
+        self.transport = cast("asyncio.Transport", transport)  # uvloop has a class of its own
+        self.transport.write(self.request())
 
     def data_received(self, data: bytes) -> None:
         """Read the answer."""

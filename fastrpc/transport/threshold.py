@@ -1,0 +1,248 @@
+"""Look at the first byte of accepted connections, and let those in that shall encrypt.
+
+A listener with a certificate must know which connections begin a handshake before anything
+is read from them: the loops start TLS on a socket, and give back no byte that came earlier.
+So the byte is peeked at and stays where it is.
+
+Rules of the room:
+  * who says nothing, or waits in line, costs a socket and a timer; there is a most of them;
+  * handshakes cost far more, so only so many are under way at once;
+  * what does not begin a handshake is refused unread where all must encrypt.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, final
+
+from fastrpc.transport.address import join_host
+from fastrpc.transport.resolve import explain
+from fastrpc.transport.tls import SHUTDOWN_TIMEOUT, LastWords, ServerTls, last_words
+
+#: First byte of every TLS handshake.
+TLS_HELLO: Final = b"\x16"
+
+#: What somebody gets who speaks HTTP where TLS is meant; a browser shows it.
+_SPEAK_TLS: Final = b"This port speaks TLS: use https:// or tls:// to reach it.\n"
+_BAD_REQUEST: Final = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%s"
+) % (len(_SPEAK_TLS), _SPEAK_TLS)
+_DISCARD: Final = 65_536
+
+Connected = tuple[asyncio.BaseTransport, asyncio.BaseProtocol]
+ConnectPlain = Callable[[socket.socket], None]
+
+
+@final
+class _Waiting:
+    """A connection that has not begun a handshake."""
+
+    __slots__ = ("connect_plain", "sock", "timer")
+
+    timer: asyncio.TimerHandle
+
+    def __init__(self, sock: socket.socket, connect_plain: ConnectPlain | None) -> None:
+        self.sock = sock
+        self.connect_plain = connect_plain
+
+
+@final
+class Threshold:
+    """Takes accepted sockets of one listener and makes connections of them.
+
+    Args:
+        loop: Where to run.
+        tls: What to encrypt with, and the limits.
+        protocol_factory: Makes the protocol of a connection; called after the handshake.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        tls: ServerTls,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+    ) -> None:
+        self._loop = loop
+        self._tls = tls
+        self._protocol_factory = protocol_factory
+        self._waiting: dict[_Waiting, None] = {}
+        self._line: deque[_Waiting] = deque()  # those of them whose handshake may begin
+        self._handshakes: dict[asyncio.Task[Any], socket.socket] = {}
+        self._is_open = True
+
+    @property
+    def waiting(self) -> int:
+        """Connections that have not begun a handshake."""
+        return len(self._waiting)
+
+    @property
+    def handshakes(self) -> int:
+        """Handshakes under way."""
+        return len(self._handshakes)
+
+    def take(self, sock: socket.socket, connect_plain: ConnectPlain | None) -> None:
+        """Wait for the first byte of *sock*, which is ours from now on.
+
+        Args:
+            sock: Non-blocking.
+            connect_plain: Makes a connection of it as it is, if it does not encrypt; None
+                refuses it then.
+        """
+        options = self._tls.options
+        if len(self._waiting) >= options.max_waiting:
+            self._drop(next(iter(self._waiting)), "more connections wait than max_waiting")
+        waiting = _Waiting(sock, connect_plain)
+        waiting.timer = self._loop.call_later(options.handshake_timeout, self._late, waiting)
+        self._waiting[waiting] = None
+        self._loop.add_reader(sock, self._peek, waiting)
+
+    def close(self) -> None:
+        """Close all that is on its way in."""
+        self._is_open = False
+        for waiting in list(self._waiting):
+            self._drop(waiting, "")
+        for sock in self._handshakes.values():
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)  # the loop owns it, and sees the end
+
+    async def wait_closed(self) -> None:
+        """Wait until no handshake is under way."""
+        if self._handshakes:
+            await asyncio.wait(list(self._handshakes))
+
+    def _peek(self, waiting: _Waiting) -> None:
+        try:
+            first = waiting.sock.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._drop(waiting, explain(error))
+            return
+        if first == TLS_HELLO:
+            # It stays readable: in line, nobody looks.
+            self._loop.remove_reader(waiting.sock)
+            self._line.append(waiting)
+            self._next()
+        elif not first:
+            self._drop(waiting, "")
+        elif waiting.connect_plain is not None:
+            self._leave(waiting)
+            waiting.connect_plain(waiting.sock)
+        else:
+            if first.isalpha() and first.isupper():
+                self._answer_http(waiting.sock)
+            self._drop(waiting, "it does not speak TLS")
+
+    def _answer_http(self, sock: socket.socket) -> None:
+        """Say what is wrong to somebody who seems to speak HTTP."""
+        with contextlib.suppress(OSError):
+            sock.send(_BAD_REQUEST)
+            sock.shutdown(socket.SHUT_WR)
+            sock.recv(_DISCARD)  # closed with something unread, the answer would be lost
+
+    def _late(self, waiting: _Waiting) -> None:
+        seconds = self._tls.options.handshake_timeout
+        self._drop(waiting, f"no handshake began in {seconds:g} s (handshake_timeout)")
+
+    def _drop(self, waiting: _Waiting, why: str) -> None:
+        if why:
+            self._refused(_address(waiting.sock), why)
+        self._leave(waiting)
+        waiting.sock.close()
+
+    def _leave(self, waiting: _Waiting) -> None:
+        waiting.timer.cancel()
+        self._loop.remove_reader(waiting.sock)
+        del self._waiting[waiting]
+        if waiting in self._line:
+            self._line.remove(waiting)
+
+    def _refused(self, address: str, why: str) -> None:
+        if self._tls.on_refused is not None:
+            self._tls.on_refused(address, why)
+
+    # Handshakes
+
+    def _next(self) -> None:
+        """Begin the handshakes that may."""
+        while self._line and len(self._handshakes) < self._tls.options.max_handshakes:
+            waiting = self._line[0]
+            self._leave(waiting)
+            self._shake_hands(waiting.sock)
+
+    def _shake_hands(self, sock: socket.socket) -> None:
+        words, address = LastWords(sock), _address(sock)
+        context = contextvars.copy_context()
+        context.run(last_words.set, words)
+        begins = Begins(self._loop, self._make)
+        connecting = self._loop.connect_accepted_socket(
+            lambda: begins,
+            sock,
+            ssl=self._tls.context(self._loop.time()),
+            ssl_handshake_timeout=self._tls.options.handshake_timeout,
+            ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
+        )
+        task = self._loop.create_task(connecting, context=context)
+        self._handshakes[task] = sock
+        task.add_done_callback(lambda done: self._shaken(done, words, address))
+
+    def _make(self) -> asyncio.BaseProtocol | None:
+        return self._protocol_factory() if self._is_open else None
+
+    def _shaken(self, task: "asyncio.Task[Connected]", words: LastWords, address: str) -> None:
+        sock = self._handshakes.pop(task)
+        words.sock = None
+        if task.cancelled():
+            sock.close()
+        elif (error := task.exception()) is not None:
+            if self._is_open:
+                self._refused(address, _why(error))
+            sock.close()
+        if self._is_open:
+            self._next()
+
+
+def _address(sock: socket.socket) -> str:
+    try:
+        return join_host(*sock.getpeername()[:2])
+    except OSError:
+        return "somebody who is gone"
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, OSError) and (error.errno is not None or str(error)):
+        return explain(error)
+    if isinstance(error, ConnectionError):
+        return "closed in the middle of the handshake"
+    return f"{type(error).__name__}: {error}"
+
+
+@final
+class Begins(asyncio.Protocol):
+    """Stands on a connection until its handshake is done; then the real one is made."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        make: Callable[[], asyncio.BaseProtocol | None],
+    ) -> None:
+        self._loop = loop
+        self._make = make
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Make way."""
+        try:
+            protocol = self._make()
+        except Exception as error:
+            context = {"message": "no protocol for an accepted connection", "exception": error}
+            self._loop.call_exception_handler(context)
+            protocol = None
+        if protocol is None:
+            transport.abort()  # type: ignore[attr-defined]
+            return
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)

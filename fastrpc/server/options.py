@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from fastrpc.codec import CodecRegistry
 from fastrpc.compress import COMPRESS_FROM, Compressor, CompressorRegistry, check_threshold
@@ -11,6 +11,7 @@ from fastrpc.errors import ConfigError
 from fastrpc.protocol import Option
 from fastrpc.server.doors import check_doors
 from fastrpc.session import SEGMENTS
+from fastrpc.transport import TlsOptions
 from fastrpc.version import __version__
 from fastrpc.wire import LimitKeywords, Limits
 
@@ -39,6 +40,8 @@ class ServerKeywords(LimitKeywords, total=False):
     pickle: bool
     tracebacks: bool
     doors: Sequence[str] | None
+    tls: TlsOptions | None
+    plain: Literal["refuse", "allow"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,9 @@ class ServerOptions:
         doors: What is spoken at the listeners, names out of `doors.DOORS`. None: everything
             that is usual at a target, and "metrics" and "debug" only where nobody from
             another machine comes.
+        tls: Certificate of the listeners, and which clients are trusted.
+        plain: With *tls*: "allow" lets unencrypted connections in, too, but never at
+            targets such as "tls://".
     """
 
     compression: Sequence[str] = ()
@@ -83,6 +89,8 @@ class ServerOptions:
     pickle: bool = False
     tracebacks: bool = False
     doors: Sequence[str] | None = None
+    tls: TlsOptions | None = None
+    plain: Literal["refuse", "allow"] = "refuse"
 
     @property
     def open_doors(self) -> frozenset[str] | None:
@@ -93,6 +101,8 @@ class ServerOptions:
         """Refuse values that make no sense."""
         check_threshold(self.compress_from, "compress_from")
         check_doors(self.doors)
+        if self.plain not in ("refuse", "allow"):
+            raise ConfigError(f"plain must be 'refuse' or 'allow', got {self.plain!r}")
         counted = {
             "max_running", "max_per_host", "max_pending", "threads", "backlog", "max_unsent_total",
         }  # fmt: skip

@@ -33,7 +33,7 @@ from fastrpc.session import (
     fork,
     share_of,
 )
-from fastrpc.transport import Listener, listen, parse_target
+from fastrpc.transport import Listener, ServerTls, listen, parse_target
 
 DESCRIBE: Final = "fastrpc.describe"
 _PROPAGATION: Final = 0.05  # a GOAWAY's way to the peer, before calls are refused
@@ -124,6 +124,9 @@ class Server:
         self._listeners: list[Listener] = []
         self._hall = Hall(self, self.options)
         self._mounted: list[Server] = []
+        self._tls = ServerTls(chosen.tls, self._stale) if chosen.tls is not None else None
+        if self._tls is not None:
+            self._tls.on_refused = self._not_let_in
         self._stopped: asyncio.Event | None = None
         fork.register(self)
 
@@ -229,6 +232,17 @@ class Server:
         self._mounted.append(server)
         if self._side is not None:
             server._bind()
+
+    def reload_certificates(self) -> None:
+        """Load the files of `tls` anew, now; connections that are open are not disturbed.
+
+        Without it they are looked at once a second, when somebody connects.
+
+        Raises:
+            ConfigError: They can't be used; those in force stay.
+        """
+        if self._tls is not None:
+            self._tls.reload()
 
     async def start(self, *targets: str, doors: Iterable[str] | None = None) -> None:
         """Listen at *targets*, all or none; may be called again for more.
@@ -364,7 +378,21 @@ class Server:
         parsed = parse_target(target)
         usual = usual_doors(parsed.scheme, is_private=parsed.is_private)
         entrance = Entrance(str(parsed), doors or usual, parsed.is_private)
-        return await listen(parsed, self._hall.entrance(entrance), backlog=self.options.backlog)
+        return await listen(
+            parsed,
+            self._hall.entrance(entrance),
+            backlog=self.options.backlog,
+            tls=self._tls,
+            plain=self.options.plain,
+        )
+
+    def _stale(self, error: ConfigError) -> None:
+        """Tell that a certificate that changed can't be used: the old one stays."""
+        self._log.error("the certificate that is in force stays: %s", error)
+
+    def _not_let_in(self, peer: str, why: str) -> None:
+        if self._side is not None:
+            self._side.complain(logging.WARNING, peer, f"turned away: {why}")
 
     async def _drain(self, end: float) -> None:
         """Tell every client, take what is on its way, wait for what runs."""

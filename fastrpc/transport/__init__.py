@@ -9,11 +9,14 @@ from fastrpc.transport.address import Target, parse_target, peer_of
 from fastrpc.transport.dial import dial, dial_blocking
 from fastrpc.transport.listen import Listener, connection_cap, listen
 from fastrpc.transport.memory import MemoryTransport, memory_pair
+from fastrpc.transport.tls import ServerTls, TlsOptions
 
 __all__ = [
     "Listener",
     "MemoryTransport",
+    "ServerTls",
     "Target",
+    "TlsOptions",
     "connection_cap",
     "dial",
     "dial_blocking",

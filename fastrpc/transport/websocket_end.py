@@ -8,6 +8,7 @@ Rules of the room:
 """
 
 import asyncio
+from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
@@ -62,7 +63,12 @@ class WebSocketEnd(asyncio.Protocol):
         is_client: Whether we made it.
         max_message: Most bytes of a message that comes, all its fragments together.
         patience: Seconds for the peer's part of a close.
+
+    Attributes:
+        on_fault: Told in words why we ended it because of what the peer did.
     """
+
+    on_fault: Callable[[str], None] | None = None
 
     def __init__(
         self, outer: asyncio.Transport, *, is_client: bool, max_message: int, patience: float
@@ -245,7 +251,10 @@ class WebSocketEnd(asyncio.Protocol):
         """End it because of what the peer did; it is told why if it still reads."""
         if self._state in (State.CLOSING, State.CLOSED):
             return
-        self._cause = TransportError(f"the WebSocket was closed with {int(code)}: {words}")
+        text = f"the WebSocket was closed with {int(code)}: {words}"
+        self._cause = TransportError(text)
+        if self.on_fault is not None:
+            self.on_fault(text)
         if self._state is not State.SAID:
             self._outer.write(close_frame(code, words, self._is_client))
         self._leave()

@@ -1,0 +1,190 @@
+"""Let those in who ask over HTTP to speak WebSocket.
+
+With the subprotocol `fastrpc.1` it is the binary protocol, and a session of the server's
+talks to the pipe itself. With `jsonrpc` it is JSON-RPC, one text each way, and a session
+stands behind a translator.
+
+Rules of the room:
+  * who is refused has lost nothing: the connection is the asker's still;
+  * one text is answered, or ends the connection with words, and nothing is kept of it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection
+from functools import partial
+from typing import TYPE_CHECKING, Final, final
+
+from fastrpc.errors import ProtocolError
+from fastrpc.gateway.bridge import Bridge, inside
+from fastrpc.gateway.jsonrpc import JsonRpc
+from fastrpc.gateway.tongue import ENVELOPE, shapes_of
+from fastrpc.transport.websocket import WebSocketPipe
+from fastrpc.transport.websocket_end import WebSocketEnd
+from fastrpc.transport.websocket_frames import CloseCode
+from fastrpc.transport.websocket_handshake import (
+    BINARY_SUBPROTOCOL,
+    Decision,
+    HeaderList,
+    decide,
+)
+from fastrpc.transport.websocket_text import WebSocketText
+
+if TYPE_CHECKING:
+    from fastrpc.server.doorway import Visitor
+    from fastrpc.server.hall import Hall
+
+AGENT: Final = "JSON-RPC over WebSocket"
+
+
+def open_websocket(
+    hall: "Hall",
+    visitor: "Visitor",
+    transport: asyncio.Transport,
+    method: str,
+    target: str,
+    headers: HeaderList,
+    early: bytes = b"",
+    *,
+    origins: Collection[str] = (),
+) -> Decision:
+    """Answer a request to speak WebSocket, and begin if the answer is yes.
+
+    If it is no (`subprotocol` of the result is empty), nothing was written or changed, and
+    `response` of the result is what to tell the asker.
+
+    Args:
+        hall: Of the server that is asked for.
+        visitor: Who has the connection until now; it is counted in *hall* from now on.
+        transport: The connection.
+        method: Of the request.
+        target: Its path.
+        headers: Its headers, as they came.
+        early: What came behind the request.
+        origins: See `decide`.
+    """
+    decision = decide(method, target, headers, origins=origins)
+    if not decision.subprotocol:
+        return decision
+    transport.write(decision.response)
+    end: WebSocketEnd
+    if decision.subprotocol == BINARY_SUBPROTOCOL:
+        most = hall.side.limits.max_body + ENVELOPE
+        end = pipe = WebSocketPipe(transport, is_client=False, max_message=most)
+        transport.set_protocol(pipe)
+        hall.begin(visitor, pipe, visitor.peer)
+    else:
+        texts = TextVisitor(hall, visitor.peer, transport)
+        if visitor in hall.admission:
+            hall.admission.replace(visitor, texts)
+        else:
+            hall.arrive(texts)
+        end = texts.end
+        transport.set_protocol(end)
+        texts.begin()
+    end.on_fault = partial(_complain, hall, visitor.peer)
+    if early:
+        end.data_received(early)
+    return decision
+
+
+def _complain(hall: "Hall", peer: str, words: str) -> None:
+    hall.side.complain(logging.WARNING, peer, f"closing: {words}")
+
+
+@final
+class TextVisitor:
+    """Someone who speaks JSON-RPC in texts.
+
+    Args:
+        hall: Of the server.
+        peer: Where it comes from.
+        outer: The connection.
+
+    Attributes:
+        end: What stands on the connection.
+    """
+
+    def __init__(self, hall: "Hall", peer: str, outer: asyncio.Transport) -> None:
+        self.peer = peer
+        self._hall = hall
+        self._outer = outer
+        self._bridge: Bridge | None = None
+        self.end = WebSocketText(
+            outer,
+            on_message=self._take,
+            on_lost=self._lost,
+            on_pause=self._paused,
+            on_resume=self._resumed,
+            max_message=hall.side.limits.max_body + ENVELOPE,
+        )
+        self._tongue = JsonRpc(
+            self.end.send,
+            self._to_session,
+            limits=hall.side.limits,
+            shape_of=shapes_of(hall.side.router),
+        )
+
+    def __repr__(self) -> str:
+        """Tell whose it is."""
+        return f"<TextVisitor {self.peer}>"
+
+    def begin(self) -> None:
+        """Put a session behind it."""
+        self._bridge = inside(
+            self._hall, self.peer, self._outer, self._tongue.take, self._closed,
+            agent=AGENT, pause=self._pause,
+        )  # fmt: skip
+        self._hall.admission.greeted(self)
+
+    def leave(self) -> None:
+        """Take nothing new; the session closes when nothing is under way."""
+        if self._bridge is not None:
+            self._bridge.session.leave()
+
+    def abort(self, cause: Exception) -> None:
+        """Close at once."""
+        if self._bridge is not None:
+            self._bridge.session.abort(cause)
+        self.end.abort()
+
+    # What the session, and the tongue, want
+
+    def _to_session(self, frames: bytes) -> None:
+        if self._bridge is not None:
+            self._bridge.feed(frames)
+
+    def _closed(self, at_once: bool) -> None:
+        if at_once:
+            self.end.abort()
+        else:
+            self.end.close(CloseCode.GOING_AWAY, "the server closed the connection")
+
+    def _pause(self, wanted: bool) -> None:
+        if wanted:
+            self.end.pause_reading()
+        else:
+            self.end.resume_reading()
+
+    # What the connection tells
+
+    def _take(self, text: bytes) -> None:
+        try:
+            self._tongue.feed(text)
+        except ProtocolError as error:
+            self.end.fail(CloseCode.POLICY_VIOLATION, str(error))
+
+    def _paused(self) -> None:
+        self._tongue.pause_writing()
+        if self._bridge is not None:
+            self._bridge.pause_writing()
+
+    def _resumed(self) -> None:
+        self._tongue.resume_writing()
+        if self._bridge is not None:
+            self._bridge.resume_writing()
+
+    def _lost(self, exc: Exception | None) -> None:
+        if self._bridge is not None:
+            self._bridge.lose(exc)
+        self._hall.depart(self)

@@ -40,8 +40,9 @@ from fastrpc.errors import (
     Unsupported,
 )
 from fastrpc.frame import COMPILED
-from fastrpc.server import Server, run
+from fastrpc.server import HttpOptions, Server, run
 from fastrpc.session import BlockingStream, Stream
+from fastrpc.transport import TlsOptions
 from fastrpc.version import __version__
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "FastRPCError",
     "FrameError",
     "Handler",
+    "HttpOptions",
     "Interceptor",
     "Internal",
     "InvalidArgument",
@@ -78,6 +80,7 @@ __all__ = [
     "Stages",
     "Stream",
     "StreamEnded",
+    "TlsOptions",
     "TooLarge",
     "TransportError",
     "Unauthenticated",

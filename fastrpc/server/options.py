@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal
 
 from fastrpc.codec import CodecRegistry
@@ -10,13 +10,14 @@ from fastrpc.compress import COMPRESS_FROM, Compressor, CompressorRegistry, chec
 from fastrpc.errors import ConfigError
 from fastrpc.protocol import Option
 from fastrpc.server.doors import check_doors
+from fastrpc.server.http import HttpOptions
 from fastrpc.session import SEGMENTS
 from fastrpc.transport import TlsOptions
 from fastrpc.version import __version__
 from fastrpc.wire import LimitKeywords, Limits
 
 AGENT: Final = f"fastrpc/{__version__}"
-LIMIT_NAMES: Final = frozenset(field.name for field in fields(Limits))
+LIMIT_NAMES: Final = frozenset(each.name for each in fields(Limits))
 _TIMEOUT_MAX: Final = 2**31
 
 
@@ -42,6 +43,7 @@ class ServerKeywords(LimitKeywords, total=False):
     doors: Sequence[str] | None
     tls: TlsOptions | None
     plain: Literal["refuse", "allow"]
+    http: HttpOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,7 @@ class ServerOptions:
         tls: Certificate of the listeners, and which clients are trusted.
         plain: With *tls*: "allow" lets unencrypted connections in, too, but never at
             targets such as "tls://".
+        http: What is different for those who speak HTTP, such as which sites' pages may call.
     """
 
     compression: Sequence[str] = ()
@@ -91,6 +94,7 @@ class ServerOptions:
     doors: Sequence[str] | None = None
     tls: TlsOptions | None = None
     plain: Literal["refuse", "allow"] = "refuse"
+    http: HttpOptions = field(default_factory=HttpOptions)
 
     @property
     def open_doors(self) -> frozenset[str] | None:
@@ -112,6 +116,8 @@ class ServerOptions:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ConfigError(f"{name} must be a whole number above 0, got {value!r}")
+        if not isinstance(self.http, HttpOptions):
+            raise ConfigError(f"http must be HttpOptions, got {self.http!r}")
         for name in ("pickle", "tracebacks"):
             if type(getattr(self, name)) is not bool:
                 raise ConfigError(f"{name} must be True or False, got {getattr(self, name)!r}")
@@ -128,7 +134,7 @@ def read_options(options: Mapping[str, Any]) -> tuple[Limits, ServerOptions]:
     Raises:
         ConfigError: One is unknown or wrong; the message names it.
     """
-    known = {field.name for field in fields(ServerOptions)}
+    known = {each.name for each in fields(ServerOptions)}
     unknown = sorted(set(options) - known - LIMIT_NAMES)
     if unknown:
         raise ConfigError(f"unknown server option: {', '.join(unknown)}")

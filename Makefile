@@ -6,7 +6,7 @@ export FASTRPC_EXT
 
 PY := .venv/bin/python
 
-.PHONY: help install test check format demo bench bench-peers callgrind soak trace sanitize leak \
+.PHONY: help install peers test check format demo bench bench-peers callgrind soak trace sanitize leak \
 	streams fuzz wheel clean
 
 help:                 ## show this list
@@ -14,6 +14,9 @@ help:                 ## show this list
 
 install:              ## make .venv and install the project into it, editable
 	@ci/install.sh
+
+peers:                ## install the programs of others that the tests talk to (Debian, as root)
+	@ci/peers.sh
 
 test:                 ## check, then every test
 	@ci/test.sh

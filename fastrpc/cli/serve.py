@@ -11,6 +11,7 @@ import fastrpc
 from fastrpc.cli import screen
 from fastrpc.cli.loading import build_server
 from fastrpc.cli.options import epilog, json_option, paragraphs
+from fastrpc.server.doors import DOORS
 
 DEFAULT_TARGET = "tcp://127.0.0.1:7000"
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -30,6 +31,7 @@ EPILOG = epilog(
     "fastrpc serve examples/arith.py:Arith",
     "fastrpc serve math:sqrt",
     "fastrpc serve shop.orders:make_server --factory",
+    "fastrpc serve shop.orders --bind tls://0.0.0.0:7443 --cert chain.pem --key key.pem",
     "fastrpc serve shop.orders --bind tcp://127.0.0.1:0 --json | jq -r '.targets[]'",
     exits="Exit codes: 0 drained and stopped; 2 wrong usage; 5 an address can't be had.",
 )
@@ -70,6 +72,18 @@ EPILOG = epilog(
     show_default=True,
     help="What is logged to standard error.",
 )
+@click.option(
+    "--door",
+    "doors",
+    multiple=True,
+    type=click.Choice(DOORS),
+    help="What is spoken there; may be repeated. By default everything, but metrics and debug "
+    "only where nobody comes from another machine.",
+)
+@click.option("--cert", metavar="FILE", help="Certificate chain (PEM): encrypt connections.")
+@click.option("--key", metavar="FILE", help="Its key, if it is not in the same file.")
+@click.option("--client-ca", metavar="FILE", help="Clients need a certificate of this authority.")
+@click.option("--plain", is_flag=True, help="With --cert: let unencrypted connections in, too.")
 @click.option("--factory", is_flag=True, help="Call NAME and serve what it returns.")
 @json_option('Print one line when serving: {"event": "serving", "targets": [...], "pid": ...}.')
 def serve(
@@ -78,6 +92,11 @@ def serve(
     workers: int,
     grace: float,
     log_level: str,
+    doors: Sequence[str],
+    cert: str | None,
+    key: str | None,
+    client_ca: str | None,
+    plain: bool,
     factory: bool,
     as_json: bool,
 ) -> None:
@@ -96,6 +115,18 @@ def serve(
         server = build_server(spec, factory=factory)
         # Does nothing where the module has set up logging itself.
         logging.basicConfig(level=log_level.upper(), format=_LOG_FORMAT)
-        fastrpc.run(server, *targets, workers=workers, grace=grace, ready=ready)
+        tls = None
+        if cert or key or client_ca:
+            tls = fastrpc.TlsOptions(cert=cert, key=key, ca=client_ca)
+        fastrpc.run(
+            server,
+            *targets,
+            workers=workers,
+            grace=grace,
+            ready=ready,
+            doors=doors or None,
+            tls=tls,
+            plain="allow" if plain else None,
+        )
     if not as_json:
         screen.notes().print("stopped")

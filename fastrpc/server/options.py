@@ -96,11 +96,6 @@ class ServerOptions:
     plain: Literal["refuse", "allow"] = "refuse"
     http: HttpOptions = field(default_factory=HttpOptions)
 
-    @property
-    def open_doors(self) -> frozenset[str] | None:
-        """The doors as a set, None for the usual ones."""
-        return check_doors(self.doors)
-
     def __post_init__(self) -> None:
         """Refuse values that make no sense."""
         check_threshold(self.compress_from, "compress_from")

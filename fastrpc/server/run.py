@@ -9,11 +9,14 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Final
 
 from fastrpc.errors import ConfigError
+from fastrpc.server.entrances import Plain
 from fastrpc.server.server import Server
+from fastrpc.transport import TlsOptions
 
 _PATIENCE: Final = 0.2  # for tasks that were cancelled because the loop ends
 
@@ -24,6 +27,9 @@ def run(
     workers: int = 1,
     grace: float = 30.0,
     ready: Callable[[list[str]], object] | None = None,
+    doors: Iterable[str] | None = None,
+    tls: TlsOptions | None = None,
+    plain: Plain | None = None,
 ) -> None:
     """Serve at *targets* until SIGTERM or SIGINT, then drain and return.
 
@@ -35,6 +41,9 @@ def run(
         workers: Processes; this version runs one.
         grace: Seconds that calls in flight get after the signal.
         ready: Called with the real addresses once the server listens.
+        doors: What is spoken there, see `Server.start`.
+        tls: Certificate of the listeners.
+        plain: With *tls*: "allow" lets unencrypted connections in, too.
 
     Raises:
         TransportError: An address can't be had.
@@ -46,14 +55,15 @@ def run(
         raise ConfigError("there is no target to listen at, such as tcp://127.0.0.1:7000")
     loop = _new_loop()
     try:
-        loop.run_until_complete(_serve(server, targets, grace, ready))
+        start = partial(server.start, *targets, doors=doors, tls=tls, plain=plain)
+        loop.run_until_complete(_serve(server, start, grace, ready))
     finally:
         _leave(loop)
 
 
 async def _serve(
     server: Server,
-    targets: tuple[str, ...],
+    start: Callable[[], Awaitable[None]],
     grace: float,
     ready: Callable[[list[str]], object] | None,
 ) -> None:
@@ -71,7 +81,7 @@ async def _serve(
                 loop.add_signal_handler(number, on_signal)
                 stack.callback(loop.remove_signal_handler, number)
         try:
-            await server.start(*targets)
+            await start()
             if ready is not None:
                 ready(server.targets)
             ended = asyncio.ensure_future(server.serve_forever())  # somebody else may close it

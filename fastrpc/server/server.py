@@ -20,8 +20,8 @@ from fastrpc.codec import Codec, CodecRegistry, default_codecs
 from fastrpc.compress import choose_compressors
 from fastrpc.errors import ConfigError, ConnectionLost
 from fastrpc.frame import release_bodies
-from fastrpc.server.doors import check_doors, usual_doors
-from fastrpc.server.hall import Entrance, Hall
+from fastrpc.server.entrances import Entrances, Plain
+from fastrpc.server.hall import Hall
 from fastrpc.server.options import AGENT, LIMIT_NAMES, ServerKeywords, offer, read_options
 from fastrpc.session import (
     Answerer,
@@ -33,7 +33,7 @@ from fastrpc.session import (
     fork,
     share_of,
 )
-from fastrpc.transport import Listener, ServerTls, listen, parse_target
+from fastrpc.transport import TlsOptions
 
 DESCRIBE: Final = "fastrpc.describe"
 _PROPAGATION: Final = 0.05  # a GOAWAY's way to the peer, before calls are refused
@@ -121,12 +121,11 @@ class Server:
         self._state = ServerState.IDLE
         self._side: Side | None = None
         self._answers: Answerer | None = None
-        self._listeners: list[Listener] = []
         self._hall = Hall(self, self.options)
+        self._entrances = Entrances(self._hall, self._log)
+        if chosen.tls is not None:
+            self._entrances.certificates(chosen.tls)  # which says now if its files can't be used
         self._mounted: list[Server] = []
-        self._tls = ServerTls(chosen.tls, self._stale) if chosen.tls is not None else None
-        if self._tls is not None:
-            self._tls.on_refused = self._not_let_in
         self._stopped: asyncio.Event | None = None
         fork.register(self)
 
@@ -190,7 +189,7 @@ class Server:
     @property
     def targets(self) -> list[str]:
         """The real addresses, as text that a client can use."""
-        return [target for listener in self._listeners for target in listener.targets]
+        return self._entrances.targets
 
     @property
     def peers(self) -> list[Peer]:
@@ -241,36 +240,36 @@ class Server:
         Raises:
             ConfigError: They can't be used; those in force stay.
         """
-        if self._tls is not None:
-            self._tls.reload()
+        self._entrances.reload()
 
-    async def start(self, *targets: str, doors: Iterable[str] | None = None) -> None:
+    async def start(
+        self,
+        *targets: str,
+        doors: Iterable[str] | None = None,
+        tls: TlsOptions | None = None,
+        plain: Plain | None = None,
+    ) -> None:
         """Listen at *targets*, all or none; may be called again for more.
 
         Args:
             targets: Such as "tcp://0.0.0.0:7000" or "tls://:7443".
-            doors: What is spoken there, names out of `DOORS`; the server's own option
-                `doors` if it is left out.
+            doors: What is spoken there, names out of `DOORS`.
+            tls: Certificate of these listeners.
+            plain: With *tls*: "allow" lets unencrypted connections in, too.
+                What of the three is left out is as the server's own options say.
 
         Raises:
             TransportError: An address can't be had.
-            ConfigError: A target or a door is wrong, or there is none, or the server is closed.
+            ConfigError: A target, a door or a certificate can't be used, or there is no
+                target, or the server is closed.
         """
-        wanted = check_doors(doors) or self.options.open_doors
         if not targets:
             raise ConfigError("there is no target to listen at, such as tcp://127.0.0.1:7000")
         self._check_open()
         self._bind()
-        fresh: list[Listener] = []
-        try:
-            for target in targets:
-                fresh.append(await self._listen(target, wanted))  # noqa: PERF401 - to be closed if one fails
-            self._check_open()
-        except BaseException:
-            for listener in fresh:
-                listener.close()
-            raise
-        self._listeners += fresh
+        own = self.options
+        wanted = own.doors if doors is None else doors
+        await self._entrances.open(targets, wanted, tls or own.tls, plain or own.plain)
         self._state = ServerState.SERVING
 
     async def serve_forever(self) -> None:
@@ -293,8 +292,7 @@ class Server:
         self._state = ServerState.DRAINING
         self._hall.is_closing = True
         mounted = [asyncio.ensure_future(server.aclose(grace)) for server in self._mounted]
-        for listener in self._listeners:
-            listener.close()
+        self._entrances.close()
         try:
             if self._side is not None:
                 await self._drain(self._side.ticker.loop.time() + grace)
@@ -305,8 +303,7 @@ class Server:
         if mounted:
             await asyncio.wait(mounted)
         await self._hall.emptied(_VANISHING)
-        for listener in self._listeners:
-            await listener.wait_closed()
+        await self._entrances.wait_closed()
 
     async def __aenter__(self) -> "Server":
         """Return the server itself."""
@@ -327,7 +324,7 @@ class Server:
         """Be closed in a child, once started: loop, sockets and clients are the parent's."""
         if self._side is not None:
             self._state = ServerState.CLOSED
-            self._listeners = []
+            self._entrances.forget()
             release_bodies(everything=True)
 
     def _check_open(self) -> None:
@@ -372,27 +369,6 @@ class Server:
         for server in self._mounted:
             server._bind()
         return side
-
-    async def _listen(self, target: str, doors: frozenset[str] | None) -> Listener:
-        """Open one listener, with *doors* or those that are usual there."""
-        parsed = parse_target(target)
-        usual = usual_doors(parsed.scheme, is_private=parsed.is_private)
-        entrance = Entrance(str(parsed), doors or usual, parsed.is_private)
-        return await listen(
-            parsed,
-            self._hall.entrance(entrance),
-            backlog=self.options.backlog,
-            tls=self._tls,
-            plain=self.options.plain,
-        )
-
-    def _stale(self, error: ConfigError) -> None:
-        """Tell that a certificate that changed can't be used: the old one stays."""
-        self._log.error("the certificate that is in force stays: %s", error)
-
-    def _not_let_in(self, peer: str, why: str) -> None:
-        if self._side is not None:
-            self._side.complain(logging.WARNING, peer, f"turned away: {why}")
 
     async def _drain(self, end: float) -> None:
         """Tell every client, take what is on its way, wait for what runs."""

@@ -294,8 +294,7 @@ async def test_clients_go_elsewhere_and_lose_nothing() -> None:
         await until(lambda: len(names) > 20)
         second = fastrpc.Server(log=CALM)
         second.register(Named("second"))
-        for listener in first._listeners:  # so that the address is free for the second
-            listener.close()
+        first._entrances.close()  # so that the address is free for the second
         await second.start(target)
         closing = asyncio.ensure_future(first.aclose(grace=20.0))
         done, _ = await asyncio.wait(asking, timeout=10.0)

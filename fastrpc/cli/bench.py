@@ -29,6 +29,7 @@ from fastrpc.cli.options import (
     json_option,
     paragraphs,
     target_argument,
+    way_there,
 )
 from fastrpc.cli.values import Arguments, parse_arguments, parse_pairs
 from fastrpc.errors import ConfigError
@@ -213,9 +214,11 @@ async def _run(asked: Bench, watch: Watch | None) -> LoadResult:
 
 
 def _run_blocking(asked: Bench, watch: Watch | None) -> LoadResult:
+    way = way_there()  # here: its threads know of no command
+
     @contextmanager
     def connect_one() -> Iterator[Callable[[], object]]:
-        with fastrpc.connect_sync(asked.target, **asked.settings) as client:
+        with fastrpc.connect_sync(asked.target, **way, **asked.settings) as client:
             yield functools.partial(
                 client.call, asked.method, *asked.arguments.positional, **asked.arguments.keywords
             )

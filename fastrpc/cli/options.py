@@ -17,7 +17,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 TARGET_HELP = """\
 TARGET is where the server listens: tcp://127.0.0.1:7000 (or just 127.0.0.1:7000),
-tcp://[::1]:7000, unix:///run/shop.sock, unix://@abstract."""
+tcp://[::1]:7000, unix:///run/shop.sock, unix://@abstract, tls://rpc.example.com:7443,
+ws://, wss://, http:// and https:// with a path, jsonrpc:// and msgpackrpc://."""
 
 ARGUMENTS_HELP = """\
 ARGUMENTS are JSON: 1, 2.5, true, null, '"text"', '[1, 2]', '{"k": 1}'. A word
@@ -37,8 +38,35 @@ def paragraphs(*parts: str) -> str:
 
 
 def target_argument(function: F) -> F:
-    """Give a command its TARGET."""
+    """Give a command its TARGET, and the options of the way there."""
+    for name, metavar, text in reversed(_WAY):
+        function = click.option(
+            name, metavar=metavar, help=text, expose_value=False, callback=_note_way
+        )(function)
     return click.argument("target", metavar="TARGET")(function)
+
+
+_WAY = (
+    ("--ca", "FILE", "Authorities to trust instead of the system's (PEM), for tls, wss, https."),
+    ("--cert", "FILE", "Certificate to show to the server (PEM)."),
+    ("--key", "FILE", "Its key, if it is not in the same file."),
+    ("--proxy", "URL", "Forward proxy to go through, http://[user:password@]host:port."),
+)
+_NOTED = "fastrpc.way"
+
+
+def _note_way(context: click.Context, option: click.Parameter, value: str | None) -> None:
+    # Beside the parameters of the commands: none of them looks at it, all hand it on.
+    if value is not None and option.name is not None:
+        context.meta.setdefault(_NOTED, {})[option.name] = value
+
+
+def way_there() -> dict[str, Any]:
+    """Return what the options of the way to TARGET say, as settings of a client."""
+    context = click.get_current_context(silent=True)
+    noted = dict(context.meta.get(_NOTED, {})) if context is not None else {}
+    proxy = noted.pop("proxy", None)
+    return given(proxy=proxy, tls=fastrpc.TlsOptions(**noted) if noted else None)
 
 
 def call_arguments(function: F) -> F:
@@ -112,7 +140,7 @@ def given(**settings: object) -> dict[str, Any]:
 
 def connect(target: str, **settings: object) -> fastrpc.Client:
     """Return a client for *target*; settings without a value are left out."""
-    return fastrpc.connect(target, **given(**settings))
+    return fastrpc.connect(target, **way_there(), **given(**settings))
 
 
 # Negative numbers look like options to the parser; with this they stay arguments.

@@ -20,7 +20,6 @@ from fastrpc.gateway.bridge import Bridge, inside
 from fastrpc.gateway.jsonrpc import JsonRpc
 from fastrpc.gateway.tongue import ENVELOPE, shapes_of
 from fastrpc.transport.websocket import WebSocketPipe
-from fastrpc.transport.websocket_end import WebSocketEnd
 from fastrpc.transport.websocket_frames import CloseCode
 from fastrpc.transport.websocket_handshake import (
     BINARY_SUBPROTOCOL,
@@ -33,6 +32,7 @@ from fastrpc.transport.websocket_text import WebSocketText
 if TYPE_CHECKING:
     from fastrpc.server.doorway import Visitor
     from fastrpc.server.hall import Hall
+    from fastrpc.transport.websocket_end import WebSocketEnd
 
 AGENT: Final = "JSON-RPC over WebSocket"
 

@@ -1,0 +1,71 @@
+"""Speak JSON-RPC over a stream of bytes: one message per line.
+
+That is how programs speak it over plain TCP. A message ends with a line feed, or with the
+stream; a carriage return before it, and lines of nothing but space, do not count.
+
+Rules of the room:
+  * no byte is looked at twice;
+  * what is too long is answered and then skipped as it comes, up to a limit.
+"""
+
+from typing import Any, ClassVar, Final
+
+from fastrpc.errors import ProtocolError
+from fastrpc.gateway.jsonerrors import error_object
+from fastrpc.gateway.jsonmessages import nameless
+from fastrpc.gateway.jsonrpc import TOO_LARGE_CODE, JsonRpc
+from fastrpc.gateway.tongue import Sink, stranger
+from fastrpc.wire import SKIP_MAX
+
+_SPACE: Final = b" \t\r\n"
+
+
+class JsonLines(JsonRpc):
+    """Translate between lines of JSON-RPC and frames; arguments are those of `Tongue`."""
+
+    name: ClassVar[str] = "JSON-RPC"
+
+    def __init__(self, to_peer: Sink, to_session: Sink, **options: Any) -> None:
+        """Say nothing yet."""
+        super().__init__(lambda text: to_peer(text + b"\n"), to_session, **options)
+        self._rest = bytearray()  # of a line that is not whole yet
+        self._skipped = 0  # bytes of a line that is too long
+
+    def _feed(self, data: bytes) -> None:
+        start = 0
+        while (end := data.find(b"\n", start)) >= 0:
+            self._line(data[start:end], is_whole=True)
+            start = end + 1
+        if start < len(data):
+            self._line(data[start:] if start else data, is_whole=False)
+
+    def _end(self) -> None:
+        if self._rest:
+            self._line(b"", is_whole=True)
+
+    def _line(self, part: bytes, *, is_whole: bool) -> None:
+        """Take a piece of a line, or the rest of it."""
+        if self._skipped:
+            self._skip(part, is_whole)
+        elif len(self._rest) + len(part) > self.longest:
+            size = len(self._rest) + len(part)
+            self._rest = bytearray()
+            if self.is_dialled:
+                raise stranger(self.name, part, self.too_long(size))
+            # Before it is skipped: who waits for the answer may send nothing more.
+            self._say(nameless(error_object(TOO_LARGE_CODE, self.too_long(size))))
+            self._skipped = 0 if is_whole else size
+        elif not is_whole:
+            self._rest += part
+        else:
+            line = bytes(self._rest) + part if self._rest else part
+            self._rest.clear()
+            if line.strip(_SPACE):
+                super()._feed(line)
+
+    def _skip(self, part: bytes, is_whole: bool) -> None:
+        self._skipped += len(part)
+        if self._skipped > SKIP_MAX:
+            raise ProtocolError(f"a line has more than {SKIP_MAX} bytes")
+        if is_whole:
+            self._skipped = 0

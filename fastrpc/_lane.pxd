@@ -18,6 +18,14 @@ cdef class LoopShare:
 
 
 @cython.final
+cdef class Durations:
+    cdef uint64_t _counts[592]
+    cdef readonly uint64_t count
+    cdef readonly double total, max
+    cpdef add(self, double seconds)
+
+
+@cython.final
 cdef class Method:
     cdef readonly bytes name
     cdef readonly int mode
@@ -26,6 +34,8 @@ cdef class Method:
     cdef readonly object info
     cdef public object through
     cdef public uint64_t calls, errors
+    cdef readonly Durations times
+    cpdef note(self, double seconds)
 
 
 cdef class Sink:

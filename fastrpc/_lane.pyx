@@ -10,7 +10,7 @@ Rules of the room:
   * header fields are copied out before Python code may run;
   * a change here without the same change in `_lane_py.py` does not merge.
 
-Size: may grow to 1200, for streams, compression and buffers pass here.
+Size: may grow to 1220, for streams, compression and buffers pass here, and the time of calls.
 """
 
 cimport cython
@@ -20,6 +20,7 @@ from cpython.ref cimport Py_DECREF, PyObject
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.buffer cimport PyBUF_WRITE
+from libc.math cimport frexp, ldexp
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -38,7 +39,7 @@ from fastrpc.errors import CodecError, ConfigError, MethodNotFound, ProtocolErro
 
 from fastrpc._frame import encode_frame, encode_pieces
 
-__all__ = ["Lane", "LoopShare", "Method", "drive"]
+__all__ = ["Durations", "Lane", "LoopShare", "Method", "drive"]
 
 cdef enum:
     FLAG_REPLY = 0x80
@@ -75,9 +76,14 @@ cdef enum:
     KIND_CALL = 0
     KIND_OPEN = 2
     KIND_DATA = 3
+    PARTS = 16  # buckets of durations to a doubling
+    SHORTEST = -20
+    BUCKETS = 592
+    SAMPLED = 16  # one call in so many is timed, the first among them
 
 cdef uint64_t ID_MAX = 9223372036854775807
 cdef uint32_t U32_MAX = 4294967295
+cdef double LEAST = 2.0**-20, LONGEST = 2.0**17
 
 
 def constants():
@@ -122,6 +128,45 @@ cdef class LoopShare:
 
 
 @cython.final
+cdef class Durations:
+    """How often which duration occurred, to within 3 %; 0 and less count as the shortest.
+
+    Attributes:
+        count: How many were counted.
+        total: Their sum, in seconds.
+        max: The longest.
+    """
+
+    def __init__(self):
+        pass
+
+    cpdef add(self, double seconds):
+        """Count a duration."""
+        cdef int exponent
+        cdef Py_ssize_t place
+        cdef double fraction
+        if not seconds > 0.0:  # less than nothing, or no number
+            seconds = 0.0
+        fraction = frexp(min(max(seconds, LEAST), LONGEST), &exponent)  # 0.5 to below 1
+        place = (exponent - 1 - SHORTEST) * PARTS + <int>((fraction - 0.5) * 2 * PARTS)
+        self._counts[min(place, BUCKETS - 1)] += 1
+        self.count += 1
+        self.total += seconds
+        self.max = max(self.max, seconds)
+
+    def buckets(self):
+        """Return lower and upper bound and count of each bucket that is not empty."""
+        cdef int place
+        found = []
+        for place in range(BUCKETS):
+            if self._counts[place]:
+                lower = ldexp(1 + place % PARTS / <double>PARTS, place // PARTS + SHORTEST)
+                upper = ldexp(1 + (place % PARTS + 1) / <double>PARTS, place // PARTS + SHORTEST)
+                found.append((lower, upper, self._counts[place]))
+        return found
+
+
+@cython.final
 cdef class Method:
     """What a lane needs to know to answer calls of one method.
 
@@ -135,6 +180,9 @@ cdef class Method:
     Attributes:
         through: Runs a call that the lane may not run as far as it goes without waiting,
             see `Through`; None if only the owner can.
+        calls: How many calls were taken.
+        errors: Those of them whose handler raised, or whose result can't be sent.
+        times: How long calls took, None as long as none was timed.
     """
 
     def __init__(self, bytes name not None, mode, handler, decoders, info=None):
@@ -147,6 +195,12 @@ cdef class Method:
         self.info = info
         self.calls = 0
         self.errors = 0
+
+    cpdef note(self, double seconds):
+        """Count how long a call took."""
+        if self.times is None:
+            self.times = Durations()
+        self.times.add(seconds)
 
 
 cdef class Sink:
@@ -530,7 +584,8 @@ cdef class Lane(Splitter):
         cdef Header head = given[0]
         cdef Method method = None
         cdef int serializer = head.flags & MASK_SERIALIZER
-        cdef double now
+        cdef double now, begun = 0.0
+        cdef bint is_timed
         cdef bytes payload, out, metadata = b""
         self._rise(head.id)
         if head.name:
@@ -574,7 +629,10 @@ cdef class Lane(Splitter):
         if method.mode > MODE_INLINE and method.through is None:
             self.owner.start(method, self._recall(&head, method, payload, metadata), args)
             return 0
+        is_timed = method.calls % SAMPLED == 0
         method.calls += 1
+        if is_timed:
+            begun = self.share.clock()
         try:
             if method.through is not None:
                 is_over, reply = method.through(
@@ -591,9 +649,13 @@ cdef class Lane(Splitter):
                 if method.mode == MODE_INLINE:
                     result = drive(result)
         except BaseException as exc:
+            if is_timed:
+                method.note(self.share.clock() - begun)
             method.errors += 1
             self.owner.raised(method, self._recall(&head, method, payload, metadata), exc)
             return 0
+        if is_timed:
+            method.note(self.share.clock() - begun)
         if head.flags & FLAG_ONEWAY:
             return 0
         if reply is not None and (reply.packed_metadata or reply.items is not None):

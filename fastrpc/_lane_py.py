@@ -15,7 +15,9 @@ Size: may grow to 1200, as its twin may, for streams, compression and buffers pa
 """
 
 import struct
+from array import array
 from collections.abc import Callable, Mapping, Sequence
+from math import frexp, ldexp
 from threading import get_ident
 from typing import Any, Final, final
 
@@ -55,7 +57,7 @@ from fastrpc.wire import (
     VERSION,
 )
 
-__all__ = ["Lane", "LoopShare", "Method", "drive"]
+__all__ = ["Durations", "Lane", "LoopShare", "Method", "drive"]
 
 _HEAD_ARG: Final = struct.Struct(">HHBBBBQLL")
 _HEAD_TIME: Final = struct.Struct(">HHBBBBQLLL")
@@ -73,6 +75,17 @@ _U32_MAX: Final = 0xFFFFFFFF
 # What a Method does with its handler; call.Mode has the same numbers.
 MODE_SYNC: Final = 0
 MODE_INLINE: Final = 1
+
+# Of durations: 16 buckets to a doubling, from 2**-20 s, about 1 us, to 2**17 s, a day and a half.
+PARTS: Final = 16
+SHORTEST: Final = -20
+BUCKETS: Final = 592
+LEAST: Final = 2.0**-20
+LONGEST: Final = 2.0**17
+
+# One call in so many is timed, the first among them: reading the clock twice costs as
+# much as a hundredth of a call.
+SAMPLED: Final = 16
 
 FRAMED: Final = 0x20  # beside the serializer of an item that waits as the bytes of its frame
 
@@ -128,6 +141,54 @@ class LoopShare:
 
 
 @final
+class Durations:
+    """How often which duration occurred, to within 3 %; 0 and less count as the shortest.
+
+    Attributes:
+        count: How many were counted.
+        total: Their sum, in seconds.
+        max: The longest.
+    """
+
+    __slots__ = ("_counts", "count", "max", "total")
+
+    def __init__(self) -> None:
+        self._counts = array("Q", bytes(8 * BUCKETS))
+        self.count = 0
+        self.total = 0.0
+        self.max = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count a duration."""
+        if LEAST < seconds < LONGEST:
+            fraction, exponent = frexp(seconds)  # 0.5 to below 1
+            place = (exponent - SHORTEST - 2) * PARTS + int(fraction * 2 * PARTS)
+        elif seconds > LEAST:
+            place = BUCKETS - 1
+        else:
+            place = 0
+            if not seconds > 0.0:  # less than nothing, or no number
+                seconds = 0.0
+        self._counts[place] += 1
+        self.count += 1
+        self.total += seconds
+        if seconds > self.max:
+            self.max = seconds
+
+    def buckets(self) -> list[tuple[float, float, int]]:
+        """Return lower and upper bound and count of each bucket that is not empty."""
+        return [
+            (
+                ldexp(1 + place % PARTS / PARTS, place // PARTS + SHORTEST),
+                ldexp(1 + (place % PARTS + 1) / PARTS, place // PARTS + SHORTEST),
+                count,
+            )
+            for place, count in enumerate(self._counts)
+            if count
+        ]
+
+
+@final
 class Method:
     """What a lane needs to know to answer calls of one method.
 
@@ -141,9 +202,14 @@ class Method:
     Attributes:
         through: Runs a call that the lane may not run as far as it goes without waiting,
             see `Through`; None if only the owner can.
+        calls: How many calls were taken.
+        errors: Those of them whose handler raised, or whose result can't be sent.
+        times: How long calls took, None as long as none was timed.
     """
 
-    __slots__ = ("calls", "decoders", "errors", "handler", "info", "mode", "name", "through")
+    __slots__ = (
+        "calls", "decoders", "errors", "handler", "info", "mode", "name", "through", "times",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -163,6 +229,13 @@ class Method:
         self.through: Callable[..., tuple[bool, Any]] | None = None
         self.calls = 0
         self.errors = 0
+        self.times: Durations | None = None
+
+    def note(self, seconds: float) -> None:
+        """Count how long a call took."""
+        if self.times is None:
+            self.times = Durations()
+        self.times.add(seconds)
 
 
 @final
@@ -606,6 +679,7 @@ class Lane(Splitter):
             frame = make_frame(flags, 0, 0, id, arg, time, name, meta, data, start, stop, 0)
             self.owner.start(method, frame, args)
             return
+        begun = None if method.calls % SAMPLED else self.share.clock()
         method.calls += 1
         try:
             if method.through is not None:
@@ -621,10 +695,14 @@ class Lane(Splitter):
                 if method.mode == MODE_INLINE:
                     result = drive(result)
         except BaseException as exc:
+            if begun is not None:
+                method.note(self.share.clock() - begun)
             method.errors += 1
             frame = make_frame(flags, 0, 0, id, arg, time, name, meta, data, start, stop, 0)
             self.owner.raised(method, frame, exc)
             return
+        if begun is not None:
+            method.note(self.share.clock() - begun)
         if flags & FLAG_ONEWAY:
             return
         if reply is not None and (reply.packed_metadata or reply.items is not None):

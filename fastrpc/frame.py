@@ -56,7 +56,7 @@ if TYPE_CHECKING or not COMPILED:
         release_bodies,
         writable,
     )
-    from fastrpc._lane_py import Lane, LoopShare, Method, drive
+    from fastrpc._lane_py import Durations, Lane, LoopShare, Method, drive
     from fastrpc._stream_py import Inlet, ItemReader, Outlet
 else:
     from fastrpc._caller import BoundCall, ByteStream, Caller, Exchange, Turns, Waiter
@@ -85,7 +85,7 @@ else:
         release_bodies,
         writable,
     )
-    from fastrpc._lane import Lane, LoopShare, Method, drive
+    from fastrpc._lane import Durations, Lane, LoopShare, Method, drive
     from fastrpc._stream import Inlet, ItemReader, Outlet
 
 __all__ = [
@@ -98,6 +98,7 @@ __all__ = [
     "Caller",
     "ChainCaller",
     "Done",
+    "Durations",
     "Exchange",
     "Frame",
     "FrameDecoder",

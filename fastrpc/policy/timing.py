@@ -12,24 +12,18 @@ Rules of the room:
 
 import math
 import time
-from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, final
 
 from fastrpc.call import Call, Handler
 from fastrpc.errors import ConfigError
+from fastrpc.frame import Durations
 from fastrpc.policy.ending import Clock, Ending, Outcome, noting
 
 #: Where the calls of methods go that there is no room for.
 OTHER: Final = "(other)"
-
-_PARTS: Final = 16  # buckets to a doubling
-_LOW: Final = -20  # shortest duration that is told apart: 2**-20 s, about 1 us
-_HIGH: Final = 17  # longest: 2**17 s, a day and a half
-_LONGEST: Final = 2.0**_HIGH
-_BUCKETS: Final = (_HIGH - _LOW) * _PARTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,39 +47,35 @@ class MethodTiming:
     max: float
 
 
-@final
-class Durations:
-    """How often which duration occurred, to within 3 %; 0 and less count as the shortest."""
+def percentile(
+    buckets: Sequence[tuple[float, float, int]], percent: float, longest: float = math.inf
+) -> float:
+    """Return the duration that *percent* of all did not exceed; 0 if none.
 
-    __slots__ = ("_counts", "count", "max")
-
-    def __init__(self) -> None:
-        self._counts = array("Q", bytes(8 * _BUCKETS))
-        self.count = 0
-        self.max = 0.0
-
-    def add(self, seconds: float) -> None:
-        """Count a duration."""
-        fraction, exponent = math.frexp(min(max(seconds, 0.0), _LONGEST))  # 0.5 to below 1
-        place = (exponent - 1 - _LOW) * _PARTS + int((fraction - 0.5) * 2 * _PARTS)
-        self._counts[min(max(place, 0), _BUCKETS - 1)] += 1
-        self.count += 1
-        self.max = max(self.max, seconds)
-
-    def percentile(self, percent: float) -> float:
-        """Return the duration that *percent* of all did not exceed; 0 if none."""
-        wanted = math.ceil(self.count * percent / 100)
-        seen = 0
-        for place, count in enumerate(self._counts):
-            seen += count
-            if count and seen >= wanted:
-                return min(_middle(place), self.max)
-        return self.max
+    Args:
+        buckets: Of a `Durations`.
+        percent: Such as 99.
+        longest: The longest of them, to which the answer is cut.
+    """
+    wanted = math.ceil(sum(count for _, _, count in buckets) * percent / 100)
+    seen = 0
+    for lower, upper, count in buckets:
+        seen += count
+        if seen >= wanted:
+            return min((lower + upper) / 2, longest)
+    return 0.0
 
 
-def _middle(place: int) -> float:
-    doubling, part = divmod(place, _PARTS)
-    return math.ldexp(1 + (part + 0.5) / _PARTS, doubling + _LOW)
+def _timing(durations: Durations, errors: int) -> MethodTiming:
+    buckets, most = durations.buckets(), durations.max
+    return MethodTiming(
+        count=durations.count,
+        errors=errors,
+        p50=percentile(buckets, 50, most),
+        p90=percentile(buckets, 90, most),
+        p99=percentile(buckets, 99, most),
+        max=most,
+    )
 
 
 @final
@@ -119,14 +109,7 @@ class Timings:
         """Return a snapshot: what is known of each method, by name."""
         return MappingProxyType(
             {
-                name: MethodTiming(
-                    count=durations.count,
-                    errors=errors[0],
-                    p50=durations.percentile(50),
-                    p90=durations.percentile(90),
-                    p99=durations.percentile(99),
-                    max=durations.max,
-                )
+                name: _timing(durations, errors[0])
                 for name, (durations, errors) in self._methods.items()
             }
         )

@@ -315,7 +315,8 @@ def test_a_oneway_call_that_fails_is_handed_up(rig: Rig) -> None:
 
 def test_a_deadline_counts_from_the_first_call_of_the_read(rig: Rig) -> None:
     class Clock:
-        ticks = iter([10.0, 10.5, 10.51])
+        # The first call is timed besides: two looks of its own.
+        ticks = iter([10.0, 10.1, 10.2, 10.5, 10.51])
 
         def __call__(self) -> float:
             return next(self.ticks)
@@ -370,3 +371,41 @@ def test_drive_runs_a_coroutine_that_never_waits(twin: SimpleNamespace) -> None:
     assert twin.drive(plain(5)) == 5
     with pytest.raises(KeyError):
         twin.drive(raising())
+
+
+def times(rig: Rig, name: str) -> tuple[int, float]:
+    """Return how many calls of a method were timed, and their sum."""
+    found = rig.methods[name].times
+    return (0, 0.0) if found is None else (found.count, found.total)
+
+
+@pytest.mark.parametrize("name", ["echo", "later"])
+def test_one_call_in_sixteen_is_timed_the_first_among_them(rig: Rig, name: str) -> None:
+    rig.tick = 0.25  # each look at the clock is that much later
+    assert rig.methods[name].times is None
+    rig.lane.feed(b"".join(rig.asked(name, n, id=n) for n in range(1, 17)))
+    assert times(rig, name) == (1, 0.25)
+    rig.ask(name, 17, id=17)
+    assert times(rig, name) == (2, 0.5)
+    assert rig.methods[name].calls == 17
+
+
+def test_a_call_that_fails_is_timed_as_well(rig: Rig) -> None:
+    rig.tick = 0.25
+    rig.ask("fail", 1)
+    assert rig.owner.log[-1][0] == "raised"
+    assert times(rig, "fail") == (1, 0.25)
+
+
+def test_a_oneway_call_is_timed(rig: Rig) -> None:
+    rig.tick = 0.25
+    rig.ask("echo", 1, oneway=True)
+    assert times(rig, "echo") == (1, 0.25)
+
+
+def test_what_is_refused_or_handed_up_is_not_timed_here(rig: Rig) -> None:
+    rig.tick = 0.25
+    rig.ask("task", 1, id=1)
+    rig.ask("echo", id=2, payload=b"\xc1")
+    assert [entry[0] for entry in rig.owner.log] == ["start", "bind"]
+    assert times(rig, "task") == times(rig, "echo") == (0, 0.0)

@@ -31,6 +31,7 @@ MADE: dict[str, Any] = {
     "FrameDecoder": lambda twin: (),
     "CallTable": lambda twin: (),
     "LoopShare": lambda twin: (None, None, None, None, 0, None),
+    "Durations": lambda twin: (),
     "Method": lambda twin: (b"m", 0, print, arguments()),
     "Lane": lambda twin: (None, Rig(twin).share, 100),
     "Inlet": lambda twin: (made(twin, "Lane"), 1, True, 100, 1, print, print, print),

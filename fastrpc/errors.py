@@ -8,6 +8,7 @@ The tree, whole:
     * `ProtocolError`: frames in an order the protocol forbids
     * `TransportError` (a `ConnectionError`)
         * `ConnectFailed`: no connection could be made
+            * `ProxyError`: the forward proxy on the way did not make it
         * `ConnectionLost`: it broke while calls were open
         * `ConnectionDraining`: the peer takes no more calls
     * `CodecError`: a value could not be encoded, or bytes not decoded
@@ -98,6 +99,19 @@ class TransportError(FastRPCError, ConnectionError):
 
 class ConnectFailed(TransportError):
     """No connection could be made; no call was sent."""
+
+
+class ProxyError(ConnectFailed):
+    """The forward proxy could not be reached, or does not let us through.
+
+    Args:
+        message: What it said, in words, and never the credentials.
+        http_status: Its answer, such as 407; 0 if it gave none.
+    """
+
+    def __init__(self, message: str, http_status: int = 0) -> None:
+        super().__init__(message)
+        self.http_status = http_status
 
 
 class ConnectionLost(TransportError):

@@ -35,6 +35,7 @@ from fastrpc.session.blocking_room import BlockingRoom
 from fastrpc.session.blocking_stream import BlockingCore
 from fastrpc.session.pipe import SharedPipe
 from fastrpc.session.side import Side
+from fastrpc.transport import TlsSocket
 from fastrpc.wire import Kind, StatusCode
 
 
@@ -73,7 +74,9 @@ class BlockingSession:
         serializers: Numbers of the codecs that were agreed on.
     """
 
-    def __init__(self, sock: socket.socket, side: Side, address: str, serializer: int) -> None:
+    def __init__(
+        self, sock: socket.socket | TlsSocket, side: Side, address: str, serializer: int
+    ) -> None:
         self.side = side
         self.address = address
         self.lock = threading.Lock()

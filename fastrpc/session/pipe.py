@@ -12,7 +12,6 @@ Rules of the room:
 """
 
 import contextlib
-import select
 import socket
 import threading
 import time
@@ -20,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, Final, final
 
 from fastrpc.frame import ByteStream, Waiter
+from fastrpc.transport import TlsSocket, watch
 
 _DONT_WAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
 _PIECE: Final = 16384  # sent at once where a send can't be told not to wait
@@ -45,7 +45,7 @@ class SharedPipe:
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: socket.socket | TlsSocket,
         lock: threading.Lock,
         get_buffer: Callable[[int], Any],
         deliver: Callable[[int], None],
@@ -56,8 +56,10 @@ class SharedPipe:
         self._lock = lock
         self._lost = lost
         self._stall = stall
-        self._readable = _watch(sock, read=True)
+        self._readable = watch(sock, read=True)
         send = sock.send if _DONT_WAIT else self._send_piece
+        if isinstance(sock, TlsSocket):  # it may hold bytes that the kernel has no more
+            self._readable, send, deliver = sock.readable, sock.send, sock.noting(deliver)
         self.stream = ByteStream(
             lock, send, _DONT_WAIT, sock.recv_into, self._readable, time.monotonic, get_buffer,
             deliver, self.broken,
@@ -141,7 +143,7 @@ class SharedPipe:
                 if self.is_over:
                     return
                 reads = self._turns.lead(sender)
-                ready = _watch(self._sock, read=reads, write=True)
+                ready = watch(self._sock, read=reads, write=True)
             ready(seconds)
             if reads and self._readable(_LOOK):
                 self.stream.read(0.0)
@@ -151,7 +153,7 @@ class SharedPipe:
 
     def _send_piece(self, data: bytes | memoryview, flags: int) -> int:
         """Send without waiting where a send can't be told so."""
-        is_writable = _watch(self._sock, write=True)(_LOOK)
+        is_writable = watch(self._sock, write=True)(_LOOK)
         return self._sock.send(data[:_PIECE], flags) if is_writable else 0
 
     # In
@@ -201,14 +203,3 @@ class SharedPipe:
         with self._lock:
             self._turns.leave(waiter)
             self._close_unused()
-
-
-def _watch(
-    sock: socket.socket, *, read: bool = False, write: bool = False
-) -> Callable[[float], bool]:
-    """Return what waits so many seconds for *sock* and tells whether it is ready."""
-    if not hasattr(select, "poll"):
-        return lambda seconds: any(select.select([sock] * read, [sock] * write, [], seconds))
-    poll = select.poll()
-    poll.register(sock, select.POLLIN * read | select.POLLOUT * write)
-    return lambda seconds: bool(poll.poll(seconds * 1000))

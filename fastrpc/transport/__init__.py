@@ -6,17 +6,25 @@ says what every pipe here must do.
 """
 
 from fastrpc.transport.address import Target, parse_target, peer_of
-from fastrpc.transport.dial import dial, dial_blocking
+from fastrpc.transport.dial import check_blocking, client_tls, dial, dial_blocking
 from fastrpc.transport.listen import Listener, connection_cap, listen
 from fastrpc.transport.memory import MemoryTransport, memory_pair
-from fastrpc.transport.tls import ServerTls, TlsOptions
+from fastrpc.transport.poll import watch
+from fastrpc.transport.proxy import choose_proxy
+from fastrpc.transport.tls import ClientTls, ServerTls, TlsOptions
+from fastrpc.transport.tlssocket import TlsSocket
 
 __all__ = [
+    "ClientTls",
     "Listener",
     "MemoryTransport",
     "ServerTls",
     "Target",
     "TlsOptions",
+    "TlsSocket",
+    "check_blocking",
+    "choose_proxy",
+    "client_tls",
     "connection_cap",
     "dial",
     "dial_blocking",
@@ -24,4 +32,5 @@ __all__ = [
     "memory_pair",
     "parse_target",
     "peer_of",
+    "watch",
 ]

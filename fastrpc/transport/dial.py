@@ -1,38 +1,105 @@
 """Connect to a target: from the event loop, or blocking.
 
-The socket is connected first and given to the loop afterwards, in the same way
-on asyncio and uvloop. So the protocol is made only once somebody answered,
-options are set before the first packet, errors are the kernel's own on both
-loops, and there is one place where a cancelled caller can leave a socket behind.
+In stages: a socket to the host, or to the proxy on the way and a tunnel through it; then
+TLS; then what a connection that begins as HTTP asks first. Only then is the protocol made,
+and it finds every byte that the peer sent early.
 
 Rules of the room:
-  * whoever opens a socket closes it, on every way out, or hands it to a transport;
+  * whoever has a socket closes it, on every way out, or hands it to a transport;
   * a protocol that saw `connection_made` sees `connection_lost`, also when the
     caller was cancelled in that very step;
-  * every failure is a `ConnectFailed` that says target, address, reason and time.
+  * every failure is a `ConnectFailed` that says target, stage, reason and time.
 """
 
 import asyncio
 import contextlib
-import errno
-import math
 import socket
-import struct
+import ssl
 import time
-from collections.abc import Callable, Iterator
-from typing import Final, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, TypeVar
 
-from fastrpc.errors import ConfigError, ConnectFailed
-from fastrpc.transport.address import Target, parse_target
-from fastrpc.transport.fork import own
+from fastrpc.errors import ConfigError, ConnectFailed, ProxyError
+from fastrpc.transport.address import PATH_SCHEMES, Target, parse_target
+from fastrpc.transport.head import BadAnswer, ask_upgrade, refused_upgrade
 from fastrpc.transport.memory import dial_memory
-from fastrpc.transport.resolve import Address, explain, resolve, resolve_blocking, set_options
+from fastrpc.transport.proxy import Proxy, choose_proxy
+from fastrpc.transport.reach import Unreached, reach, reach_blocking
+from fastrpc.transport.resolve import explain
+from fastrpc.transport.tls import ALPN_FASTRPC, ALPN_HTTP, SHUTDOWN_TIMEOUT, ClientTls, TlsOptions
+from fastrpc.transport.tlssocket import TlsSocket
+from fastrpc.transport.tunnel import ask_blocking, tunnel, tunnel_blocking
+from fastrpc.transport.upgrade import HttpUpgrade, UpgradeStep
+from fastrpc.transport.websocket_dial import WebSocketDial
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
-#: Wait before a Unix socket with a full backlog is tried again; the kernel
-#: does not tell when there is room.
-BACKLOG_RETRY: Final = 0.005
+#: What is asked first on a connection that begins as HTTP, by scheme.
+_UPGRADES: Final[dict[str, type[UpgradeStep]]] = {
+    "http": HttpUpgrade, "https": HttpUpgrade, "ws": WebSocketDial, "wss": WebSocketDial,
+}  # fmt: skip
+
+_OVERTIME: Final = 1.0  # the loop's own limit for a handshake; ours comes first
+
+
+class _Stage(Enum):
+    """How far an attempt is."""
+
+    REACH = "no answer"
+    TUNNEL = "no answer from the proxy"
+    TLS = "the TLS handshake did not end"
+    UPGRADE = "no answer to the upgrade"
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One try to connect, and how its failures are told."""
+
+    target: Target
+    proxy: Proxy | None
+    started: float
+    timeout: float
+    stage: _Stage = _Stage.REACH
+    fault: Exception | None = None  # the caller's own, which it gets as it is
+
+    @property
+    def deadline(self) -> float:
+        """When it must be done."""
+        return self.started + self.timeout
+
+    def begin(self) -> Target:
+        """Return what must be reached first."""
+        if self.proxy is None:
+            return self.target
+        self.stage = _Stage.TUNNEL
+        return self.proxy.target
+
+    def noting(self, protocol_factory: Callable[[], P]) -> Callable[[], P]:
+        """Return *protocol_factory* such that its errors are known."""
+
+        def make() -> P:
+            try:
+                return protocol_factory()
+            except Exception as error:
+                self.fault = error
+                raise
+
+        return make
+
+    def failed(self, error: Exception, now: float) -> ConnectFailed:
+        """Return what the caller is told of *error*."""
+        why = str(error) or "closed by the peer"
+        if isinstance(error, ssl.SSLError) or (isinstance(error, OSError) and error.errno):
+            why = explain(error)
+        elif isinstance(error, TimeoutError):
+            why = self.stage.value
+        by = f" by the proxy {self.proxy}" if self.proxy is not None else ""
+        text = f"can't connect to {self.target}{by} ({why}) after {now - self.started:.3f} s"
+        if self.stage is _Stage.TUNNEL:
+            return ProxyError(text, getattr(error, "http_status", 0))
+        return ConnectFailed(text)
 
 
 async def dial(
@@ -40,6 +107,8 @@ async def dial(
     protocol_factory: Callable[[], P],
     *,
     timeout: float,  # noqa: ASYNC109 - each address gets a share of it, which no caller can do
+    tls: ClientTls | TlsOptions | None = None,
+    proxy: str | None = None,
 ) -> tuple[asyncio.Transport, P]:
     """Connect to *target* and return the transport with its protocol.
 
@@ -52,29 +121,39 @@ async def dial(
         target: Where to connect to.
         protocol_factory: Makes the protocol of the connection.
         timeout: Seconds for everything, name lookup included.
+        tls: Whom to trust, and who we are; with it a `tcp` target is encrypted, too.
+        proxy: Which forward proxy to use, see `choose_proxy`.
 
     Raises:
-        ConnectFailed: Nobody could be reached; no byte was sent.
-        ConfigError: *target* can't be connected to.
+        ConnectFailed: Nobody could be reached; no byte of the protocol was sent.
+        ConfigError: *target* can't be connected to, or an option is wrong.
     """
     target = _dialable(target)
     loop = asyncio.get_running_loop()
+    encrypt = client_tls(target, tls)
+    attempt = _Attempt(target, choose_proxy(target, proxy), loop.time(), timeout)
     if target.scheme == "mem":
         return dial_memory(loop, target.name, protocol_factory)
-    started = loop.time()
-    sock = await _reach(loop, target, started + timeout)
     try:
-        protocol = protocol_factory()
-    except BaseException:
-        sock.close()
+        sock = await reach(loop, attempt.begin(), attempt.deadline)
+        async with asyncio.timeout_at(attempt.deadline):
+            make = attempt.noting(protocol_factory)
+            return await _connected(loop, sock, attempt, encrypt, make)
+    except ConnectFailed:
         raise
-    try:
-        return await _adopt(loop, sock, protocol), protocol
-    except OSError as error:
-        raise _failed(target, [explain(error)], loop.time() - started) from error
+    except (OSError, Unreached, BadAnswer) as error:
+        if error is attempt.fault:
+            raise
+        raise attempt.failed(error, loop.time()) from error
 
 
-def dial_blocking(target: Target | str, timeout: float) -> socket.socket:
+def dial_blocking(
+    target: Target | str,
+    timeout: float,
+    *,
+    tls: ClientTls | TlsOptions | None = None,
+    proxy: str | None = None,
+) -> socket.socket | TlsSocket:
     """Connect to *target* without an event loop and return the blocking socket.
 
     Same options, order, errors and shares of time as `dial`, except that a name
@@ -85,27 +164,40 @@ def dial_blocking(target: Target | str, timeout: float) -> socket.socket:
         ConfigError: *target* can't be connected to, or needs an event loop.
     """
     target = _dialable(target)
-    if target.scheme == "mem":
-        raise ConfigError(f"target '{target}': mem:// needs an event loop; use tcp:// or unix://")
-    started = time.monotonic()
-    deadline = started + timeout
-    failures: list[str] = []
+    check_blocking(target)
+    encrypt = client_tls(target, tls)
+    attempt = _Attempt(target, choose_proxy(target, proxy), time.monotonic(), timeout)
     try:
-        addresses = _unix(target) or resolve_blocking(target.host, target.port)
-        for number, address in enumerate(addresses):
-            now = time.monotonic()
-            share = (deadline - now) / (len(addresses) - number)
-            try:
-                if share <= 0:
-                    raise TimeoutError
-                return _connect_blocking(address, share)
-            except TimeoutError:
-                failures.append(_no_answer(address, time.monotonic() - now))
-            except OSError as error:
-                failures.append(f"{address}: {explain(error)}")
-    except OSError as error:
-        failures.append(explain(error))
-    raise _failed(target, failures, time.monotonic() - started)
+        sock = reach_blocking(attempt.begin(), attempt.deadline)
+        return _connected_blocking(sock, attempt, encrypt)
+    except (OSError, Unreached, BadAnswer) as error:
+        raise attempt.failed(error, time.monotonic()) from error
+
+
+def client_tls(target: Target, tls: ClientTls | TlsOptions | None) -> ClientTls | None:
+    """Return what connections to *target* encrypt with; None if they don't.
+
+    Raises:
+        ConfigError: The files can't be used, or nobody encrypts there.
+    """
+    if tls is not None and not target.has_host:
+        raise ConfigError(f"tls: nothing is encrypted at '{target}', which is on this machine")
+    if isinstance(tls, ClientTls) or (tls is None and not target.is_secure):
+        return tls
+    alpn = ALPN_HTTP if target.scheme in PATH_SCHEMES else ALPN_FASTRPC
+    return ClientTls(tls, (alpn,))
+
+
+def check_blocking(target: Target) -> None:
+    """Raise unless *target* can be reached without an event loop.
+
+    Raises:
+        ConfigError: It can't.
+    """
+    if target.scheme in ("mem", "ws", "wss"):
+        raise ConfigError(
+            f"target '{target}': {target.scheme}:// needs an event loop; use tcp:// or unix://"
+        )
 
 
 def _dialable(target: Target | str) -> Target:
@@ -119,111 +211,78 @@ def _dialable(target: Target | str) -> Target:
     return target
 
 
-def _unix(target: Target) -> list[Address]:
-    return [Address(socket.AF_UNIX, target.socket_path)] if target.scheme == "unix" else []
+# From the event loop
 
 
-async def _reach(loop: asyncio.AbstractEventLoop, target: Target, deadline: float) -> socket.socket:
-    """Return a socket connected to the first address of *target* that answers."""
-    started = loop.time()
-    failures: list[str] = []
-    addresses = _unix(target)
+async def _connected(
+    loop: asyncio.AbstractEventLoop,
+    sock: socket.socket,
+    attempt: _Attempt,
+    tls: ClientTls | None,
+    protocol_factory: Callable[[], P],
+) -> tuple[asyncio.Transport, P]:
+    """Make a connection of *sock*, stage by stage; it is closed if that fails."""
+    target, step = attempt.target, None
     try:
-        if not addresses:
-            async with asyncio.timeout_at(deadline):
-                addresses = await resolve(target.host, target.port)
-    except TimeoutError:
-        failures.append("name lookup did not end")
-    except OSError as error:
-        failures.append(explain(error))
-    for number, address in enumerate(addresses):
-        now = loop.time()
-        share = (deadline - now) / (len(addresses) - number)
-        try:
-            async with asyncio.timeout_at(now + share):
-                return await _connect(loop, address)
-        except TimeoutError:
-            failures.append(_no_answer(address, loop.time() - now))
-        except OSError as error:
-            failures.append(f"{address}: {explain(error)}")
-    raise _failed(target, failures, loop.time() - started)
-
-
-async def _connect(loop: asyncio.AbstractEventLoop, address: Address) -> socket.socket:
-    """Return a connected, non-blocking socket; none is left open on any way out."""
-    sock = own(socket.socket(address.family, socket.SOCK_STREAM))
-    try:
-        sock.setblocking(False)
-        set_options(sock)
-        # Not `loop.sock_connect`: uvloop's loses an IPv6 scope, and asyncio's takes
-        # the EAGAIN of a Unix socket whose backlog is full for a connection.
-        while True:
-            try:
-                sock.connect(address.sockaddr)
-                break
-            except BlockingIOError:
-                if address.family != socket.AF_UNIX:
-                    await _writable(loop, sock)
-                    break
-            await asyncio.sleep(BACKLOG_RETRY)
-        _refuse_self(sock)
+        if attempt.proxy is not None:
+            await tunnel(loop, sock, attempt.proxy, target)
+        attempt.stage = _Stage.TLS if tls is not None else _Stage.UPGRADE
+        if target.scheme in _UPGRADES:
+            step = _UPGRADES[target.scheme](target, protocol_factory)
+        protocol: Any = step or protocol_factory()
+        starting: Any
+        if tls is None:
+            # Not `create_connection(sock=)`: this call knows Unix sockets on uvloop, too,
+            # and owns the socket before its first await.
+            starting = loop.connect_accepted_socket(lambda: protocol, sock)
+        else:
+            starting = loop.create_connection(
+                lambda: protocol,
+                sock=sock,
+                ssl=tls.context(loop.time()),
+                server_hostname=tls.name_for(target.host),
+                ssl_handshake_timeout=attempt.timeout + _OVERTIME,
+                ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
+            )
     except BaseException:
         sock.close()
         raise
-    return sock
-
-
-async def _writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
-    ready = loop.create_future()
-    loop.add_writer(sock, _wake, ready)
+    transport = await _adopt(loop, sock, starting)
+    if step is None:
+        return transport, protocol
+    attempt.stage = _Stage.UPGRADE
     try:
-        await ready
-    finally:
-        loop.remove_writer(sock)
-    failed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if failed:
-        raise OSError(failed, "connect")
-
-
-def _wake(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
-
-
-def _refuse_self(sock: socket.socket) -> None:
-    """Raise if the kernel connected the socket to itself.
-
-    It may, when the port is in the range it gives to clients and nobody listens.
-    """
-    if sock.family != socket.AF_UNIX and sock.getsockname() == sock.getpeername():
-        raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
+        return await step.done  # type: ignore[return-value]
+    except BaseException:
+        step.abort()
+        raise
 
 
 async def _adopt(
-    loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: asyncio.BaseProtocol
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, starting: Any
 ) -> asyncio.Transport:
-    """Give *sock* to the loop and return its transport.
+    """Give *sock* to the loop by *starting* a connection on it, and return its transport.
 
     A task of its own does it, which the caller's cancel does not reach: both loops
     drop a half-made transport differently, uvloop without `connection_lost`, and
     older ones closed the socket twice. Here it is finished and then aborted.
     """
-    # Not `create_connection(sock=)`: this call knows Unix sockets on uvloop, too,
-    # and owns the socket before its first await.
-    task = loop.create_task(loop.connect_accepted_socket(lambda: protocol, sock))
+    task = loop.create_task(starting)
     try:
         transport, _ = await asyncio.shield(task)
     except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)  # so that a handshake ends at once
         task.add_done_callback(lambda done: _discard(done, sock))
         raise
     except BaseException:
         sock.close()
         raise
-    return transport
+    return transport  # type: ignore[no-any-return]
 
 
 def _discard(
-    task: asyncio.Task[tuple[asyncio.Transport, asyncio.BaseProtocol]], sock: socket.socket
+    task: "asyncio.Task[tuple[asyncio.Transport, asyncio.BaseProtocol]]", sock: socket.socket
 ) -> None:
     if task.cancelled() or task.exception() is not None:
         sock.close()
@@ -231,42 +290,32 @@ def _discard(
         task.result()[0].abort()
 
 
-def _connect_blocking(address: Address, timeout: float) -> socket.socket:
-    sock = own(socket.socket(address.family, socket.SOCK_STREAM))
+# Without one
+
+
+def _connected_blocking(
+    sock: socket.socket, attempt: _Attempt, tls: ClientTls | None
+) -> socket.socket | TlsSocket:
+    """Do the stages on *sock* and return what to use; it is closed if one fails."""
+    target, deadline = attempt.target, attempt.deadline
+    usable: socket.socket | TlsSocket = sock
     try:
-        set_options(sock)
-        if address.family == socket.AF_UNIX:
-            # With a Python timeout the socket would be non-blocking, and a full
-            # backlog an error at once; the kernel's own timeout waits for room.
-            with _send_timeout(sock, timeout):
-                sock.connect(address.sockaddr)
-        else:
-            sock.settimeout(timeout)
-            sock.connect(address.sockaddr)
-            sock.settimeout(None)
-        _refuse_self(sock)
-    except BlockingIOError:
-        sock.close()
-        raise TimeoutError from None
+        if attempt.proxy is not None:
+            tunnel_blocking(sock, attempt.proxy, target, deadline)
+        if tls is not None:
+            attempt.stage = _Stage.TLS
+            context = tls.context(time.monotonic())
+            usable = encrypted = TlsSocket(sock, context, tls.name_for(target.host))
+            encrypted.shake_hands(deadline)
+        if target.scheme in _UPGRADES:
+            attempt.stage = _Stage.UPGRADE
+            reader = ask_upgrade(target)
+            ask_blocking(usable, reader, deadline)
+            assert reader.answer is not None
+            if why := refused_upgrade(reader.answer):
+                raise BadAnswer(why)
+        usable.settimeout(None)
     except BaseException:
         sock.close()
         raise
-    return sock
-
-
-@contextlib.contextmanager
-def _send_timeout(sock: socket.socket, timeout: float) -> Iterator[None]:
-    fraction, whole = math.modf(timeout)
-    value = struct.pack("@ll", int(whole), max(int(fraction * 1e6), 0 if whole else 1))
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
-    yield
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 0, 0))
-
-
-def _no_answer(address: Address, elapsed: float) -> str:
-    return f"{address}: no answer in {elapsed:.3f} s"
-
-
-def _failed(target: Target, failures: list[str], elapsed: float) -> ConnectFailed:
-    what = "; ".join(failures) or "the name has no address"
-    return ConnectFailed(f"can't connect to {target} ({what}) after {elapsed:.3f} s")
+    return usable

@@ -12,10 +12,11 @@ Rules of the room:
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, cast, final
 
 from fastrpc.errors import ConnectFailed
 from fastrpc.transport.address import Target
+from fastrpc.transport.head import BadAnswer, ask_upgrade, refused_upgrade
 
 
 class UpgradeStep(asyncio.Protocol):
@@ -93,6 +94,32 @@ class UpgradeStep(asyncio.Protocol):
         """End the connection below at once; the protocol that follows finds out."""
         if self.transport is not None:
             self.transport.abort()
+
+
+@final
+class HttpUpgrade(UpgradeStep):
+    """Asks an HTTP server to let frames through: `Upgrade: fastrpc`."""
+
+    def request(self) -> bytes:
+        """Return the request."""
+        self._reader = ask_upgrade(self.target)
+        return self._reader.request
+
+    def data_received(self, data: bytes) -> None:
+        """Read the answer's head; what stands behind it is not ours."""
+        if self.done.done():
+            return
+        try:
+            count = self._reader.take(data)
+        except BadAnswer as error:
+            self.refuse(str(error))
+            return
+        answer = self._reader.answer
+        if answer is not None and self.transport is not None:
+            if why := refused_upgrade(answer):
+                self.refuse(why)
+            else:
+                self.hand_over(self.transport, data[count:])
 
 
 def feed(protocol: Any, data: bytes) -> None:

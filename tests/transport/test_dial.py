@@ -19,8 +19,8 @@ from fastrpc.transport import resolve as resolving
 from fastrpc.transport.resolve import Address
 from tests.transport.ends import Client, Echo, descriptors, turn_until
 
-#: The module; the package has the function of the same name.
-DIAL = importlib.import_module("fastrpc.transport.dial")
+#: Where names are looked up.
+REACH = importlib.import_module("fastrpc.transport.reach")
 
 
 @pytest.fixture(params=["tcp", "unix"])
@@ -62,8 +62,8 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
     def resolve_blocking(host: str, port: int) -> list[Address]:
         return [Address(socket.AF_INET, (each, port)) for each in hosts]
 
-    monkeypatch.setattr(DIAL, "resolve", resolve)
-    monkeypatch.setattr(DIAL, "resolve_blocking", resolve_blocking)
+    monkeypatch.setattr(REACH, "resolve", resolve)
+    monkeypatch.setattr(REACH, "resolve_blocking", resolve_blocking)
 
 
 def exhaust(stack: contextlib.ExitStack) -> None:
@@ -307,7 +307,7 @@ async def test_name_lookup_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.get_running_loop().create_future()
         return []
 
-    monkeypatch.setattr(DIAL, "resolve", resolve)
+    monkeypatch.setattr(REACH, "resolve", resolve)
     with pytest.raises(ConnectFailed, match="name lookup did not end"):
         await dial("tcp://slow.example:7", Client, timeout=0.01)
 

@@ -52,7 +52,7 @@ def js_client() -> Path:
         state = _state_of(CLIENT)
         if not built.exists() or built.read_text() != state:
             _npm(CLIENT, "run", "build:test", options=())
-            built.write_text(state)
+            built.write_text(_state_of(CLIENT))
     return CLIENT
 
 
@@ -61,7 +61,7 @@ async def run_node(
     *words: str,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
-    timeout: float = 60.0,
+    seconds: float = 60.0,
 ) -> str:
     """Run a program of Node and return what it printed.
 
@@ -70,7 +70,7 @@ async def run_node(
         words: Its arguments.
         cwd: Where to run; text can import what is installed there.
         env: Environment variables beside ours.
-        timeout: Seconds it may take.
+        seconds: How long it may take.
 
     Raises:
         AssertionError: It failed, or took too long; with all it said.
@@ -83,7 +83,7 @@ async def run_node(
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(seconds):
             output, _ = await process.communicate()
     except BaseException:
         with contextlib.suppress(ProcessLookupError):

@@ -56,6 +56,11 @@ export class RpcError extends Error {
     this.trace = fields.trace;
   }
 
+  /** Whether the time was up: here ("CLIENT_TIMEOUT"), or first at the server ("DEADLINE"). */
+  get isTimeout(): boolean {
+    return this.status === "CLIENT_TIMEOUT" || this.status === "DEADLINE";
+  }
+
   /** The number of the status on the wire. */
   get statusCode(): number {
     return Status[this.status];

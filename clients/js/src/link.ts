@@ -256,7 +256,7 @@ export class Link implements Owner {
 /** Return an error of its own for each who waits: traces must not be shared. */
 function again(error: RpcError): RpcError {
   const { status, retryAfter } = error;
-  return new RpcError(error.message, { status, ran: "no", retryAfter, cause: error });
+  return new RpcError(error.message, { status, ran: "no", retryAfter });
 }
 
 function nonce(): string {

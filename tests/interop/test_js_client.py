@@ -1,0 +1,60 @@
+"""The JavaScript client in Node: its own tests, and those against a real server of ours."""
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.interop.js_service import make_server
+from tests.interop.node import js_client, run_node
+from tests.interop.relay import websocket_relay
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def client() -> Path:
+    """Return the folder of the client, built."""
+    return js_client()
+
+
+@contextlib.asynccontextmanager
+async def served() -> AsyncIterator[str]:
+    """Serve everything, and give the address for a WebSocket."""
+    async with make_server() as server:
+        await server.start("tcp://127.0.0.1:0")
+        async with websocket_relay(server.targets[0]) as url:
+            yield url
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_without_a_server(client: Path) -> None:
+    """Golden vectors, payloads, and a scripted server."""
+    tests = sorted(path for path in (client / "build" / "test").glob("*.test.js"))
+    unit = [str(path) for path in tests if path.name != "live.test.js"]
+    assert len(unit) >= 3
+    said = await run_node(*_runner(unit), cwd=client)
+    assert "\n# fail 0\n" in said
+    assert "\n# skipped 0\n" in said
+
+
+@pytest.mark.asyncio
+async def test_against_a_server(client: Path) -> None:
+    async with served() as url:
+        live = str(client / "build" / "test" / "live.test.js")
+        said = await run_node(*_runner([live]), cwd=client, env={"FASTRPC_URL": url})
+    assert "\n# fail 0\n" in said
+    assert "\n# skipped 0\n" in said
+
+
+def _runner(files: list[str]) -> list[str]:
+    """Return what runs test files of Node."""
+    text = (
+        "import { run } from 'node:test'; import { tap } from 'node:test/reporters';"
+        "run({ files: process.argv.slice(1), concurrency: true, timeout: 30000 })"
+        ".on('test:fail', () => { process.exitCode = 1; })"
+        ".compose(tap).pipe(process.stdout);"
+    )
+    return [text, *(os.fspath(file) for file in files)]

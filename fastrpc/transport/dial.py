@@ -13,6 +13,7 @@ Rules of the room:
 
 import asyncio
 import contextlib
+import importlib
 import socket
 import ssl
 import time
@@ -31,15 +32,16 @@ from fastrpc.transport.resolve import explain
 from fastrpc.transport.tls import ALPN_FASTRPC, ALPN_HTTP, SHUTDOWN_TIMEOUT, ClientTls, TlsOptions
 from fastrpc.transport.tlssocket import TlsSocket
 from fastrpc.transport.tunnel import ask_blocking, tunnel, tunnel_blocking
-from fastrpc.transport.upgrade import HttpUpgrade, UpgradeStep
-from fastrpc.transport.websocket_dial import WebSocketDial
+from fastrpc.transport.upgrade import UpgradeStep
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
-#: What is asked first on a connection that begins as HTTP, by scheme.
-_UPGRADES: Final[dict[str, type[UpgradeStep]]] = {
-    "http": HttpUpgrade, "https": HttpUpgrade, "ws": WebSocketDial, "wss": WebSocketDial,
-}  # fmt: skip
+_HTTP: Final = "fastrpc.transport.upgrade", "HttpUpgrade"
+_WEBSOCKET: Final = "fastrpc.transport.websocket_dial", "WebSocketDial"
+
+#: What is asked first on a connection that begins as HTTP, by scheme: module and name, for
+#: who dials no WebSocket shall not import the library of it.
+_UPGRADES: Final = {"http": _HTTP, "https": _HTTP, "ws": _WEBSOCKET, "wss": _WEBSOCKET}
 
 _OVERTIME: Final = 1.0  # the loop's own limit for a handshake; ours comes first
 
@@ -211,6 +213,12 @@ def _dialable(target: Target | str) -> Target:
     return target
 
 
+def _upgrade(scheme: str) -> type[UpgradeStep]:
+    module, name = _UPGRADES[scheme]
+    found: type[UpgradeStep] = getattr(importlib.import_module(module), name)
+    return found
+
+
 # From the event loop
 
 
@@ -228,7 +236,7 @@ async def _connected(
             await tunnel(loop, sock, attempt.proxy, target)
         attempt.stage = _Stage.TLS if tls is not None else _Stage.UPGRADE
         if target.scheme in _UPGRADES:
-            step = _UPGRADES[target.scheme](target, protocol_factory)
+            step = _upgrade(target.scheme)(target, protocol_factory)
         protocol: Any = step or protocol_factory()
         starting: Any
         if tls is None:

@@ -29,6 +29,7 @@ from fastrpc.call.context import (
 from fastrpc.call.diff import RULES, Change, ChangeKind, compare
 from fastrpc.call.document import method_schema, write_document
 from fastrpc.call.exceptions import ErrorClasses, ErrorRegistry
+from fastrpc.call.identity import Identity, read_identity
 from fastrpc.call.metadata import Metadata, Pairs, decode_metadata, encode_metadata
 from fastrpc.call.method import method_key
 from fastrpc.call.reading import read_document
@@ -54,6 +55,7 @@ __all__ = [
     "ErrorClasses",
     "ErrorRegistry",
     "Handler",
+    "Identity",
     "Interceptor",
     "Metadata",
     "MethodInfo",
@@ -83,6 +85,7 @@ __all__ = [
     "positional_types",
     "read_arguments",
     "read_document",
+    "read_identity",
     "refusal_of",
     "rpc",
     "split_payload",

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar, final
 
+from fastrpc.call.identity import Identity
 from fastrpc.call.metadata import Metadata, Pairs, encode_metadata
 from fastrpc.errors import ConfigError
 from fastrpc.frame import CallFields, ReplyFields, innermost
@@ -31,10 +32,12 @@ class Peer(ABC):
     Attributes:
         address: Where it is, such as "tcp://10.0.0.7:51234".
         is_open: Whether calls may be sent.
+        identity: Who it is by its certificate; None if it showed none, or none that was checked.
     """
 
     address: str
     is_open: bool
+    identity: Identity | None
 
     @abstractmethod
     def call_id(self, number: int) -> str:

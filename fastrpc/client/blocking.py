@@ -39,7 +39,7 @@ from fastrpc.session import (
     fork,
     outcome,
 )
-from fastrpc.transport import dial_blocking, parse_target
+from fastrpc.transport import check_blocking, dial_blocking, parse_target
 
 T = TypeVar("T")
 
@@ -57,11 +57,13 @@ class BlockingClient(BlockingView):
 
     def __init__(self, target: str, options: ClientOptions) -> None:
         self._target = parse_target(target)
+        check_blocking(self._target)
         if options.connections != 1:
             raise ConfigError("a blocking client has one connection; make several clients")
         if options.interceptors:  # silence would leave out a token, say
             raise ConfigError("interceptors are coroutines: a blocking client can't run them")
         self._options = options
+        self._tls = options.encryption(self._target)
         self._codecs = options.registry()
         self._compressors = options.compressor_registry()
         self._codec = self._codecs.get(options.codec)
@@ -331,7 +333,7 @@ class BlockingClient(BlockingView):
 
     def _dial(self, timeout: float) -> BlockingSession:
         started = time.monotonic()
-        sock = dial_blocking(self._target, timeout)
+        sock = dial_blocking(self._target, timeout, tls=self._tls, proxy=self._options.proxy)
         side = replace(self._side, share=blocking_share())
         session = BlockingSession(sock, side, self.target, self._codec.serializer)
         try:

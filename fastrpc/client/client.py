@@ -69,6 +69,7 @@ class Client(View, Origin):
     def __init__(self, target: str, options: ClientOptions) -> None:
         self._target = parse_target(target)
         self._options = options
+        self._tls = options.encryption(self._target)
         self._codecs = options.registry()
         self._compressors = options.compressor_registry()
         self.codec = self._codecs.get(options.codec)
@@ -228,11 +229,14 @@ class Client(View, Origin):
             )
             if self._routes.table:
                 self._serve(side)
-            patience, serializer = self._options.connect_timeout, self.codec.serializer
+            options, serializer = self._options, self.codec.serializer
             self._links = [
-                Link(side, loop, self._target, patience, serializer, self.lanes, self._changed)
-                for _ in range(self._options.connections)
-            ]
+                Link(
+                    side, loop, self._target, options.connect_timeout, self._tls, options.proxy,
+                    serializer, self.lanes, self._changed,
+                )
+                for _ in range(options.connections)
+            ]  # fmt: skip
             self._state = ClientState.OPEN
         for link in self._links:
             link.begin()

@@ -21,7 +21,7 @@ from fastrpc.errors import ConnectFailed, ConnectionLost, FastRPCError
 from fastrpc.frame import Lane, encode_frame
 from fastrpc.policy import Backoff
 from fastrpc.session import Session, Side
-from fastrpc.transport import Target, dial
+from fastrpc.transport import ClientTls, Target, dial
 from fastrpc.wire import Kind, StatusCode
 
 #: Longest planned wait between attempts: one target has no other to go to, so it
@@ -52,6 +52,8 @@ class Link:
         loop: Where to run.
         target: Where to.
         timeout: Seconds for an attempt, HELLO included.
+        tls: What to encrypt with, if at all.
+        proxy: Forward proxy, see `transport.choose_proxy`.
         serializer: Number of the codec that calls are sent with.
         lanes: The client's list of usable lanes.
         changed: Told when that list has changed, and when an attempt has ended.
@@ -70,6 +72,8 @@ class Link:
         loop: asyncio.AbstractEventLoop,
         target: Target,
         timeout: float,
+        tls: ClientTls | None,
+        proxy: str | None,
         serializer: int,
         lanes: list[Lane],
         changed: Callable[[], None],
@@ -80,6 +84,8 @@ class Link:
         self._loop = loop
         self._target = target
         self._timeout = timeout
+        self._tls = tls
+        self._proxy = proxy
         self._serializer = serializer
         self._lanes = lanes
         self._changed = changed
@@ -229,7 +235,9 @@ class Link:
             return made
 
         try:
-            _, session = await dial(self._target, make, timeout=self._timeout)
+            _, session = await dial(
+                self._target, make, timeout=self._timeout, tls=self._tls, proxy=self._proxy
+            )
             try:
                 async with asyncio.timeout_at(deadline):
                     await opened

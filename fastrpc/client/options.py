@@ -3,6 +3,7 @@
 It is apart from the clients so that both read and refuse the same words.
 """
 
+import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -20,6 +21,7 @@ from fastrpc.compress import (
 from fastrpc.errors import ConfigError
 from fastrpc.protocol import Option
 from fastrpc.session.view import check_timeout
+from fastrpc.transport import ClientTls, Target, TlsOptions, choose_proxy, client_tls
 from fastrpc.version import __version__
 from fastrpc.wire import LimitKeywords, Limits
 
@@ -44,6 +46,8 @@ class ConnectOptions(LimitKeywords, total=False):
     metadata: Pairs | None
     pickle: bool
     errors: ErrorClasses
+    tls: TlsOptions | None
+    proxy: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,11 @@ class ClientOptions:
             can then run any code here.
         errors: Exception classes that arrive as themselves, or a map of names to
             classes; the server must have registered them under the same names.
+        tls: Whom to trust, and the own certificate. Given for a target that is not of the
+            kind that encrypts, such as "tcp://", it is encrypted all the same.
+        proxy: Forward proxy, "http://user:password@host:port". None takes that of the
+            environment for http, https, ws and wss targets, "env" for all of them,
+            "none" for none.
         limits: What the server may do to this client.
     """
 
@@ -81,6 +90,8 @@ class ClientOptions:
     metadata: Pairs | None = None
     pickle: bool = False
     errors: ErrorClasses = ()
+    tls: TlsOptions | None = None
+    proxy: str | None = field(default=None, repr=False)  # it may hold a password
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -94,6 +105,20 @@ class ClientOptions:
             )
         if type(self.pickle) is not bool:
             raise ConfigError(f"pickle must be True or False, got {self.pickle!r}")
+        if not isinstance(self.tls, TlsOptions | None):
+            raise ConfigError(f"tls must be TlsOptions, got {type(self.tls).__name__}")
+
+    def encryption(self, target: Target) -> ClientTls | None:
+        """Return what connections to *target* encrypt with, if they do.
+
+        Raises:
+            ConfigError: The options of `tls` or `proxy` can't be used for it.
+        """
+        choose_proxy(target, self.proxy)
+        encrypt = client_tls(target, self.tls)
+        if encrypt is not None:
+            encrypt.on_failure = _stale
+        return encrypt
 
     def registry(self) -> CodecRegistry:
         """Return the codecs, the one for calls among them."""
@@ -141,6 +166,11 @@ class ClientOptions:
             agent=f"fastrpc/{__version__}",
             instance=uuid.uuid4().hex,
         )
+
+
+def _stale(error: ConfigError) -> None:
+    """Tell that a certificate that changed can't be used: the old one stays."""
+    logging.getLogger("fastrpc.client").error("the certificate that is in force stays: %s", error)
 
 
 _LIMITS: Final = frozenset(item.name for item in fields(Limits))

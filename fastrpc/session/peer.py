@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
-from fastrpc.call import Peer
+from fastrpc.call import Identity, Peer, read_identity
 from fastrpc.call.deadline import LEAST
 from fastrpc.errors import ConnectionDraining, ConnectionLost, Unavailable
 from fastrpc.frame import Lane
@@ -29,6 +29,7 @@ class ConnectedPeer(View, Origin, Peer):
 
     def __init__(self, session: "Session") -> None:
         self._session = session
+        self._identity: Identity | None = None
         self.lanes = [session.lane]
         self.codec = session.side.by_number[session.lane.serializer]
         self.limits = session.side.limits
@@ -47,6 +48,13 @@ class ConnectedPeer(View, Origin, Peer):
     def is_open(self) -> bool:  # type: ignore[override]
         """Whether calls may be sent."""
         return self._session.may_call
+
+    @property
+    def identity(self) -> Identity | None:  # type: ignore[override]
+        """Who it is by its certificate; asked first when it is gone, nobody knows."""
+        if self._identity is None:
+            self._identity = read_identity(self._session.info("ssl_object"))
+        return self._identity
 
     def call_id(self, number: int) -> str:
         """Return what the logs of both sides call a call of this peer's."""

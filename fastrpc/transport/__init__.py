@@ -11,6 +11,7 @@ from fastrpc.transport.listen import Listener, connection_cap, listen
 from fastrpc.transport.memory import MemoryTransport, memory_pair
 from fastrpc.transport.poll import watch
 from fastrpc.transport.proxy import choose_proxy
+from fastrpc.transport.resolve import explain_loss
 from fastrpc.transport.tls import ClientTls, ServerTls, TlsOptions
 from fastrpc.transport.tlssocket import TlsSocket
 
@@ -28,6 +29,7 @@ __all__ = [
     "connection_cap",
     "dial",
     "dial_blocking",
+    "explain_loss",
     "listen",
     "memory_pair",
     "parse_target",

@@ -92,6 +92,11 @@ def explain(error: OSError) -> str:
     return f"{os.strerror(error.errno)} ({code})"
 
 
+def explain_loss(error: Exception) -> str:
+    """Return why a connection was lost; what the loops say is fine but for TLS."""
+    return explain_tls(error) if isinstance(error, ssl.SSLError) else str(error)
+
+
 def _addresses(found: Sequence[tuple[object, ...]]) -> list[Address]:
     unique: dict[Address, None] = {}
     for family, _, _, _, sockaddr in found:

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any, Final, final
 
 from fastrpc.transport.poll import watch
+from fastrpc.transport.tls import explain_tls
 
 _READ: Final = 65_536  # asked of the kernel at once
 _SEAL: Final = 65_536  # encrypted at once
@@ -223,6 +224,8 @@ class TlsSocket:
                 pass
             except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
                 self._has_ended = True  # frames have a size: what was cut off is noticed
+            except ssl.SSLError as error:
+                raise OSError(errno.EPROTO, explain_tls(error)) from error
             self._seal()  # answers to what asks for one, such as new keys
             self._push(_DONT_WAIT)
             self._is_torn = False

@@ -101,6 +101,7 @@ class JsonRpc(Tongue):
             self._to_peer(text)
 
     def _message(self, data: bytes, respond: Respond) -> None:
+        self.messages += 1
         parts, code, why = self._parts(data)
         if parts is None:
             if self.is_dialled:  # a server that says such things is none that we can talk to

@@ -8,14 +8,19 @@ Rules of the room:
   * what is too long is answered and then skipped as it comes, up to a limit.
 """
 
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from fastrpc.errors import ProtocolError
 from fastrpc.gateway.jsonerrors import error_object
 from fastrpc.gateway.jsonmessages import nameless
 from fastrpc.gateway.jsonrpc import TOO_LARGE_CODE, JsonRpc
+from fastrpc.gateway.msgpackrpc import MsgpackRpc
 from fastrpc.gateway.tongue import Sink, stranger
+from fastrpc.gateway.wired import WiredVisitor
 from fastrpc.wire import SKIP_MAX
+
+if TYPE_CHECKING:
+    from fastrpc.server.hall import Entrance, Hall
 
 _SPACE: Final = b" \t\r\n"
 
@@ -30,6 +35,11 @@ class JsonLines(JsonRpc):
         super().__init__(lambda text: to_peer(text + b"\n"), to_session, **options)
         self._rest = bytearray()  # of a line that is not whole yet
         self._skipped = 0  # bytes of a line that is too long
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether part of a line has come and the rest has not."""
+        return bool(self._rest or self._skipped)
 
     def _feed(self, data: bytes) -> None:
         start = 0
@@ -69,3 +79,13 @@ class JsonLines(JsonRpc):
             raise ProtocolError(f"a line has more than {SKIP_MAX} bytes")
         if is_whole:
             self._skipped = 0
+
+
+def open_jsonrpc(hall: "Hall", entrance: "Entrance", peer: str) -> WiredVisitor:
+    """Return what talks to a visitor who speaks JSON-RPC, a line each."""
+    return WiredVisitor(hall, peer, JsonLines)
+
+
+def open_msgpackrpc(hall: "Hall", entrance: "Entrance", peer: str) -> WiredVisitor:
+    """Return what talks to a visitor who speaks msgpack-rpc."""
+    return WiredVisitor(hall, peer, MsgpackRpc)

@@ -51,11 +51,17 @@ class MsgpackRpc(Tongue):
         self._numbers: dict[int, int] = {}  # and back
         self._last_asked = 0
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether part of a message has come and the rest has not."""
+        return self._ends.has_more
+
     # Messages of the peer's
 
     def _feed(self, data: bytes) -> None:
         try:
             for message in self._ends.feed(data):
+                self.messages += 1
                 self._message(message)
         except ProtocolError as error:
             raise stranger(self.name, data, str(error)) if self.is_dialled else error from None

@@ -68,6 +68,9 @@ class Tongue(ABC):
         limits: What the peer may send.
         dialled: Whether the session on top is a client's, and the peer a foreign server.
         shape_of: Tells what a method is by its name.
+
+    Attributes:
+        messages: How many the peer has sent.
     """
 
     #: What the tongue is called in messages and in `agent`.
@@ -89,6 +92,7 @@ class Tongue(ABC):
         self.limits = limits if limits is not None else Limits()
         self.is_dialled = dialled
         self.is_paused = False  # the peer reads too slowly
+        self.messages = 0  # of the peer's, so far
         self._shape_of = shape_of if shape_of is not None else shapes_of(None)
         self._to_peer = to_peer
         self._to_session = to_session
@@ -100,6 +104,11 @@ class Tongue(ABC):
     def longest(self) -> int:
         """Most bytes of one message of the peer's."""
         return self.limits.max_body + ENVELOPE
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether part of a message has come and the rest has not."""
+        return False
 
     def take(self, frame: Frame) -> None:
         """Take the next frame that the session has written; pings are not for us."""

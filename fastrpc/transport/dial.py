@@ -39,9 +39,13 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 _HTTP: Final = "fastrpc.transport.upgrade", "HttpUpgrade"
 _WEBSOCKET: Final = "fastrpc.transport.websocket_dial", "WebSocketDial"
 
-#: What is asked first on a connection that begins as HTTP, by scheme: module and name, for
-#: who dials no WebSocket shall not import the library of it.
-_UPGRADES: Final = {"http": _HTTP, "https": _HTTP, "ws": _WEBSOCKET, "wss": _WEBSOCKET}
+#: What stands on a connection before the caller's protocol, by scheme: module and name. Who
+#: dials no WebSocket shall not import the library of it, and other tongues are a storey above.
+_UPGRADES: Final = {
+    "http": _HTTP, "https": _HTTP, "ws": _WEBSOCKET, "wss": _WEBSOCKET,
+    "jsonrpc": ("fastrpc.gateway.foreign", "JsonRpcDial"),
+    "msgpackrpc": ("fastrpc.gateway.foreign", "MsgpackRpcDial"),
+}  # fmt: skip
 
 _OVERTIME: Final = 1.0  # the loop's own limit for a handshake; ours comes first
 
@@ -196,7 +200,7 @@ def check_blocking(target: Target) -> None:
     Raises:
         ConfigError: It can't.
     """
-    if target.scheme in ("mem", "ws", "wss"):
+    if target.scheme in ("mem", "ws", "wss", "jsonrpc", "msgpackrpc"):
         raise ConfigError(
             f"target '{target}': {target.scheme}:// needs an event loop; use tcp:// or unix://"
         )

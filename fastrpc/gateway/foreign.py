@@ -1,0 +1,102 @@
+"""Dial servers that speak other tongues: `jsonrpc://` and `msgpackrpc://`.
+
+The client on top is an ordinary one, and so is its session. Between that and the
+connection stands a tongue, which the stage of dialling puts there.
+
+Rules of the room:
+  * nothing is asked first: such servers say nothing until they are called, and who speaks
+    something else is found out with the first answer.
+"""
+
+import asyncio
+from typing import ClassVar, cast, final
+
+from fastrpc.gateway.bridge import Bridge
+from fastrpc.gateway.lines import JsonLines
+from fastrpc.gateway.msgpackrpc import MsgpackRpc
+from fastrpc.gateway.tongue import Tongue, shapes_of
+from fastrpc.gateway.wired import Wired
+from fastrpc.session import Session
+from fastrpc.transport.upgrade import UpgradeStep
+
+
+@final
+class _WiredServer(Wired):
+    """A foreign server that a client has dialled.
+
+    Args:
+        session: The client's.
+        kind: What the server speaks.
+    """
+
+    def __init__(self, session: Session, kind: type[Tongue]) -> None:
+        """Wait for `connection_made`."""
+        super().__init__()
+        self._session = session
+        self._kind = kind
+
+    @property
+    def bridge(self) -> Bridge:
+        """What the session has for a transport."""
+        assert self._bridge is not None
+        return self._bridge
+
+    def begin(self, transport: asyncio.Transport) -> tuple[Tongue, Bridge]:
+        """Let the session begin: the tongue answers its HELLO."""
+        side = self._session.side
+        tongue = self._kind(
+            self._to_peer,
+            self._to_session,
+            limits=side.limits,
+            dialled=True,
+            shape_of=shapes_of(side.router),
+        )
+        self._bridge = Bridge(
+            self._session, transport, tongue.take, self._closed, max_body=side.limits.max_body
+        )
+        return tongue, self._bridge
+
+    def _part(self, transport: asyncio.Transport) -> None:
+        transport.close()  # there are no last words to a server
+
+
+class ForeignDial(UpgradeStep):
+    """Puts a tongue between a client's session and a foreign server.
+
+    Nothing is asked: the server says nothing until it is called.
+    """
+
+    #: What the server speaks.
+    kind: ClassVar[type[Tongue]]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Make the session, and let it begin."""
+        self.transport = cast("asyncio.Transport", transport)
+        if self.done.done():  # given up in this very step
+            self.abort()
+            return
+        try:
+            session = cast("Session", self._protocol_factory())
+        except Exception as error:
+            self.done.set_exception(error)
+            self.abort()
+            return
+        wired = _WiredServer(session, self.kind)
+        transport.set_protocol(wired)
+        wired.connection_made(transport)
+        self.done.set_result((wired.bridge, session))
+        wired.bridge.open()
+
+
+@final
+class JsonRpcDial(ForeignDial):
+    """Dials `jsonrpc://`."""
+
+    kind = JsonLines
+
+
+@final
+class MsgpackRpcDial(ForeignDial):
+    """Dials `msgpackrpc://`."""
+
+    kind = MsgpackRpc

@@ -1,0 +1,139 @@
+"""Let pages answer, and be the two pages that say how the server is.
+
+A page is asked in a task of its own, and may take its time; what it gives piece by piece is
+asked for no faster than it is read.
+
+Rules of the room:
+  * a task ends before its connection is counted out;
+  * what a page raises is logged, and the asker is told that it failed.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Final, final
+
+from fastrpc.gateway import problems
+from fastrpc.gateway.convert import json_of
+from fastrpc.gateway.exchange import Answer, Exchange
+from fastrpc.server.pages import PagePlace, PageRequest, PageResponse
+from fastrpc.wire import StatusCode
+
+_FAILED: Final = "the page failed; the server's log says why"
+
+
+@final
+class PageAnswer(Answer):
+    """Let a page answer.
+
+    Args:
+        exchange: What is answered.
+        place: Which page.
+        path: What is below the page's own.
+    """
+
+    def __init__(self, exchange: Exchange, place: PagePlace, path: str) -> None:
+        self._exchange = exchange
+        self._place = place
+        self._path = path
+        self._query = dict(exchange.request.arguments())
+        self._task: asyncio.Task[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+
+    def ask(self, body: bytes) -> None:
+        """Ask the page."""
+        loop = self._exchange.hall.side.ticker.loop
+        self._task = loop.create_task(self._run(body))
+
+    def lost(self) -> None:
+        """Let the page go."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def resume(self) -> None:
+        """Ask for the next piece."""
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    def linger(self, done: Callable[[], None]) -> bool:
+        """Return whether the page has not ended yet."""
+        if self._task is None or self._task.done():
+            return False
+        self._task.add_done_callback(lambda task: done())
+        return True
+
+    async def _run(self, body: bytes) -> None:
+        exchange = self._exchange
+        try:
+            page = self._place.load()
+            response = await page(self._request(body))
+            await self._give(response)
+        except asyncio.CancelledError:
+            exchange.cut()
+            raise
+        except Exception as exc:
+            text = f"the page {self._place.prefix} raised {type(exc).__name__}"
+            side = exchange.hall.side
+            side.complain(logging.ERROR, exchange.connection.peer, text, exc, self._place.prefix)
+            if exchange.is_begun:
+                exchange.cut()
+            else:
+                exchange.tell(problems.failure(StatusCode.SERVER_ERROR, _FAILED, "maybe"))
+
+    def _request(self, body: bytes) -> PageRequest:
+        exchange = self._exchange
+        request = exchange.request
+        return PageRequest(
+            method="GET" if request.method == "HEAD" else request.method,
+            path=self._path,
+            query=self._query,
+            headers=request.headers,
+            body=body,
+            peer=exchange.connection.peer,
+            hall=exchange.hall,
+            prefix=request.path[: len(request.path) - len(self._path)],
+        )
+
+    async def _give(self, response: PageResponse) -> None:
+        exchange, body = self._exchange, response.body
+        headers = list(response.headers)
+        if isinstance(body, bytes):
+            exchange.respond(response.status, body, response.content_type, headers)
+            return
+        try:
+            exchange.begin(response.status, response.content_type, headers)
+            if exchange.request.method != "HEAD":
+                async for piece in body:
+                    exchange.send(piece)
+                    await self._until_room()
+            exchange.end()
+        finally:
+            if (close := getattr(body, "aclose", None)) is not None:
+                with contextlib.suppress(Exception):  # a mistake of the page's own ending
+                    await close()
+
+    async def _until_room(self) -> None:
+        """Wait until what was sent is nearly read."""
+        exchange = self._exchange
+        exchange.flush()
+        while exchange.is_paused and not exchange.is_done:
+            self._room = exchange.hall.side.share.create_future()
+            await self._room
+
+
+async def alive(request: PageRequest) -> PageResponse:
+    """Say that the process lives: always yes."""
+    return _state(200, "alive")
+
+
+async def ready(request: PageRequest) -> PageResponse:
+    """Say whether the server takes calls: no while it drains."""
+    if request.hall.is_closing:
+        return _state(503, "draining")
+    return _state(200, "ready")
+
+
+def _state(http: int, word: str) -> PageResponse:
+    body = json_of({"status": word})
+    return PageResponse(status=http, content_type=problems.JSON, body=body)

@@ -27,6 +27,7 @@ from fastrpc.session import arguments, failure
 from fastrpc.session.firststep import FirstSteps
 from fastrpc.session.handling import Handling
 from fastrpc.session.replies import Replies
+from fastrpc.session.routes import is_timed
 from fastrpc.session.running import Fate, Running
 from fastrpc.session.side import Side
 from fastrpc.wire import Kind, StatusCode
@@ -81,6 +82,11 @@ class Answerer:
         return len(self._all)
 
     @property
+    def in_flight(self) -> "list[Running]":
+        """The calls whose handlers have not ended, those included that nobody waits for."""
+        return list(self._all)
+
+    @property
     def tasks(self) -> "set[asyncio.Task[None]]":
         """The tasks of the handlers in flight."""
         return {running.task for running in self._all if running.task is not None}
@@ -114,11 +120,10 @@ class Answerer:
             called = name if method is not None else f"call {frame.id}"  # its name was skipped
             text = f"{called}: arguments of {frame.oversize} bytes"
             text += f" are over max_body of {limits.max_body}"
-            self.replies.refuse(session, frame, StatusCode.TOO_LARGE, text)
+            self.replies.refuse(session, frame, StatusCode.TOO_LARGE, text, method=method)
         elif session.is_draining:
-            self.replies.refuse(
-                session, frame, StatusCode.UNAVAILABLE, "the server is shutting down"
-            )
+            text = "the server is shutting down"
+            self.replies.refuse(session, frame, StatusCode.UNAVAILABLE, text, method=method)
         elif len(frame.name) > limits.max_name:
             text = f"a method name of {len(frame.name)} bytes is over max_name of {limits.max_name}"
             self.replies.refuse(session, frame, StatusCode.NOT_FOUND, text)
@@ -129,7 +134,7 @@ class Answerer:
             try:
                 decode_metadata(frame.metadata, limits)
             except FastRPCError as exc:
-                self.replies.refuse(session, frame, exc.status, f"{name}: {exc}")
+                self.replies.refuse(session, frame, exc.status, f"{name}: {exc}", method=method)
             else:
                 self.bind(session, method, frame, None)
 
@@ -140,7 +145,8 @@ class Answerer:
         try:
             args, kwargs = arguments.read(session, method.info, frame)
         except FastRPCError as error:
-            self.replies.refuse(session, frame, error.status, failure.text_of(error))
+            text = failure.text_of(error)
+            self.replies.refuse(session, frame, error.status, text, method=method)
         else:
             self.start(session, method, frame, args, kwargs)
 
@@ -157,7 +163,7 @@ class Answerer:
             self._run_now(session, method, frame, args, kwargs or {})
             return
         if not self._has_place(session):
-            self._overloaded(session, frame)
+            self._overloaded(session, method, frame)
             return
         if method.through is None and self._handling.may_be_over(method):
             # From the next call on; this one has come by another way.
@@ -171,7 +177,7 @@ class Answerer:
                 self._limit,
                 bool(self._handler_timeout),
             )
-        running = self._note(session, method, frame)
+        running = self._note(session, method, frame, method.calls)
         if frame.kind == Kind.OPEN:  # at once: items may come right behind
             self._handling.open(session, running)
         method.calls += 1
@@ -186,10 +192,18 @@ class Answerer:
             if running.deadline:
                 session.expect(running.deadline)
 
-    def _note(self, session: "Session", method: Method, frame: Frame) -> Running:
-        """Note that a call runs, and holds its place in the limits."""
+    def _note(self, session: "Session", method: Method, frame: Frame, before: int) -> Running:
+        """Note that a call runs, and holds its place in the limits.
+
+        Args:
+            session: The connection.
+            method: What is called.
+            frame: The request.
+            before: How many calls of the method came before this one.
+        """
         now = session.lane.share.clock()
         running = Running(method, frame, now, self._limit(frame.time))
+        running.is_timed = is_timed(method, before)
         session.running[frame.id] = running
         self._all.add(running)
         return running
@@ -214,7 +228,7 @@ class Answerer:
             method.errors += 1
             self.replies.raised(session, method, frame, rest, was_called=False)
             return
-        running = self._note(session, method, frame)
+        running = self._note(session, method, frame, method.calls - 1)
         running.begun = True
         self._handling.go_on(session, running, rest.call)
         running.task = rest.go_on(self._finish(session, running, rest))
@@ -229,14 +243,14 @@ class Answerer:
         if (frame.kind == Kind.OPEN) is not (method.info.info.mode is Mode.STREAM):
             what = _NO_STREAM if frame.kind == Kind.OPEN else _A_STREAM
             text = f"{method.name.decode()} {what}"
-            self.replies.refuse(session, frame, StatusCode.BAD_REQUEST, text)
+            self.replies.refuse(session, frame, StatusCode.BAD_REQUEST, text, method=method)
             return False
         if number not in session.serializers or number not in session.side.by_number:
             text = f"{method.name.decode()}: serializer {number} was not agreed on"
-            self.replies.refuse(session, frame, StatusCode.UNSUPPORTED, text)
+            self.replies.refuse(session, frame, StatusCode.UNSUPPORTED, text, method=method)
             return False
         if not self._handling.is_immediate(method) and not self._has_place(session):
-            self._overloaded(session, frame)
+            self._overloaded(session, method, frame)
             return False
         session.detour(False)
         return True
@@ -248,7 +262,7 @@ class Answerer:
             and len(self._all) < self._max_running
         )
 
-    def _overloaded(self, session: "Session", frame: Frame) -> None:
+    def _overloaded(self, session: "Session", method: Method, frame: Frame) -> None:
         """Refuse a call that there is no place for."""
         limit = session.side.limits.max_calls
         if len(session.running) >= limit:
@@ -257,7 +271,7 @@ class Answerer:
             text = f"more than {self._max_running} calls in flight on this server (max_running)"
         # More of the kind may follow: until a call is taken the lane decodes none.
         session.detour(len(frame.payload) >= _LARGE)
-        self.replies.refuse(session, frame, StatusCode.OVERLOADED, text)
+        self.replies.refuse(session, frame, StatusCode.OVERLOADED, text, method=method)
 
     # How handlers run
 
@@ -269,9 +283,15 @@ class Answerer:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
     ) -> None:
+        clock = session.lane.share.clock
+        begun = clock() if is_timed(method, method.calls) else None
         method.calls += 1
         try:
-            reply = self._handling.run_now(session, method, frame, args, kwargs)
+            try:
+                reply = self._handling.run_now(session, method, frame, args, kwargs)
+            finally:
+                if begun is not None:
+                    method.note(clock() - begun)
         except BaseException as exc:
             method.errors += 1
             self.replies.raised(session, method, frame, exc)
@@ -300,9 +320,14 @@ class Answerer:
         self, session: "Session", running: Running, handling: Awaitable[Reply]
     ) -> None:
         """Wait for the handler, and answer."""
+        spent = 0.0
         try:
-            reply = await handling
-            spent = session.lane.share.clock() - running.started
+            try:
+                reply = await handling
+            finally:
+                spent = session.lane.share.clock() - running.started
+                if running.is_timed:
+                    running.method.note(spent)
             while session.is_full and running.fate is Fate.OWED:
                 await session.until_read()
         except BaseException as exc:
@@ -323,6 +348,8 @@ class Answerer:
     def _ended(self, session: "Session", running: Running) -> None:
         """Note that a handler has ended."""
         self._all.discard(running)
+        if running.fate is Fate.UNWANTED:
+            running.method.info.failed(StatusCode.CANCELLED)
         if running.frame.kind == Kind.OPEN:
             self._handling.end(session, running)
         session.finished(running.frame.id)
@@ -355,17 +382,27 @@ class Answerer:
                 text = f"{running.method.name.decode()}: stopped after {spent * 1e3:.0f} ms"
                 body = {"type": "DeadlineExceeded", "message": text}
                 micros = max(int(spent * 1e6), 1)
-                self.replies.send(session, running.frame, StatusCode.DEADLINE, body, time=micros)
+                self.replies.send(
+                    session, running.frame, StatusCode.DEADLINE, body, time=micros,
+                    method=running.method,
+                )  # fmt: skip
             elif not soonest or running.deadline < soonest:
                 soonest = running.deadline
         return soonest
 
     def stop(self, session: "Session", why: str) -> None:
         """Stop all calls of a connection on the server's own account; tell their callers."""
-        for running in list(session.running.values()):
-            if running.settle(Fate.SENT, by_server=True):
-                body = {"type": "Cancelled", "message": f"{running.method.name.decode()}: {why}"}
-                self.replies.send(session, running.frame, StatusCode.CANCELLED, body)
+        for id in list(session.running):
+            self.stop_call(session, id, why)
+
+    def stop_call(self, session: "Session", id: int, why: str) -> bool:
+        """Stop one call, whatever shields it, and tell its caller; False if it has ended."""
+        running = session.running.get(id)
+        if running is None or not running.settle(Fate.SENT, by_server=True):
+            return False
+        body = {"type": "Cancelled", "message": f"{running.method.name.decode()}: {why}"}
+        self.replies.send(session, running.frame, StatusCode.CANCELLED, body, method=running.method)
+        return True
 
     def give_up(self, session: "Session", id: int) -> None:
         """Stop a call that its caller cancelled; an unknown id is fine."""

@@ -96,23 +96,23 @@ class Replies:
         meant = failure.application(exc, errors, traced)
         if meant is not None:
             code, body = meant
-            self.send(session, frame, StatusCode.APPLICATION, body, code)
+            self.send(session, frame, StatusCode.APPLICATION, body, code, method=method)
             return
         refusal = refusal_of(exc, method.info.info.name, session.call_id(frame.id))
         if refusal is not None:
-            self._pass_on(session, frame, refusal, was_called, spent)
+            self._pass_on(session, method, frame, refusal, was_called, spent)
             return
         kind = type(exc)  # what `isinstance` asks, `__class__`, may raise
         if issubclass(kind, asyncio.CancelledError):  # raised by itself: nobody cancelled it
             why = failure.text_of(exc) or "the handler was cancelled on the server"
             body = {"type": "Cancelled", "message": f"{name}: {why}"}
-            self.send(session, frame, StatusCode.CANCELLED, body)
+            self.send(session, frame, StatusCode.CANCELLED, body, method=method)
             return
         what = f"{name} raised {failure.type_of(exc)}"
         where = f"call {session.call_id(frame.id)} of {what}"
         session.side.complain(logging.ERROR, session.peer, where, exc, about=what)
         body = failure.unexpected(exc, errors, traced)
-        self.send(session, frame, StatusCode.SERVER_ERROR, body)
+        self.send(session, frame, StatusCode.SERVER_ERROR, body, method=method)
         if issubclass(kind, KeyboardInterrupt) and method.info.info.mode is not Mode.THREAD:
             raise exc  # the person at the keyboard means the server, not the call
 
@@ -128,7 +128,7 @@ class Replies:
         where = f"call {session.call_id(frame.id)}: {text}"
         session.side.complain(logging.ERROR, session.peer, where, about=f"{name} unsendable")
         body = {"type": "UnsendableResult", "message": failure.clipped(text)}
-        self.send(session, frame, StatusCode.RESULT_UNSENDABLE, body)
+        self.send(session, frame, StatusCode.RESULT_UNSENDABLE, body, method=method)
 
     def refuse(
         self,
@@ -137,31 +137,40 @@ class Replies:
         status: int,
         text: str,
         retry_ms: int | None = None,
+        method: Method | None = None,
     ) -> None:
         """Answer a call that is not run."""
         self.refused += 1
         if frame.oneway:
             session.side.complain(logging.WARNING, session.peer, f"oneway call refused: {text}")
-        self.send(session, frame, status, failure.refusal(status, text, retry_ms=retry_ms))
+        body = failure.refusal(status, text, retry_ms=retry_ms)
+        self.send(session, frame, status, body, method=method)
 
     def expired(self, session: "Session", method: Method, frame: Frame) -> None:
         """Answer a call whose deadline passed before its turn came."""
         text = f"{method.name.decode()}: the deadline passed before the handler was started"
-        self.refuse(session, frame, StatusCode.DEADLINE, text)
+        self.refuse(session, frame, StatusCode.DEADLINE, text, method=method)
 
     def _pass_on(
-        self, session: "Session", frame: Frame, refusal: Refusal, was_called: bool, spent: float
+        self,
+        session: "Session",
+        method: Method,
+        frame: Frame,
+        refusal: Refusal,
+        was_called: bool,
+        spent: float,
     ) -> None:
         """Tell the caller what server code refuses the call with."""
         status, text, retry = refusal.status, refusal.text, refusal.retry_ms
         if not refusal.may_be_told(was_called):  # the status says that nothing was run
             body = failure.refusal(status, text, refusal.name, retry)
-            self.send(session, frame, StatusCode.APPLICATION, body, status)
+            self.send(session, frame, StatusCode.APPLICATION, body, status, method=method)
         elif status in NOT_RUN:
-            self.refuse(session, frame, status, text, retry)
+            self.refuse(session, frame, status, text, retry, method)
         else:
             body = failure.refusal(status, text, retry_ms=retry)
-            self.send(session, frame, status, body, time=max(int(spent * 1e6), 1))
+            micros = max(int(spent * 1e6), 1)
+            self.send(session, frame, status, body, time=micros, method=method)
 
     def send(
         self,
@@ -171,8 +180,11 @@ class Replies:
         body: failure.Body,
         code: int = 0,
         time: int = 0,
+        method: Method | None = None,
     ) -> None:
-        """Send a reply that is no result."""
+        """Send a reply that is no result, and count it if *method* is known."""
+        if method is not None:
+            method.info.failed(int(status))
         if frame.oneway:
             return
         encode = partial(session.inline, int(Serializer.MSGPACK))

@@ -25,6 +25,10 @@ from fastrpc.wire import SERIALIZERS, Limits, Serializer
 # looks at what HELLO settled; the lane can't.
 _ALWAYS: Final = frozenset({Serializer.RAW, Serializer.MSGPACK, Serializer.JSON})
 
+#: As the lane has it: one call in so many is timed.
+SAMPLED: Final = 16
+_AT_ONCE: Final = (Mode.SYNC, Mode.INLINE)
+
 #: Mode of methods that the lane may not run by itself, whatever they are.
 HANDED_UP: Final = 15
 
@@ -35,11 +39,18 @@ class Route:
 
     Attributes:
         info: The method as it is served.
+        failures: Calls that did not end well, by status; those that were not run are
+            among them, and those whose callers gave them up.
     """
 
     info: MethodInfo
+    failures: dict[int, int] = field(default_factory=dict)
     _items: dict[int, Callable[[bytes], Any]] = field(default_factory=dict)
     _messages: dict[int, Callable[[bytes], Sequence[Any]]] = field(default_factory=dict)
+
+    def failed(self, status: int) -> None:
+        """Count a call that did not end well."""
+        self.failures[status] = self.failures.get(status, 0) + 1
 
     def item_decoder(self, codec: Codec) -> Callable[[bytes], Any]:
         """Return what reads one of the caller's items."""
@@ -73,6 +84,18 @@ class Route:
         except ConfigError:
             return False
         return True
+
+
+def is_timed(method: Method, before: int) -> bool:
+    """Say whether to count how long a call of *method* takes.
+
+    Of calls that need not wait one in sixteen, as the lane does it, whatever way they come.
+
+    Args:
+        method: What is called.
+        before: How many calls of it came before.
+    """
+    return before % SAMPLED == 0 or method.info.info.mode not in _AT_ONCE
 
 
 @final

@@ -39,11 +39,12 @@ class Running:
         outlet: Where the items of a stream go.
         given: The items that the handler gives.
         threads: Of a blocking handler; more than one if an interceptor tried again.
+        is_timed: Whether it is one of the calls whose time is counted.
     """
 
     __slots__ = (
         "begun", "call", "can_stop", "deadline", "fate", "frame", "given", "inlet", "is_shielded",
-        "method", "outlet", "started", "task", "threads",
+        "is_timed", "method", "outlet", "started", "task", "threads",
     )  # fmt: skip
 
     def __init__(self, method: Method, frame: Frame, started: float, deadline: float) -> None:
@@ -63,6 +64,7 @@ class Running:
         self.outlet: Outlet | None = None
         self.given: AsyncIterator[Any] | None = None
         self.threads: tuple[asyncio.Future[Any], ...] = ()
+        self.is_timed = True
 
     @property
     def is_called(self) -> bool:

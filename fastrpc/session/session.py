@@ -15,6 +15,7 @@ of a few lines; what is more than that stands apart (control, opening, flow, str
 import asyncio
 import logging
 import os
+import sys
 from typing import Any, cast, final
 
 from fastrpc.errors import ConnectionLost, FastRPCError, ProtocolError
@@ -29,7 +30,7 @@ from fastrpc.session.running import Fate, Running
 from fastrpc.session.side import Side
 from fastrpc.session.streams import Streams
 from fastrpc.session.watch import Watch
-from fastrpc.transport import peer_of
+from fastrpc.transport import explain_loss, peer_of
 from fastrpc.wire import ID_MAX, Kind, Serializer, StatusCode
 
 _BASELINE = frozenset({int(Serializer.RAW), int(Serializer.MSGPACK), int(Serializer.JSON)})
@@ -48,9 +49,9 @@ class Session(asyncio.BufferedProtocol):
 
     __slots__ = (
         "__weakref__", "_control", "_deadline", "_gone", "_held", "_idle", "_nonce", "_peer",
-        "_streams", "_timer", "_transport", "_watch", "buffer_updated", "cause", "get_buffer",
-        "is_client", "is_draining", "is_lasting", "lane", "payloads", "peer", "peer_interval",
-        "peer_leaves", "peer_window", "running", "serializers", "side", "state",
+        "_streams", "_timer", "_transport", "_watch", "agent", "buffer_updated", "cause",
+        "get_buffer", "is_client", "is_draining", "is_lasting", "lane", "payloads", "peer",
+        "peer_interval", "peer_leaves", "peer_window", "running", "serializers", "side", "state",
     )  # fmt: skip
 
     def __init__(self, side: Side, *, client: bool, address: str = "", since: float = 0.0) -> None:
@@ -63,6 +64,7 @@ class Session(asyncio.BufferedProtocol):
         self.buffer_updated = self._take if reads_on else self.lane.buffer_updated  # type: ignore[method-assign]
         self.state = State.CONNECTING
         self.peer = address
+        self.agent = ""  # what the peer calls its program
         self.peer_interval = 0.0  # shortest time between pings that the peer takes
         self.peer_window = 0  # credit for each stream that we send on
         self.serializers = _BASELINE
@@ -114,6 +116,11 @@ class Session(asyncio.BufferedProtocol):
         return self._peer
 
     @property
+    def since(self) -> float:
+        """When the connection was made."""
+        return self._watch.since
+
+    @property
     def in_flight(self) -> int:
         """Calls open in either direction."""
         return len(self.running) + len(self.lane.table)
@@ -121,6 +128,10 @@ class Session(asyncio.BufferedProtocol):
     def call_id(self, id: int) -> str:
         """Return what both ends call a call of the client's."""
         return outcome.call_id(self._nonce, id)
+
+    def info(self, name: str) -> Any:
+        """Return what the transport knows, see `asyncio.BaseTransport.get_extra_info`."""
+        return self._transport.get_extra_info(name) if self._transport is not None else None
 
     # What the event loop calls
 
@@ -145,7 +156,7 @@ class Session(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End everything that was open."""
-        why = f": {exc}" if exc is not None else " by the peer" if self.is_client else ""
+        why = f": {explain_loss(exc)}" if exc else " by the peer" if self.is_client else ""
         text = f"{self.peer}: the connection was closed{why}"
         self._end(ConnectionLost(text, "maybe"), Input.LOST)
         assert self.cause is not None  # whoever ends says why
@@ -162,7 +173,8 @@ class Session(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """Let a peer that sends no more still have its answers."""
         self.lane.flush()
-        if self.running and not self.is_client:
+        lasts = self._transport is not None and self._transport.can_write_eof()  # TLS has no half
+        if self.running and lasts and not self.is_client:
             self.is_lasting = True
             # It may as well be gone altogether: then writing to it will tell.
             self._control.send_ping(self)
@@ -476,6 +488,7 @@ class Session(asyncio.BufferedProtocol):
     def _agree(self, agreed: Option, peer: Option) -> None:
         """Put in force what both sides accept."""
         self.state = step(self.state, Input.HELLO)
+        self.agent = sys.intern(peer.agent)  # nearly all are the same
         self.peer_interval = peer.ping_ms / 1000.0
         self.peer_window = peer.window
         serializers = frozenset(agreed.codecs.values())

@@ -45,6 +45,11 @@ class Ticker:
     Args:
         loop: Whose timers to use.
         share: What the lanes of this owner share.
+
+    Attributes:
+        lag: How late the last slow tick came: the loop was busy for so long.
+        worst_lag: How late one came at most.
+        late_ticks: How many came so late that nothing was made of peers' silence.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, share: LoopShare) -> None:
@@ -56,6 +61,8 @@ class Ticker:
         self._fast: asyncio.TimerHandle | None = None
         self._slow: asyncio.TimerHandle | None = None
         self._due = 0.0
+        self.lag = self.worst_lag = 0.0
+        self.late_ticks = 0
 
     def hurry(self, session: Ticked) -> None:
         """Visit *session* with every fast tick until it says that it is done."""
@@ -102,7 +109,10 @@ class Ticker:
     def _slow_tick(self) -> None:
         self._slow = None
         now = self.share.clock()
-        late = now - self._due > LATE
+        self.lag = max(now - self._due, 0.0)
+        self.worst_lag = max(self.worst_lag, self.lag)
+        late = self.lag > LATE
+        self.late_ticks += late
         if not self._round:
             self._round = list(self._all)
         visited, self._round = self._round[:SLICE], self._round[SLICE:]

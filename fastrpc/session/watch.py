@@ -27,17 +27,20 @@ class Watch:
     Args:
         limits: How long things may take.
         now: When the connection was made.
+
+    Attributes:
+        since: The same.
     """
 
     __slots__ = (
         "_bytes", "_frames", "_heard", "_limits", "_parted", "_partial_bytes", "_partial_since",
-        "_pinged", "_stalled_since", "_taken",
+        "_pinged", "_stalled_since", "_taken", "since",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, now: float) -> None:
         """Begin with the moment as a sign of life."""
         self._limits = limits
-        self._heard = now
+        self.since = self._heard = now
         self._pinged = self._partial_since = self._stalled_since = self._parted = 0.0
         self._bytes = self._frames = self._partial_bytes = self._taken = 0
 

@@ -1,6 +1,7 @@
 """`fastrpc describe`: show what a server offers."""
 
 import inspect
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.tree import Tree
 from fastrpc.call.document import CONTRACT_KEYS, only
 from fastrpc.call.reading import read_document
 from fastrpc.cli import loops, screen
+from fastrpc.cli.loading import build_server
 from fastrpc.cli.options import (
     TARGET_HELP,
     Words,
@@ -22,6 +24,7 @@ from fastrpc.cli.options import (
     paragraphs,
     target_argument,
 )
+from fastrpc.cli.typescript import write_types
 from fastrpc.cli.values import parse_pairs, to_json
 
 HELP = paragraphs(
@@ -31,12 +34,16 @@ HELP = paragraphs(
 )
 # What every server has, for tools like this one; people look for their own.
 _OWN = "fastrpc."
+# MODULE, MODULE:NAME or FILE.py:NAME, and no HOST:PORT.
+_SPEC = re.compile(r"(?!.*://)(?!.*:[0-9]+$).+")
 
 EPILOG = epilog(
     "fastrpc describe 127.0.0.1:7000",
     "fastrpc describe 127.0.0.1:7000 Arith.add",
     "fastrpc describe 127.0.0.1:7000 --json | jq '.services[].methods[].name'",
     "fastrpc describe 127.0.0.1:7000 --schema > contract.json",
+    "fastrpc describe 127.0.0.1:7000 --ts > arith.ts",
+    "fastrpc describe shop.orders:Orders --ts > orders.ts",
 )
 
 
@@ -50,6 +57,12 @@ EPILOG = epilog(
     is_flag=True,
     help="Print the contract as JSON, with JSON Schemas of arguments and results.",
 )
+@click.option(
+    "--ts",
+    "with_types",
+    is_flag=True,
+    help="Print the types in TypeScript; TARGET may also be MODULE:NAME, as for `fastrpc serve`.",
+)
 @json_option("Print one line of JSON.")
 def describe(
     target: str,
@@ -59,9 +72,12 @@ def describe(
     codec: str | None,
     metadata: Words,
     with_schema: bool,
+    with_types: bool,
     as_json: bool,
 ) -> None:
     """Show what a server offers."""
+    if with_types and (with_schema or as_json):
+        raise click.UsageError("--ts goes without --schema and --json")
 
     async def ask() -> dict[str, Any]:
         async with connect(
@@ -71,11 +87,17 @@ def describe(
             codec=codec,
             metadata=parse_pairs(metadata, "--metadata"),
         ) as client:
-            return await client.describe(schema=with_schema)
+            return await client.describe(schema=with_schema or with_types)
 
     with screen.failures_told(as_json=as_json):
-        answer = loops.run(ask())
-        if with_schema:
+        if with_types and _SPEC.fullmatch(target):
+            answer = build_server(target).describe(schema=True)
+        else:
+            answer = loops.run(ask())
+        if with_types:
+            told = contract(answer, name)
+            click.echo(write_types(told if name else _without_ours(told)), nl=False)
+        elif with_schema:
             told = contract(answer, name)
             click.echo(to_json(told, indent=None if as_json else 2))
         elif as_json:
@@ -87,6 +109,11 @@ def describe(
     if name and not told["services"]:
         screen.notes().print(Text(f"nothing there is called {name!r}"))
         raise click.exceptions.Exit(5)
+
+
+def _without_ours(told: Mapping[str, Any]) -> dict[str, Any]:
+    services = [s for s in told["services"] if not s["name"].startswith(_OWN)]
+    return {**told, "services": services}
 
 
 def select(told: Mapping[str, Any], name: str) -> dict[str, Any]:

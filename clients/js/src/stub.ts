@@ -114,9 +114,17 @@ function methodOf(caller: Caller, key: string, method: DescribedMethod): Method 
 /** Return arguments as a call takes them: those by name come last. */
 function argumentsOf(args: unknown[]): unknown[] | Record<string, unknown> {
   const last = args.at(-1);
-  if (!(last instanceof Named)) return args;
+  if (!(last instanceof Named)) return trimmed(args);
   const values = last.values as Record<string, unknown>;
-  return args.length > 1 ? { "*": args.slice(0, -1), ...values } : { ...values };
+  const first = trimmed(args.slice(0, -1));
+  return first.length ? { "*": first, ...values } : { ...values };
+}
+
+/** Return arguments without those left out at the end: the server has defaults for them. */
+function trimmed(args: unknown[]): unknown[] {
+  let count = args.length;
+  while (count && args[count - 1] === undefined) count -= 1;
+  return args.slice(0, count);
 }
 
 /** Take what is to be sent item by item out of the arguments. */

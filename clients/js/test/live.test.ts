@@ -365,6 +365,7 @@ test("stubs, made with and without asking the server", options, async () => {
   for (const arith of [client.stub<Arith>("Arith"), await client.service<Arith>("Arith")]) {
     assert.equal(await arith.add(1), 3);
     assert.deepEqual(await Promise.all([arith.add(1, 1), arith.add(2, 2)]), [2, 4]);
+    assert.equal(await arith.add(1, undefined), 3);
     assert.deepEqual(await arith.only_named(named({ left: 5 })), [5, 1]);
     assert.deepEqual(await collect(arith.count(3)), [0, 1, 2]);
     assert.equal(await arith.total(upTo(4)), 6);

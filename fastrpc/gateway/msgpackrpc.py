@@ -1,8 +1,8 @@
 """Speak msgpack-rpc: [0, id, method, params], [1, id, error, result], [2, method, params].
 
 Arguments and results pass unread, as slices of the message. The protocol knows no statuses
-and no streams: errors go out as one text, which is what its clients show, and come in as
-whatever the peer made of them.
+and no streams: errors go out as [type, text], as neovim writes and reads them, and come in
+as whatever the peer made of them.
 
 Rules of the room:
   * an id has 32 bits and is not used twice while it is open;
@@ -95,7 +95,7 @@ class MsgpackRpc(Tongue):
         if shape is not Shape.CALL:
             fault = f"{name.decode(errors='replace')} is a stream, and {self.name} has none"
         if fault:
-            self._respond(id, string(fault), _NIL)
+            self._respond(id, _error(fault, is_wrong=True), _NIL)
             return
         number = self._next_id()
         self._open[number] = id
@@ -149,11 +149,12 @@ class MsgpackRpc(Tongue):
         error, result = _NIL, _NIL
         try:
             if frame.status:
-                error = string(_told(frame))
+                is_wrong = frame.status == StatusCode.BAD_REQUEST
+                error = _error(_told(frame), is_wrong=is_wrong)
             else:
                 result = converted(frame.payload, frame.serializer, _MSGPACK, self.limits)
         except FastRPCError as fault:
-            error = string(f"the result: {fault}")
+            error = _error(f"the result: {fault}")
         self._respond(id, error, result)
 
     def _respond(self, id: int, error: bytes, result: bytes) -> None:
@@ -241,6 +242,14 @@ def _number(id: int) -> bytes:
     if id < 0x80:
         return id.to_bytes(1, "big")
     return b"\xce" + id.to_bytes(4, "big")
+
+
+def _error(text: str, *, is_wrong: bool = False) -> bytes:
+    """Return what a client is told; the type is 1 where the request was wrong, else 0.
+
+    neovim shows the text of this shape, of no other array, and pynvim takes it for granted.
+    """
+    return b"\x92" + bytes([is_wrong]) + string(text)
 
 
 def _told(frame: Frame) -> str:

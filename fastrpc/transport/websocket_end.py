@@ -120,8 +120,12 @@ class WebSocketEnd(asyncio.Protocol):
         """Take what has come."""
         self._reader.feed(data)
         self._pump()
-        if not self._is_taking and self._is_reading:
+        if self._is_taking:
+            return
+        if self._is_reading:
             self._drop()
+        elif self._reader.waits:
+            self._outer.pause_reading()  # in case that somebody else has resumed it
 
     def eof_received(self) -> None:
         """Close: without a close of WebSocket's there is nothing to wait for."""

@@ -9,7 +9,6 @@ import pytest
 
 from tests.interop.js_service import make_server
 from tests.interop.node import js_client, run_node
-from tests.interop.relay import websocket_relay
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -24,9 +23,8 @@ def client() -> Path:
 async def served() -> AsyncIterator[str]:
     """Serve everything, and give the address for a WebSocket."""
     async with make_server() as server:
-        await server.start("tcp://127.0.0.1:0")
-        async with websocket_relay(server.targets[0]) as url:
-            yield url
+        await server.start("ws://127.0.0.1:0")
+        yield server.targets[0]
 
 
 @pytest.mark.asyncio(loop_factories=["uvloop"])

@@ -18,7 +18,7 @@ export type Arguments = readonly unknown[] | Readonly<Record<string, unknown>>;
 
 /** What a call may have of its own. */
 export interface CallOptions {
-  /** Seconds, all stages together. */
+  /** Seconds, all stages together; `Infinity` for as long as it takes. */
   timeout?: number | undefined;
   /** Pairs beside the arguments. */
   metadata?: MetadataLike | undefined;
@@ -85,7 +85,7 @@ export class Caller {
   /** Return a view with other options and the same connection. */
   options(options: CallOptions): Caller {
     checkTimeout(options.timeout);
-    return new Caller(this.link, { ...this.defaults, ...options });
+    return new Caller(this.link, { ...this.defaults, ...defined(options) });
   }
 
   /** Ask the server what it offers; with `schema` also JSON Schemas. */
@@ -114,13 +114,14 @@ export class Caller {
   private order(method: string, args: Arguments | undefined, options: CallOptions = {}): Order {
     const { timeout, signal, metadata } = { ...this.defaults, ...defined(options) };
     checkTimeout(timeout);
+    const limit = timeout === Infinity ? undefined : timeout;
     let payload: Uint8Array;
     try {
       payload = encodeArguments(args);
     } catch (cause) {
       throw new RpcError(`${method}: ${textOf(cause)}`, { status: "BAD_REQUEST", ran: "no", method, cause });
     }
-    return { method, payload, metadata: encodeMetadata(metadata), timeout, signal };
+    return { method, payload, metadata: encodeMetadata(metadata), timeout: limit, signal };
   }
 }
 
@@ -140,7 +141,7 @@ export class Client extends Caller {
     const link = new Link({
       url: checkedUrl(url),
       webSocket: webSocketOf(options.WebSocket),
-      connectTimeout: checkTimeout(options.connectTimeout ?? 3)!,
+      connectTimeout: Math.min(checkTimeout(options.connectTimeout ?? 3)!, 3600),
       registry,
       limits: {
         maxDepth: whole("maxDepth", options.maxDepth ?? PAYLOAD_LIMITS.maxDepth, 512),
@@ -241,7 +242,7 @@ function webSocketOf(given: unknown): WebSocketClass {
 }
 
 function checkTimeout(timeout: number | undefined): number | undefined {
-  if (timeout !== undefined && !(timeout > 0 && Number.isFinite(timeout))) {
+  if (timeout !== undefined && !(timeout > 0)) {
     throw new RangeError(`a timeout is a number of seconds above 0, got ${timeout}`);
   }
   return timeout;

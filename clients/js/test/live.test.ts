@@ -128,7 +128,8 @@ test("a deadline ends the call here and the handler there", options, async () =>
   assert.deepEqual([error.isTimeout, error.ran, error.method], [true, "maybe", "Arith.slow"]);
   assert.equal(await client.call("Arith.until_ended", ["late"]), true);
   assert.equal(await client.call("Arith.is_hurried"), true);
-  assert.equal(await client.options({ timeout: undefined }).call("Arith.is_hurried"), false);
+  assert.equal(await client.options({ timeout: Infinity }).call("Arith.is_hurried"), false);
+  assert.equal(await client.call("Arith.is_hurried", [], { timeout: undefined }), true);
 });
 
 test("a signal gives a call up", options, async () => {

@@ -14,6 +14,7 @@ Rules of the room:
 import asyncio
 import contextlib
 import importlib
+import os
 import socket
 import ssl
 import time
@@ -279,27 +280,50 @@ async def _adopt(
     drop a half-made transport differently, uvloop without `connection_lost`, and
     older ones closed the socket twice. Here it is finished and then aborted.
     """
+    kernels = _kernels_name(sock)
     task = loop.create_task(starting)
     try:
         transport, _ = await asyncio.shield(task)
     except asyncio.CancelledError:
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)  # so that a handshake ends at once
-        task.add_done_callback(lambda done: _discard(done, sock))
+        task.add_done_callback(lambda done: _discard(done, sock, kernels))
         raise
     except BaseException:
-        sock.close()
+        _let_go(sock, kernels)
         raise
     return transport  # type: ignore[no-any-return]
 
 
 def _discard(
-    task: "asyncio.Task[tuple[asyncio.Transport, asyncio.BaseProtocol]]", sock: socket.socket
+    task: "asyncio.Task[tuple[asyncio.Transport, asyncio.BaseProtocol]]",
+    sock: socket.socket,
+    kernels: int,
 ) -> None:
     if task.cancelled() or task.exception() is not None:
-        sock.close()
+        _let_go(sock, kernels)
     else:
         task.result()[0].abort()
+
+
+def _let_go(sock: socket.socket, kernels: int) -> None:
+    """Close *sock*, unless the loop has done so and its number may be somebody else's.
+
+    When a connection that is to be encrypted breaks in its very first step, uvloop closes
+    the number and takes hold of the socket object afterwards, which then believes that it
+    is open. Closing it would hit whoever has the number now.
+    """
+    if sock.fileno() >= 0 and _kernels_name(sock) != kernels:
+        sock.detach()
+    sock.close()
+
+
+def _kernels_name(sock: socket.socket) -> int:
+    """Return what the kernel calls the socket: no other has that number at the same time."""
+    try:
+        return os.fstat(sock.fileno()).st_ino
+    except OSError:  # closed, or no POSIX system
+        return 0
 
 
 # Without one

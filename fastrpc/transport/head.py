@@ -8,6 +8,7 @@ Rules of the room:
   * a head has a largest size and a most lines, whoever sends it.
 """
 
+import contextlib
 import re
 from typing import Final, NamedTuple, final
 
@@ -27,6 +28,7 @@ HEADERS_MAX: Final = 64
 UPGRADE_TOKEN: Final = "fastrpc"
 
 _END: Final = re.compile(rb"\n\r?\n")  # as h11 has it
+_HOST: Final = re.compile(r"[!-~]{1,255}")
 _QUOTED: Final = 64
 
 
@@ -82,7 +84,6 @@ class HeadReader:
             asked = h11.Request(method=method, target=target, headers=[*usual, *headers])
             self.request = self._parser.send(asked) or b""
         except (h11.LocalProtocolError, UnicodeEncodeError) as error:
-            # A line break in a host would be a header of somebody else's making.
             raise ConfigError(f"{host!r} can't stand in a request ({error})") from None
         self._parser.send(h11.EndOfMessage())
         self._head = b""
@@ -155,9 +156,10 @@ def refused_upgrade(answer: Answer) -> str:
 
 def ascii_host(target: Target) -> str:
     """Return the host of *target* as it stands in requests."""
-    if target.host.isascii():
-        return target.host
-    try:
-        return target.host.encode("idna").decode("ascii")
-    except UnicodeError:
-        raise ConfigError(f"target '{target}': {target.host!r} is no host name") from None
+    host = target.host
+    if not host.isascii():
+        with contextlib.suppress(UnicodeError):
+            host = host.encode("idna").decode("ascii")
+    if not _HOST.fullmatch(host):  # a line break would be a header of somebody else's making
+        raise ConfigError(f"{target.host!r} is no host name")
+    return host

@@ -291,8 +291,9 @@ def _chain_trouble(error: Exception, options: TlsOptions) -> str:
     if "MISMATCH" in reason:
         return f"key {key} does not belong to cert {os.fspath(options.cert or '')}"
     # OpenSSL's words for a wrong password differ from one cipher to the next.
-    if options.password is not None or "PASSWORD" in reason or "DECRYPT" in reason:
-        return f"cert or key {key} can't be read, or the password is wrong ({reason})"
+    if "ENCRYPTED" in _read(key, "key"):
+        wrong = "missing" if options.password is None else "wrong"
+        return f"key {key} is encrypted, and the password is {wrong}, or it is damaged"
     return f"cert {os.fspath(options.cert or '')} or its key can't be used ({reason})"
 
 

@@ -51,6 +51,11 @@ def descriptors() -> set[str]:
     return found
 
 
+def sockets() -> set[str]:
+    """Return those of them that are sockets: loops open other things of their own as they go."""
+    return {each for each in descriptors() if "=socket:" in each}
+
+
 async def turn_until(condition: Callable[[], object], *, seconds: float = 5.0) -> None:
     """Let the loop run until *condition* holds, whatever the kernel still has to do."""
     async with asyncio.timeout(seconds):

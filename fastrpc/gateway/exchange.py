@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import h11
 
@@ -249,12 +249,12 @@ class Exchange:
 
     def tell(
         self,
-        error: dict[str, object],
+        error: dict[str, Any],
         http: int = 0,
         headers: tuple[tuple[str, str], ...] = (),
     ) -> None:
         """Answer with an error."""
-        status = http or problems.http_of(int(error["status"]))  # type: ignore[call-overload]
+        status = http or problems.http_of(error)
         more = [*headers, *problems.retry_header(error)]
         if status == 401:
             more.append(("WWW-Authenticate", "Bearer"))
@@ -336,3 +336,21 @@ class Exchange:
         """Write what was put into words, all of it at once."""
         wire, self._wire = self._wire, []
         self.connection.write(b"".join(wire))
+
+
+@final
+class RefusedAnswer(Answer):
+    """Refuse a request once its body is here, and forgotten.
+
+    Args:
+        exchange: What is refused.
+        refused: Why.
+    """
+
+    def __init__(self, exchange: Exchange, refused: RefusedError) -> None:
+        self._exchange = exchange
+        self._refused = refused
+
+    def ask(self, body: bytes) -> None:
+        """Refuse."""
+        self._exchange.refuse(self._refused)

@@ -11,18 +11,17 @@ Rules of the room:
 """
 
 import asyncio
-import contextlib
 import logging
-import socket
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
 import h11
 
 from fastrpc.errors import ConnectionLost
 from fastrpc.gateway import connect, routes
-from fastrpc.gateway.bridge import Bridge
-from fastrpc.gateway.exchange import Exchange
+from fastrpc.gateway.exchange import Answer, Exchange, RefusedAnswer
+from fastrpc.gateway.link import AnyLink
+from fastrpc.gateway.probe import probe
 from fastrpc.gateway.request import RefusedError, Request, find_head, read_head
 from fastrpc.session import part
 from fastrpc.session.flow import WRITE_HIGH
@@ -38,21 +37,8 @@ if TYPE_CHECKING:
 #: Bytes behind a request that are taken while it is answered.
 PIPELINE_MAX: Final = 64 * 1024
 
-_PROBES: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
-
-
-class AnyLink(Protocol):
-    """A session behind a connection, and what talks to it.
-
-    Attributes:
-        bridge: To the session.
-    """
-
-    bridge: Bridge
-
-    def fail(self, text: str) -> None:
-        """Answer what is open, because the session has ended."""
-        ...
+#: Longest body of a refused request that is read, so that the connection can go on.
+DROPPED_MAX: Final = 64 * 1024
 
 
 _L = TypeVar("_L", bound=AnyLink)
@@ -112,7 +98,7 @@ class HttpConnection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # uvloop has a class of its own
         self.peer = self.peer or peer_of(transport)
         self.transport.set_write_buffer_limits(high=WRITE_HIGH)
-        _probe(self.transport)
+        probe(self.transport)
         self._since = self.hall.clock()
         self.hall.side.ticker.watch(self)
 
@@ -173,7 +159,7 @@ class HttpConnection(asyncio.Protocol):
         """Finish the request that is under way, and close then."""
         self._is_leaving = True
         if self._stage is Stage.HEAD:
-            self._part(was_read=True)
+            self._close()
 
     def abort(self, cause: Exception) -> None:
         """Close at once."""
@@ -302,7 +288,7 @@ class HttpConnection(asyncio.Protocol):
         exchange = Exchange(self, parser, request, hall, path)
         self._begin(exchange)
         try:
-            answer = routes.answer_to(exchange)
+            answer = self._answer_to(exchange)
             if answer is None:
                 connect.switch(exchange)
                 return
@@ -315,6 +301,16 @@ class HttpConnection(asyncio.Protocol):
             rest = bytes(self._in)
             self._in.clear()
             self._feed(exchange, rest)
+
+    def _answer_to(self, exchange: Exchange) -> Answer | None:
+        """Return who answers; a refusal waits for a body that is short, and closes nothing."""
+        try:
+            return routes.answer_to(exchange)
+        except RefusedError as refused:
+            request = exchange.request
+            if 0 < (request.length or 0) <= DROPPED_MAX and not request.tokens("expect"):
+                return RefusedAnswer(exchange, refused)
+            raise
 
     def _begin(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -339,7 +335,7 @@ class HttpConnection(asyncio.Protocol):
         if late or now - self._since <= limit:
             return
         if not has_part:
-            self._part(was_read=True)
+            self._close()
             return
         text = f"no whole head within {limit:g} s (hello_timeout)"
         self._time_out(text)
@@ -377,6 +373,12 @@ class HttpConnection(asyncio.Protocol):
         else:
             part(self.transport, self.connection_lost)
 
+    def _close(self) -> None:
+        """Close, with nothing under way."""
+        self._stage = Stage.PARTING
+        self._lose(None)
+        self.transport.close()
+
     def _lose(self, exc: Exception | None) -> None:
         links, self.links = self.links, {}
         for link in links.values():
@@ -387,15 +389,3 @@ class HttpConnection(asyncio.Protocol):
 
     def _complain(self, text: str) -> None:
         self.hall.side.complain(logging.WARNING, self.peer, text)
-
-
-def _probe(transport: asyncio.Transport) -> None:
-    """Let the kernel find out whether a silent asker is still there: HTTP has no ping."""
-    sock = transport.get_extra_info("socket")
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, seconds in _PROBES:
-            if option := getattr(socket, name, None):  # Linux has all, others some
-                sock.setsockopt(socket.IPPROTO_TCP, option, seconds)

@@ -27,6 +27,20 @@ _MSGPACK: Final = int(Serializer.MSGPACK)
 _JSON: Final = int(Serializer.JSON)
 
 
+class AnyLink(Protocol):
+    """A session behind a connection, and what talks to it.
+
+    Attributes:
+        bridge: To the session.
+    """
+
+    bridge: Bridge
+
+    def fail(self, text: str) -> None:
+        """Answer what is open, because the session has ended."""
+        ...
+
+
 class Caller(Protocol):
     """Who waits for what becomes of a call."""
 

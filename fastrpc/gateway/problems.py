@@ -20,6 +20,7 @@ from fastrpc.wire import NOT_RUN, StatusCode
 
 JSON: Final = "application/json"
 
+_OWN: Final = "fastrpc."
 _TOLD: Final = ("data", "trace", "causes", "retry_ms")
 
 
@@ -38,9 +39,12 @@ def error_of(frame: Frame) -> dict[str, Any]:
     return error | {key: told[key] for key in _TOLD if key in told}
 
 
-def http_of(status: int) -> int:
-    """Return the status of HTTP for one of ours."""
-    return HTTP_OF.get(status, 500)  # type: ignore[call-overload, no-any-return]
+def http_of(error: dict[str, Any]) -> int:
+    """Return the status of HTTP for an error."""
+    status = error["status"]
+    if status == StatusCode.APPLICATION and str(error["type"]).startswith(_OWN):
+        status = error.get("code")  # a handler refuses in our words, as for an item of a stream
+    return HTTP_OF.get(status, 500)
 
 
 def retry_header(error: dict[str, Any]) -> list[tuple[str, str]]:

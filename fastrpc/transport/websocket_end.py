@@ -74,7 +74,6 @@ class WebSocketEnd(asyncio.Protocol):
         self, outer: asyncio.Transport, *, is_client: bool, max_message: int, patience: float
     ) -> None:
         self._outer = outer
-        self._loop = asyncio.get_running_loop()
         self._is_client = is_client
         self._patience = patience
         self._reader = FrameReader(masked=not is_client, max_message=max_message)
@@ -175,7 +174,7 @@ class WebSocketEnd(asyncio.Protocol):
         self._is_reading = self._is_taking = True
         self._outer.resume_reading()
         if self._reader.waits:
-            self._loop.call_soon(self._go_on)
+            asyncio.get_running_loop().call_soon(self._go_on)
 
     def _go_on(self) -> None:
         try:
@@ -183,7 +182,7 @@ class WebSocketEnd(asyncio.Protocol):
         except Exception as error:
             text = f"Fatal error: {type(self).__name__} could not hand on what it had read."
             context = {"message": text, "exception": error, "protocol": self}
-            self._loop.call_exception_handler(context)
+            asyncio.get_running_loop().call_exception_handler(context)
             self._cause = error
             self.abort()
 
@@ -215,9 +214,9 @@ class WebSocketEnd(asyncio.Protocol):
         """Count a frame that cost us time and brought nothing; a flood of them ends it."""
         self._empty += 1
         if self._empty == 1:
-            self._empty_since = self._loop.time()
+            self._empty_since = asyncio.get_running_loop().time()
         elif self._empty > EMPTY_MAX:
-            if self._loop.time() - self._empty_since < EMPTY_SPAN:
+            if asyncio.get_running_loop().time() - self._empty_since < EMPTY_SPAN:
                 self.fail(CloseCode.POLICY_VIOLATION, "a flood of frames that carry nothing")
             self._empty = 0
 
@@ -295,7 +294,7 @@ class WebSocketEnd(asyncio.Protocol):
         self._is_reading = True
         self._wait()
         if self._reader.waits:
-            self._loop.call_soon(self._drop)
+            asyncio.get_running_loop().call_soon(self._drop)
 
     def _answered(self) -> None:
         """Close the connection below, as both sides have said their close: the server first."""
@@ -304,7 +303,7 @@ class WebSocketEnd(asyncio.Protocol):
 
     def _wait(self) -> None:
         self._unsent = self._outer.get_write_buffer_size()
-        self._timer = self._loop.call_later(self._patience, self._give_up)
+        self._timer = asyncio.get_running_loop().call_later(self._patience, self._give_up)
 
     def _give_up(self) -> None:
         self._timer = None

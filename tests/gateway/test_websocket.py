@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import ssl
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import fastrpc
 from fastrpc.gateway.websocket import TextVisitor, open_websocket
 from fastrpc.transport import listen, peer_of
 from tests.server.serving import serving, use_twin
+from tests.transport import certs
 from tests.transport import websocket_raw as raw
 from tests.transport.websocket_ends import connected
 from tests.transport.websocket_raw import BINARY, CLOSE, PING, PONG, TEXT, close, put
@@ -376,3 +378,29 @@ async def test_a_reader_that_does_not_read_is_waited_for_and_loses_nothing() -> 
         peer.reader._transport.resume_reading()  # type: ignore[attr-defined]
         heard = sorted([(await peer.hear())["id"] for _ in range(count)])
         assert heard == list(range(count))
+
+
+# Encrypted
+
+
+async def test_over_tls() -> None:
+    """A fault too: over TLS no direction ends alone, and the words arrive all the same."""
+    tls = fastrpc.TlsOptions(cert=certs.server_cert())
+    async with serving(Work(), "wss://127.0.0.1:0", tls=tls) as server:
+        target = server.targets[0]
+        assert target.startswith("wss://")
+        async with fastrpc.connect(target, tls=fastrpc.TlsOptions(ca=certs.ca())) as client:
+            assert await client.call("Work.add", 1, 2) == 3
+            assert len(await client.call("Work.blob", 3_000_000)) == 3_000_000
+            sums = await asyncio.gather(*[client.call("Work.add", n, n) for n in range(300)])
+            assert sums == [2 * n for n in range(300)]
+        place = target.removeprefix("wss://")
+        host, _, port = place.rpartition(":")
+        trusted = ssl.create_default_context(cafile=certs.ca())
+        reader, writer = await asyncio.open_connection(host, int(port), ssl=trusted)
+        writer.write(request(place, "jsonrpc") + put(TEXT, b"\xff") + put(TEXT, b"x" * 500_000))
+        await reader.readuntil(b"\r\n\r\n")
+        assert (await raw.get(reader)).code == 1007
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()

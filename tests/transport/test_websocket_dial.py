@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from fastrpc.errors import ConnectFailed
-from fastrpc.transport import listen, parse_target
+from fastrpc.transport import dial, listen, parse_target
 from fastrpc.transport.websocket import WebSocketPipe
 from fastrpc.transport.websocket_dial import HEAD_MAX, WebSocketDial
 from fastrpc.transport.websocket_handshake import decide
 from tests.transport import websocket_raw as raw
-from tests.transport.ends import Client, turn_until
+from tests.transport.ends import Client, descriptors, turn_until
 from tests.transport.websocket_raw import BINARY, put
 
 pytestmark = pytest.mark.asyncio
@@ -167,3 +167,38 @@ async def test_a_protocol_that_can_not_be_made() -> None:
         await asyncio.get_running_loop().create_connection(lambda: step, host, int(port))
         with pytest.raises(LookupError):
             await step.done
+
+
+async def test_cancel_at_every_loop_step_leaves_nothing_open() -> None:
+    early = put(BINARY, b"early", mask=None)
+    async with answering(lambda request: agreed(request) + early) as (place, made):
+        (await dial(f"ws://{place}", Client, timeout=5))[0].abort()  # the loop opens its own
+        await turn_until(lambda: all(each.is_lost for each in made))
+        before, steps, finished = descriptors(), 0, False
+        while not finished:
+            clients: list[Client] = []
+
+            def make(clients: list[Client] = clients) -> Client:
+                clients.append(Client())
+                return clients[-1]
+
+            dialling = asyncio.ensure_future(dial(f"ws://{place}", make, timeout=5))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            dialling.cancel()
+            await asyncio.wait([dialling])
+            finished = not dialling.cancelled()
+            if finished:
+                dialling.result()[0].abort()
+            for client in clients:
+                await client.lost
+            await turn_until(lambda: descriptors() == before)
+            steps += 1
+            assert steps < 1000
+        assert steps > 4, "the cancel never met a dial under way"
+
+
+async def test_a_server_that_says_nothing_has_only_so_long() -> None:
+    async with answering(lambda _: b"HTTP/1.1 1") as (place, _):
+        with pytest.raises(ConnectFailed, match="no answer to the upgrade"):
+            await dial(f"ws://{place}", Client, timeout=0.05)

@@ -93,20 +93,25 @@ class Answers:
         respond: Told once, when all is said; None if there is nothing to say.
         missing: How many answers are awaited.
         is_batch: Whether they go in an array.
+
+    Attributes:
+        size: Bytes of those that are there.
     """
 
-    __slots__ = ("_is_batch", "_missing", "_parts", "_respond")
+    __slots__ = ("_is_batch", "_missing", "_parts", "_respond", "size")
 
     def __init__(self, respond: Respond, missing: int, *, is_batch: bool) -> None:
         self._respond = respond
         self._missing = missing
         self._is_batch = is_batch
         self._parts: list[bytes] = []
+        self.size = 0
 
     def add(self, part: bytes | None) -> None:
         """Take one; None for a request that gets no answer."""
         if part is not None:
             self._parts.append(part)
+            self.size += len(part)
         self._missing -= 1
         if self._missing:
             return

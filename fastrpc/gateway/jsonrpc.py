@@ -14,7 +14,7 @@ Rules of the room:
 
 from typing import Any, ClassVar, Final
 
-from fastrpc.errors import FastRPCError, MethodNotFound
+from fastrpc.errors import FastRPCError, MethodNotFound, TooLarge
 from fastrpc.frame import Frame
 from fastrpc.gateway import jsonerrors
 from fastrpc.gateway.convert import converted, json_of, params_of, value_of
@@ -246,7 +246,11 @@ class JsonRpc(Tongue):
             found.answers.add(failure(request, make(frame)))
             return
         try:
-            said = success(request, converted(frame.payload, frame.serializer, _JSON, self.limits))
+            result = converted(frame.payload, frame.serializer, _JSON, self.limits)
+            if found.answers.size and found.answers.size + len(result) > self.longest:
+                # They wait for each other, and one body is the most that may wait.
+                raise TooLarge(f"the answers of a batch are over {self.longest} bytes together")
+            said = success(request, result)
         except FastRPCError as error:
             code = CODES[StatusCode.RESULT_UNSENDABLE]
             said = failure(request, error_object(code, f"the result: {error}"))

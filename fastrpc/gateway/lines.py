@@ -28,7 +28,7 @@ _SPACE: Final = b" \t\r\n"
 class JsonLines(JsonRpc):
     """Translate between lines of JSON-RPC and frames; arguments are those of `Tongue`."""
 
-    name: ClassVar[str] = "JSON-RPC"
+    probe: ClassVar[bytes] = b" "  # space before a message is none of it
 
     def __init__(self, to_peer: Sink, to_session: Sink, **options: Any) -> None:
         """Say nothing yet."""

@@ -78,6 +78,9 @@ class Tongue(ABC):
     #: How the payloads are encoded that it passes on unread. A session that calls the peer
     #: does best with this serializer; others are translated.
     serializer: ClassVar[Serializer]
+    #: What means nothing to the peer: written to one that sends no more, it shows whether
+    #: somebody is there who waits for answers. Empty if everything means something.
+    probe: ClassVar[bytes] = b""
 
     def __init__(
         self,

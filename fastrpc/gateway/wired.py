@@ -11,7 +11,7 @@ Rules of the room:
 import asyncio
 import logging
 from abc import abstractmethod
-from typing import TYPE_CHECKING, cast, final
+from typing import TYPE_CHECKING, Final, cast, final
 
 from fastrpc.errors import ConnectionLost, ProtocolError
 from fastrpc.gateway.bridge import Bridge, inside
@@ -21,6 +21,9 @@ from fastrpc.session.watch import LINGER, Watch
 
 if TYPE_CHECKING:
     from fastrpc.server.hall import Hall
+
+#: Bytes for the peer that are gathered before they are written.
+WORDS_MAX: Final = 64 * 1024
 
 
 class Wired(asyncio.Protocol):
@@ -36,7 +39,9 @@ class Wired(asyncio.Protocol):
         self._tongue: Tongue | None = None
         self._bridge: Bridge | None = None
         self._words: list[bytes] = []  # for the peer, written together
+        self._size = 0  # of them
         self._is_scheduled = False
+        self._is_lasting = False  # the peer sends no more, but gets its answers
         self._end_timer: asyncio.TimerHandle | None = None
 
     @abstractmethod
@@ -63,16 +68,22 @@ class Wired(asyncio.Protocol):
         self._flush()
 
     def eof_received(self) -> bool:
-        """Let a peer that sends no more still have its answers."""
+        """Let a peer that sends no more still have its answers, if it can be seen to be there."""
         if self._tongue is None or self._bridge is None or not self._bridge.is_open:
             return False
         try:
             self._tongue.eof()
         except ProtocolError as error:
             self._bridge.session.broken(error)
-        goes_on = self._bridge.eof()
+        self._is_lasting = self._bridge.eof() and bool(self._tongue.probe)
         self._flush()
-        return goes_on
+        self.look_for_peer()
+        return self._is_lasting
+
+    def look_for_peer(self) -> None:
+        """Write to a peer that sends no more: if it is gone altogether, that will tell."""
+        if self._is_lasting and self._tongue is not None and self.transport is not None:
+            self.transport.write(self._tongue.probe)
 
     def pause_writing(self) -> None:
         """Slow the session down: the peer does not read."""
@@ -103,7 +114,10 @@ class Wired(asyncio.Protocol):
 
     def _to_peer(self, words: bytes) -> None:
         self._words.append(words)
-        if not self._is_scheduled:
+        self._size += len(words)
+        if self._size >= WORDS_MAX:  # so that a peer that does not read is noticed in time
+            self._flush()
+        elif not self._is_scheduled:
             self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._flush_later)
 
@@ -114,7 +128,7 @@ class Wired(asyncio.Protocol):
     def _flush(self) -> None:
         """Write what was said, in one piece: a write is a system call."""
         if self._words:
-            words, self._words = self._words, []
+            words, self._words, self._size = self._words, [], 0
             if self.transport is not None and not self.transport.is_closing():
                 self.transport.write(b"".join(words))
 
@@ -126,7 +140,10 @@ class Wired(asyncio.Protocol):
             self.transport.abort()
             return
         self._flush()
-        self._part(self.transport)
+        if self._is_lasting:
+            self.transport.close()  # nothing more can come
+        else:
+            self._part(self.transport)
         self._wait_for_end(LINGER)
 
     def _part(self, transport: asyncio.Transport) -> None:
@@ -216,9 +233,10 @@ class WiredVisitor(Wired):
         return False
 
     def slow_tick(self, now: float, late: bool) -> None:
-        """Give up on a peer whose message does not come to an end."""
-        if self._tongue is None or self._bridge is None:
+        """Give up on a peer that is gone, or whose message does not come to an end."""
+        if self._tongue is None or self._bridge is None or not self._bridge.is_open:
             return
+        self.look_for_peer()
         is_waiting = self._tongue.is_waiting and self._bridge.is_reading()
         why = self._watch.slow(now, late, self._bytes, self._tongue.messages, is_waiting)
         if why:

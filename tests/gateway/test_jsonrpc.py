@@ -209,6 +209,20 @@ async def test_limits_the_length_of_a_batch() -> None:
     assert len(party.arith.noted) == BATCH_MAX
 
 
+async def test_limits_what_waits_for_the_rest_of_a_batch() -> None:
+    party = JsonParty(limits={"max_body": 10_000})
+    batch = [request("Arith.echo", ["x" * 8_000], id) for id in range(9)]
+    assert len(json.dumps(batch)) < party.tongue.longest
+    assert all("result" in answer for answer in party.ask(batch))
+    batch = [request("Arith.blob", [7_000], id) for id in range(30)]
+    answers = party.ask(batch)
+    assert sorted(answer["id"] for answer in answers) == list(range(30))
+    refused = [answer for answer in answers if "error" in answer]
+    assert 0 < len(refused) < 30
+    assert "of a batch" in refused[0]["error"]["message"]
+    assert len(json.dumps(answers)) < party.tongue.longest + 30 * 200
+
+
 async def test_answers_old_requests_in_the_old_shape() -> None:
     party = JsonParty()
     old = {"method": "Arith.add", "params": [1, 2], "id": 0}

@@ -1,0 +1,275 @@
+"""Tongues on real connections of a server's: ends, floods, peers that read or write too slowly."""
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgpack
+import pytest
+
+import fastrpc
+from fastrpc.gateway.wired import WiredVisitor
+from tests.gateway.party import Arith, request
+
+pytestmark = pytest.mark.asyncio
+
+
+class Peer:
+    """The other end, by hand."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def say(self, *messages: Any) -> None:
+        self.writer.write(b"".join(json.dumps(one).encode() + b"\n" for one in messages))
+
+    async def hear(self) -> Any:
+        line = await self.reader.readline()
+        return json.loads(line) if line else None
+
+    async def ask(self, message: Any) -> Any:
+        self.say(message)
+        return await self.hear()
+
+
+@contextlib.asynccontextmanager
+async def serving(**options: Any) -> AsyncIterator[tuple[fastrpc.Server, Arith, Any]]:
+    """Serve, and give what connects to it."""
+    server, arith = fastrpc.Server(**options), Arith()
+    server.register(arith)
+    await server.start("tcp://127.0.0.1:0")
+    port = int(server.targets[0].rpartition(":")[2])
+    peers: list[Peer] = []
+
+    async def come(**more: Any) -> Peer:
+        peers.append(Peer(*await asyncio.open_connection("127.0.0.1", port, **more)))
+        return peers[-1]
+
+    try:
+        yield server, arith, come
+    finally:
+        for peer in peers:
+            peer.writer.close()
+        await server.aclose(grace=0)
+
+
+async def visitor_of(server: fastrpc.Server) -> WiredVisitor:
+    while True:
+        for visitor in server._hall.admission.visitors:
+            if isinstance(visitor, WiredVisitor):
+                return visitor
+        await asyncio.sleep(0)
+
+
+async def test_both_tongues_come_in_by_the_same_port() -> None:
+    async with serving() as (server, _, come):
+        lines = await come()
+        assert (await lines.ask(request("Arith.add", [1, 2])))["result"] == 3
+        pack = await come()
+        pack.writer.write(msgpack.packb([0, 1, "Arith.add", [1, 2]]))
+        assert await pack.reader.readexactly(5) == b"\x94\x01\x01\xc0\x03"
+        assert len(server.peers) == 2
+        assert "WiredVisitor tcp://127.0.0.1:" in repr(await visitor_of(server))
+    assert await lines.hear() is None
+    assert await pack.reader.read() == b""
+
+
+async def test_who_sends_no_more_still_has_its_answers() -> None:
+    async with serving() as (_, arith, come):
+        peer = await come()
+        peer.say(request("Arith.wait", [], 1))
+        peer.writer.write(json.dumps(request("Arith.add", [1, 2], 2)).encode())
+        peer.writer.write_eof()
+        assert (await peer.hear())["result"] == 3
+        arith.gate.set()
+        assert await peer.hear() == {"jsonrpc": "2.0", "id": 1, "result": "done"}
+        assert await peer.hear() is None
+
+
+async def test_who_is_gone_has_its_calls_cancelled() -> None:
+    async with serving() as (server, arith, come):
+        peer = await come()
+        peer.say(request("Arith.wait", [], 1))
+        await peer.ask(request("Arith.add", [1, 2], 2))
+        pack = await come()
+        pack.writer.write(msgpack.packb([0, 1, "Arith.wait", []]))
+        pack.writer.write(msgpack.packb([0, 2, "Arith.add", [1, 2]]))
+        await pack.reader.readexactly(5)
+        for gone in (peer, pack):
+            gone.writer.transport.abort()
+        while arith.given_up < 2:  # only writing to a peer tells that it is gone
+            for visitor in server._hall.admission.visitors:
+                visitor.slow_tick(server._hall.clock(), False)
+            await asyncio.sleep(0.001)
+        while server.peers:
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("nonsense", [b"\x94\x05\x01\x01\x01", b"\x93\xc1", b"\x93"])
+async def test_who_speaks_no_msgpack_rpc_is_left(
+    nonsense: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving() as (_, _, come):
+        peer = await come()
+        peer.writer.write(msgpack.packb([0, 1, "Arith.add", [1, 2]]) + nonsense)
+        peer.writer.write_eof()
+        assert await peer.reader.read() == b"\x94\x01\x01\xc0\x03"
+    assert "closing: " in caplog.text
+
+
+async def test_a_line_that_has_no_end_is_told_and_then_left(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving(max_body=1000) as (_, _, come):
+        peer = await come()
+        assert (await peer.ask(request("Arith.add", [1, 2])))["result"] == 3
+        with contextlib.suppress(ConnectionError):
+            for _ in range(80):
+                peer.writer.write(b" " * 2**20)
+                await peer.writer.drain()
+        assert (await peer.hear())["error"]["code"] == -32046
+        # What is said to who is left comes with the end of the connection, or not at all.
+        with contextlib.suppress(ConnectionError):
+            last = await peer.hear()
+            assert last is None or last["id"] is None
+    assert "a line has more than" in caplog.text
+
+
+@pytest.mark.slow
+async def test_large_answers_do_not_pile_up_for_who_does_not_read() -> None:
+    async with serving(max_unsent=200_000) as (server, _, come):
+        peer = await come(limit=2**16)
+        peer.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        peer.say(*(request("Arith.blob", [150_000], id) for id in range(400)))
+        visitor = await visitor_of(server)
+        while not visitor._tongue or not visitor._tongue.is_paused:
+            await asyncio.sleep(0.001)
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        assert visitor.transport is not None
+        assert visitor.transport.get_write_buffer_size() < 2_000_000  # of eighty millions
+        peer.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        ids = []
+        for _ in range(400):
+            ids.append(json.loads(await _line(peer))["id"])
+        assert ids == list(range(400))
+
+
+async def _line(peer: Peer) -> bytes:
+    """Return a line that may be longer than the reader's limit."""
+    parts = []
+    while True:
+        try:
+            parts.append(await peer.reader.readuntil(b"\n"))
+            return b"".join(parts)
+        except asyncio.LimitOverrunError as error:
+            parts.append(await peer.reader.readexactly(error.consumed))
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_items_wait_for_who_does_not_read() -> None:
+    async with serving() as (server, _, come):
+        peer = await come()
+        peer.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        peer.say(request("Arith.count", [200_000], "s"))
+        visitor = await visitor_of(server)
+        while not visitor._tongue or not visitor._tongue.is_paused:
+            await asyncio.sleep(0.001)
+        assert visitor.transport is not None
+        assert visitor.transport.get_write_buffer_size() < 4_000_000
+        peer.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        for number in range(200_000):
+            line = await peer.reader.readline()
+            if number % 50_000 == 0:
+                assert json.loads(line)["params"] == {"id": "s", "item": number}
+        assert await peer.hear() == {"jsonrpc": "2.0", "id": "s", "result": None}
+
+
+async def test_a_message_that_comes_byte_by_byte_for_ever_ends_the_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving(frame_timeout=5.0) as (server, _, come):
+        peer = await come()
+        await peer.ask(request("Arith.add", [1, 2]))
+        visitor = await visitor_of(server)
+        now = server._hall.clock()
+        visitor.slow_tick(now + 1, False)
+        visitor.slow_tick(now + 100, False)  # nothing is under way: it may be silent
+        peer.writer.write(b'{"jsonrpc"')
+        while not visitor._tongue or not visitor._tongue.is_waiting:
+            await asyncio.sleep(0.001)
+        for second in range(101, 106):
+            visitor.slow_tick(now + second, False)
+        assert visitor.transport is not None
+        assert not visitor.transport.is_closing()
+        visitor.slow_tick(now + 107.5, False)
+        assert await peer.hear() is None
+    assert "a message takes longer than 5 s" in caplog.text
+
+
+async def test_a_server_that_leaves_lets_calls_end() -> None:
+    async with serving() as (server, arith, come):
+        peer = await come()
+        peer.say(request("Arith.wait", [], 1))
+        assert (await peer.ask(request("Arith.add", [1, 2], 2)))["result"] == 3
+        closing = asyncio.ensure_future(server.aclose(grace=5))
+        while not server._hall.is_closing:
+            await asyncio.sleep(0)
+        arith.gate.set()
+        assert await peer.hear() == {"jsonrpc": "2.0", "id": 1, "result": "done"}
+        assert await peer.hear() is None
+        peer.writer.close()
+        await closing
+
+
+async def test_who_comes_too_late_is_turned_away(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    async with serving(max_connections=1) as (_, _, come):
+        first = await come()
+        await first.ask(request("Arith.add", [1, 2]))
+        second = await come()
+        second.say(request("Arith.add", [1, 2]))
+        with contextlib.suppress(ConnectionError):
+            assert await second.hear() is None
+        assert (await first.ask(request("Arith.add", [1, 2])))["result"] == 3
+
+
+async def test_calls_a_peer_and_dismisses_it() -> None:
+    async with serving() as (server, _, come):
+        peer = await come()
+        await peer.ask(request("Arith.add", [1, 2]))
+        (known,) = server.peers
+        asked = asyncio.ensure_future(_call(known))
+        question = await peer.hear()
+        assert question["params"] == [21]
+        peer.say({"jsonrpc": "2.0", "id": question["id"], "result": 42})
+        assert await asked == 42
+        known.dismiss("enough")
+        goodbye = await peer.hear()
+        assert (goodbye["id"], goodbye["error"]["message"]) == (None, "enough")
+        assert goodbye["error"]["code"] == -32045
+        assert await peer.hear() is None
+
+
+async def _call(peer: Any) -> Any:
+    return await peer.call("double", 21)
+
+
+async def test_who_does_not_close_its_end_is_left_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fastrpc.gateway.wired.LINGER", 0.02)
+    async with serving() as (server, _, come):
+        peer = await come()
+        await peer.ask(request("Arith.add", [1, 2]))
+        visitor = await visitor_of(server)
+        server.peers[0].dismiss("enough")
+        await peer.hear()
+        assert await peer.hear() is None  # our end of it is closed
+        while visitor.transport is not None:
+            await asyncio.sleep(0.005)

@@ -1,12 +1,17 @@
 """The JavaScript client in Node: its own tests, and those against a real server of ours."""
 
+import ast
 import contextlib
 import os
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.docs.pages import ROOT, blocks
+from tests.interop.foreign import free_port
 from tests.interop.js_service import make_server
 from tests.interop.node import js_client, run_node
 
@@ -56,3 +61,26 @@ def _runner(files: list[str]) -> list[str]:
         ".compose(tap).pipe(process.stdout);"
     )
     return [text, *(os.fspath(file) for file in files)]
+
+
+_PROMISE = re.compile(r"// -> (.*)$", re.MULTILINE)
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_the_guide(client: Path) -> None:
+    """What the page shows in JavaScript prints what the page says, in order."""
+    page = blocks((ROOT / "docs" / "guide" / "javascript.md").read_text(encoding="utf-8"))
+    program = "\n".join(block.text for block in page if block.language == "js")
+    promised = _PROMISE.findall(program)
+    assert len(promised) > 20
+    names: dict[str, Any] = {"__name__": "guide"}
+    port = str(free_port())
+    served = compile(
+        page[0].text.replace("7000", port), "guide", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    )
+    await eval(served, names)
+    try:
+        said = await run_node(program.replace("7000", port), cwd=client)
+    finally:
+        await names["server"].aclose()
+    assert said.splitlines() == promised

@@ -134,8 +134,8 @@ export class Link implements Owner {
       const error = new RpcError(text, { status: "NETWORK", ran: "no" });
       if (connection) connection.end(error);
       else {
-        this.abandon();
         this.failed(error);
+        socket.close();
       }
     }, connectTimeout * 1000);
     this.attempt = { socket, timer };

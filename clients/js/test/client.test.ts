@@ -531,6 +531,23 @@ test("a server that says nothing is given up", async () => {
   }
 });
 
+test("an attempt that leads nowhere is given up", async () => {
+  mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
+  try {
+    const script = new Script();
+    script.isSilent = true;
+    const client = script.client({ connectTimeout: 2 });
+    const call = failing(client.call("a"));
+    mock.timers.tick(2001);
+    assert.match((await call).message, /no connection within 2 s/);
+    assert.equal(client.state, "waiting");
+    client.close();
+    assert.equal(script.attempts, 1);
+  } finally {
+    mock.timers.reset();
+  }
+});
+
 test("a silent server is pinged, and given up if it stays silent", async () => {
   mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
   let now = 0;

@@ -98,6 +98,7 @@ export class Script {
   readonly peers: Peer[] = [];
   attempts = 0;
   refuses = false;
+  isSilent = false;
   protocol = "fastrpc.1";
   private wake: (() => void) | undefined;
   private given = 0;
@@ -121,6 +122,7 @@ export class Script {
   }
 
   private open(socket: FakeSocket): void {
+    if (this.isSilent) return;
     if (this.refuses) {
       socket.onerror?.({ message: "refused" } as never);
       socket.onclose?.({ code: 1006, reason: "" } as never);

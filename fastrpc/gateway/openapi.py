@@ -173,7 +173,8 @@ def _operation(
     if verb == "get" or items is not None:
         said["parameters"] += _query(arguments)
     if items is not None:
-        said["requestBody"] = {"content": {LINES: {"schema": items}}, "required": True}
+        each = items.get("items", {})
+        said["requestBody"] = {"content": {LINES: {"schema": each}}, "required": True}
     elif verb == "post":
         said["requestBody"] = {
             "content": {JSON: {"schema": _body(arguments)}},

@@ -1,0 +1,167 @@
+"""Pages: asked in tasks of their own, read at the reader's pace."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+
+from fastrpc.server import pages
+from fastrpc.server.pages import PAGES, PagePlace, PageRequest, PageResponse
+from tests.gateway.asking import asked, get, post
+from tests.server.serving import until
+
+CALM = logging.getLogger("tests.calm")
+
+
+@dataclass
+class Book:
+    """Pages for tests, and what became of them."""
+
+    asked: list[PageRequest] = field(default_factory=list)
+    fate: str = ""
+    given: int = 0
+
+    async def page(self, request: PageRequest) -> PageResponse:
+        self.asked.append(request)
+        match request.path:
+            case "/slow":
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    self.fate = "cancelled"
+                    raise
+            case "/raise":
+                raise KeyError("secret")
+            case "/header":
+                return PageResponse(headers=(("X", "a\r\nSet-Cookie: b"),))
+            case "/pieces":
+                return PageResponse(content_type="text/plain", body=self.pieces(3))
+            case "/endless":
+                return PageResponse(body=self.pieces(10**9, b"x" * 10_000))
+            case "/breaks":
+                return PageResponse(body=self.pieces(3, fail=True))
+        return PageResponse(status=201, body=b"<p>", headers=(("X-A", "b"),))
+
+    async def pieces(
+        self, count: int, piece: bytes = b"abc", *, fail: bool = False
+    ) -> AsyncIterator[bytes]:
+        try:
+            for _ in range(count):
+                self.given += 1
+                yield piece
+                if fail:
+                    await asyncio.sleep(0)
+                    raise KeyError("secret")
+        finally:
+            self.fate = "closed"
+
+
+@pytest.fixture
+def book(monkeypatch: pytest.MonkeyPatch) -> Book:
+    book = Book()
+    module = SimpleNamespace(page=book.page)
+    monkeypatch.setattr(pages, "importlib", SimpleNamespace(import_module=lambda name: module))
+    monkeypatch.setitem(PAGES, "/book", PagePlace("/book", "health", "x:page", ("GET", "POST")))
+    return book
+
+
+@pytest.mark.asyncio
+async def test_a_page_sees_the_request(book: Book) -> None:
+    async with asked() as (server, _, asker):
+        response = await asker.ask(post("/book/a%20b/c?x=1&y=%C3%A9&x=2", b"body", X_Two="z"))
+        assert (response.status, response.body, response.headers["x-a"]) == (201, b"<p>", "b")
+        assert response.headers["content-type"].startswith("text/html")
+        (request,) = book.asked
+        assert (request.method, request.path, request.prefix) == ("POST", "/a%20b/c", "/book")
+        assert (request.query, request.body) == ({"x": "2", "y": "\xe9"}, b"body")
+        assert request.headers["x-two"] == "z"
+        assert request.hall is server._hall
+        assert request.peer.startswith("tcp://127.0.0.1:")
+
+
+@pytest.mark.asyncio
+async def test_a_page_comes_whole_or_in_pieces(book: Book) -> None:
+    async with asked() as (_, _, asker):
+        assert (await asker.ask(get("/book/pieces"))).body == b"abcabcabc"
+        assert book.fate == "closed"
+        head = await asker.ask(get("/book/pieces", method="HEAD"))
+        assert (head.status, head.headers["content-type"]) == (200, "text/plain")
+        assert book.asked[-1].method == "GET"
+        assert (await asker.ask(get("/book"))).status == 201
+        assert (await asker.ask(get("/book", method="PUT"))).status == 405
+
+
+@pytest.mark.asyncio
+async def test_pieces_come_no_faster_than_they_are_read(book: Book) -> None:
+    async with asked() as (server, _, asker):
+        asker.writer.transport.pause_reading()
+        asker.send(get("/book/endless"))
+        await until(lambda: any(each.is_paused for each in server._hall.admission.visitors
+                                if hasattr(each, "is_paused")))  # fmt: skip
+        given = book.given
+        await asyncio.sleep(0.02)
+        assert book.given == given < 2000
+        asker.writer.transport.resume_reading()
+        await asker.head()
+        for _ in range(given):
+            await asker.chunk()
+        assert book.given > given
+        asker.writer.transport.abort()
+        await until(lambda: book.fate == "closed")
+
+
+@pytest.mark.asyncio
+async def test_a_page_is_let_go_with_its_asker(book: Book) -> None:
+    async with asked() as (server, _, asker):
+        asker.send(get("/book/slow"))
+        await until(lambda: book.asked)
+        asker.writer.close()
+        await until(lambda: book.fate == "cancelled" and not server.stats().connections)
+
+
+@pytest.mark.asyncio
+async def test_a_page_does_not_outlive_the_server(book: Book) -> None:
+    async with asked() as (_, _, asker):
+        asker.send(get("/book/slow"))
+        await until(lambda: book.asked)
+    assert book.fate == "cancelled"
+
+
+@pytest.mark.asyncio
+async def test_what_a_page_raises_is_logged_and_not_told(
+    book: Book, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with asked() as (_, _, asker):
+        response = await asker.ask(get("/book/raise"))
+        assert (response.status, b"secret" in response.body) == (500, False)
+        assert "the page /book raised KeyError" in caplog.text
+        assert (await asker.ask(get("/book"))).status == 201
+
+
+@pytest.mark.asyncio
+async def test_a_header_that_would_be_two_is_none(book: Book) -> None:
+    async with asked(log=CALM) as (_, _, asker):
+        response = await asker.ask(get("/book/header"))
+        assert (response.status, b"Set-Cookie" in response.head) == (500, False)
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_breaks_can_not_pass_for_whole(book: Book) -> None:
+    async with asked(log=CALM) as (server, _, asker):
+        asker.send(get("/book/breaks"))
+        told = b""
+        with contextlib.suppress(ConnectionResetError):
+            told = await asker.closed()
+        assert not told.endswith(b"0\r\n\r\n")
+        await until(lambda: not server.stats().connections)
+
+
+@pytest.mark.asyncio
+async def test_the_server_says_that_it_lives_and_is_ready() -> None:
+    async with asked() as (_, _, asker):
+        assert (await asker.ask(get("/healthz"))).json == {"status": "alive"}
+        assert (await asker.ask(get("/readyz"))).json == {"status": "ready"}

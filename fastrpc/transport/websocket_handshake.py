@@ -1,4 +1,4 @@
-"""Decide about a request to speak WebSocket: yes, with the words of the answer, or no, and why.
+"""Decide about a request to speak WebSocket: the words of a yes, or of a no and why.
 
 What a handshake must look like is the library's knowledge (`websockets`); whom we let in is
 ours. A browser sends WebSocket requests for any page to any server, with the user's cookies

@@ -227,7 +227,8 @@ class TlsSocket:
             except ssl.SSLError as error:
                 raise OSError(errno.EPROTO, explain_tls(error)) from error
             self._seal()  # answers to what asks for one, such as new keys
-            self._push(_DONT_WAIT)
+            with contextlib.suppress(OSError):  # who sends next is told
+                self._push(_DONT_WAIT)
             self._is_torn = False
         return bool(self._plain) or self._has_ended
 

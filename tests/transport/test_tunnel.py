@@ -31,7 +31,7 @@ class Stub:
     def __init__(self, play: Callable[[socket.socket], None]) -> None:
         self._play = play
         self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = "http://127.0.0.1:{}".format(self._listening.getsockname()[1])
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
         self.asked: list[bytes] = []
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -108,15 +108,15 @@ REFUSALS: dict[str, tuple[Callable[[socket.socket], None], str, int]] = {
 }
 
 
-async def failure(proxy: str, *, blocking: bool, timeout: float = 5.0, target: str = "") -> Any:
+async def failure(proxy: str, *, blocking: bool, seconds: float = 5.0, target: str = "") -> Any:
     """Return why there is no connection through *proxy*."""
     target = target or "tcp://far.test:7000"
     try:
         if blocking:
-            sock = await asyncio.to_thread(dial_blocking, target, timeout, proxy=proxy)
+            sock = await asyncio.to_thread(dial_blocking, target, seconds, proxy=proxy)
             sock.close()
         else:
-            (await dial(target, Client, timeout=timeout, proxy=proxy))[0].abort()
+            (await dial(target, Client, timeout=seconds, proxy=proxy))[0].abort()
     except ConnectFailed as error:
         return error
     raise AssertionError("it was let through")
@@ -164,7 +164,7 @@ async def test_a_slow_proxy_costs_no_more_than_the_time_to_connect(
 ) -> None:
     with stub(play) as proxy:
         started = time.monotonic()
-        error = await failure(proxy.url, blocking=blocking, timeout=0.2)
+        error = await failure(proxy.url, blocking=blocking, seconds=0.2)
         assert time.monotonic() - started < 3.0
         assert isinstance(error, ProxyError)
         assert "no answer from the proxy" in str(error)
@@ -175,7 +175,7 @@ async def test_a_slow_proxy_costs_no_more_than_the_time_to_connect(
 async def test_a_proxy_that_is_not_there(blocking: bool) -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        error = await failure("http://127.0.0.1:%d" % sock.getsockname()[1], blocking=blocking)
+        error = await failure(f"http://127.0.0.1:{sock.getsockname()[1]}", blocking=blocking)
     assert isinstance(error, ProxyError)
     assert "ECONNREFUSED" in str(error)
 

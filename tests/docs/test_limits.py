@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import pytest
@@ -19,6 +19,8 @@ PAGE = (ROOT / "docs" / "guide" / "limits.md").read_text(encoding="utf-8")
 LIMITS = table(PAGE, "limits")
 SERVER = table(PAGE, "server")
 CLIENT = table(PAGE, "client")
+HTTP = table(PAGE, "http")
+TLS = table(PAGE, "tls")
 
 
 def named(rows: list[list[str]]) -> dict[str, list[str]]:
@@ -28,10 +30,13 @@ def named(rows: list[list[str]]) -> dict[str, list[str]]:
 def defaults(options: Any) -> dict[str, str]:
     shown = {field.name: getattr(options, field.name) for field in fields(options)}
     shown.pop("limits", None)
-    return {
-        name: f'"{value}"' if isinstance(value, str) else str(value)
-        for name, value in shown.items()
-    }
+    return {name: _shown(value) for name, value in shown.items()}
+
+
+def _shown(value: Any) -> str:
+    if is_dataclass(value):
+        return f"{type(value).__name__}()"
+    return f'"{value}"' if isinstance(value, str) else str(value)
 
 
 def test_limits_defaults_and_ceilings() -> None:
@@ -45,6 +50,11 @@ def test_limits_defaults_and_ceilings() -> None:
 
 def test_options_of_the_server() -> None:
     assert {name: row[0] for name, row in named(SERVER).items()} == defaults(ServerOptions())
+
+
+def test_options_of_those_who_speak_http_or_encrypt() -> None:
+    assert {name: row[0] for name, row in named(HTTP).items()} == defaults(fastrpc.HttpOptions())
+    assert {name: row[0] for name, row in named(TLS).items()} == defaults(fastrpc.TlsOptions())
 
 
 def test_options_of_the_client() -> None:

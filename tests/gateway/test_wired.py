@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -210,6 +212,18 @@ async def test_a_message_that_comes_byte_by_byte_for_ever_ends_the_connection(
         visitor.slow_tick(now + 107.5, False)
         assert await peer.hear() is None
     assert "a message takes longer than 5 s" in caplog.text
+
+
+async def test_the_kernel_looks_after_who_says_nothing() -> None:
+    async with serving(idle_ping=7.0, ping_timeout=12.0) as (server, _, come):
+        await (await come()).ask(request("Arith.add", [1, 2]))
+        visitor = await visitor_of(server)
+        assert visitor.transport is not None
+        fd = os.dup(visitor.transport.get_extra_info("socket").fileno())
+        with socket.socket(fileno=fd) as sock:
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            assert [sock.getsockopt(socket.IPPROTO_TCP, name) for name in names] == [7, 3, 4]
 
 
 async def test_a_server_that_leaves_lets_calls_end() -> None:

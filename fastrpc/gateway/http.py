@@ -257,7 +257,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Take the next request in the next turn of the loop: others have requests, too."""
-        self.read_on(True)
+        self.read_on(len(self._in) <= PIPELINE_MAX)
         if self._in:
             self.hall.side.share.call_soon(self._next)
 
@@ -272,6 +272,7 @@ class HttpConnection(asyncio.Protocol):
             size = find_head(self._in, self._seen, self.options)
             if not size:
                 self._seen = len(self._in)
+                self.read_on(True)
                 return
             self._seen = 0
             head = bytes(self._in[:size])
@@ -298,9 +299,11 @@ class HttpConnection(asyncio.Protocol):
             return
         if not exchange.is_read and not exchange.is_done:
             self._stage = Stage.BODY
-            rest = bytes(self._in)
-            self._in.clear()
-            self._feed(exchange, rest)
+            size = min(request.length or len(self._in), len(self._in))
+            body = bytes(self._in[:size])
+            del self._in[:size]
+            self.read_on(True)
+            self._feed(exchange, body)
 
     def _answer_to(self, exchange: Exchange) -> Answer | None:
         """Return who answers; a refusal waits for a body that is short, and closes nothing."""
@@ -323,7 +326,7 @@ class HttpConnection(asyncio.Protocol):
             exchange.refuse(refused)
             return
         if exchange.is_read and self._stage is not Stage.PARTING:
-            self._in += rest
+            self._in[:0] = rest
             if self._exchange is exchange:
                 self._stage = Stage.ANSWER
             elif self._in and self._stage is Stage.HEAD:

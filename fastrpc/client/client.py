@@ -394,4 +394,6 @@ def connect(target: str, **options: Unpack[ConnectOptions]) -> Client:
     Raises:
         ConfigError: The target or an option is wrong; the message names it.
     """
+    if target.partition(":")[0].lower() == "jsonrpc":
+        options.setdefault("codec", "json")  # what it is translated to anyway
     return Client(target, read_options(options))

@@ -18,6 +18,7 @@ from fastrpc.errors import ConnectionLost
 from fastrpc.frame import Frame, FrameDecoder, encode_frame
 from fastrpc.protocol import Option, encode_option
 from fastrpc.session import Session
+from fastrpc.transport.upgrade import feed
 from fastrpc.wire import Kind, Limits, Serializer
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Bridge(asyncio.Transport):
         session: Any session, of a server or a client; `open` begins it.
         outer: The connection of the far end.
         take: Gets each frame that the session sends, but for pings and pongs.
-        closed: Told once that the session has closed; True if at once.
+        closed: Told that the session has closed, True if at once; that may come after the other.
         max_body: Longest body of a frame of the session's.
         pause: Called when nothing more should be read from the far end, or again.
 
@@ -86,6 +87,7 @@ class Bridge(asyncio.Transport):
         self._is_scheduled = False
         self._is_reading = True
         self._is_closing = False
+        self._is_aborted = False
         self._is_lost = False
 
     def __repr__(self) -> str:
@@ -222,12 +224,14 @@ class Bridge(asyncio.Transport):
     # Inside
 
     def _end(self, *, at_once: bool) -> None:
-        if self._is_closing:
+        if self._is_closing and not (at_once and not self._is_aborted):
             return
-        self._is_closing = True
+        was_closing, self._is_closing = self._is_closing, True
+        self._is_aborted = at_once
         self._in.clear()
         self._closed(at_once)
-        self._loop.call_soon(self._lose_later)
+        if not was_closing:
+            self._loop.call_soon(self._lose_later)
 
     def _lose_later(self) -> None:
         if not self._is_lost:
@@ -248,7 +252,10 @@ class Bridge(asyncio.Transport):
             self._schedule()
 
     def _feed_now(self, frames: bytes) -> None:
-        self.session.lane.feed(frames)
+        if self.session.is_client:  # it looks after each read whether it should go on
+            feed(self.session, frames)
+        else:
+            self.session.lane.feed(frames)
 
     def _schedule(self) -> None:
         if not self._is_scheduled:

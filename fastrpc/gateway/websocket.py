@@ -19,6 +19,7 @@ from fastrpc.errors import ProtocolError
 from fastrpc.gateway.bridge import Bridge, inside
 from fastrpc.gateway.jsonrpc import JsonRpc
 from fastrpc.gateway.tongue import ENVELOPE, shapes_of
+from fastrpc.session.watch import PING, Watch
 from fastrpc.transport.websocket import WebSocketPipe
 from fastrpc.transport.websocket_frames import CloseCode
 from fastrpc.transport.websocket_handshake import (
@@ -110,6 +111,7 @@ class TextVisitor:
         self._hall = hall
         self._outer = outer
         self._bridge: Bridge | None = None
+        self._watch = Watch(hall.side.limits, hall.clock())
         self.end = WebSocketText(
             outer,
             on_message=self._take,
@@ -135,7 +137,10 @@ class TextVisitor:
             self._hall, self.peer, self._outer, self._tongue.take, self._closed,
             agent=AGENT, pause=self._pause,
         )  # fmt: skip
+        # What the session calls the peer with passes on unread then.
+        self._bridge.session.lane.serializer = int(self._tongue.serializer)
         self._hall.admission.greeted(self)
+        self._hall.side.ticker.watch(self)
 
     def leave(self) -> None:
         """Take nothing new; the session closes when nothing is under way."""
@@ -147,6 +152,24 @@ class TextVisitor:
         if self._bridge is not None:
             self._bridge.session.abort(cause)
         self.end.abort()
+
+    # What the ticker calls
+
+    def fast_tick(self, now: float) -> bool:
+        """Expire nothing: the session does."""
+        return False
+
+    def slow_tick(self, now: float, late: bool) -> None:
+        """Find peers that are silent, or that never end what they say."""
+        end, watch = self.end, self._watch
+        blind = late or not end.is_reading()
+        why = watch.silent(now, blind, end.bytes_in, self._hall.side.limits.idle_ping)
+        if why == PING:
+            end.ping()
+            why = ""
+        why = why or watch.slow(now, blind, end.bytes_in, end.messages, end.is_waiting)
+        if why:
+            end.fail(CloseCode.POLICY_VIOLATION, why)
 
     # What the session, and the tongue, want
 
@@ -187,4 +210,5 @@ class TextVisitor:
     def _lost(self, exc: Exception | None) -> None:
         if self._bridge is not None:
             self._bridge.lose(exc)
+        self._hall.side.ticker.forget(self)
         self._hall.depart(self)

@@ -109,7 +109,7 @@ def _msgpackrpc_closed(data: bytes) -> bytes:
         width = _WIDTHS.get(data[2], 1)
         if (data[2] < 0x80 or width > 1) and len(data) >= 2 + width:
             number = data[2 : 2 + width]
-    return b"\x94\x01%s\xd9%c%s\xc0" % (number, len(_NO_MSGPACKRPC), _NO_MSGPACKRPC)
+    return b"\x94\x01%s\x92\x00\xd9%c%s\xc0" % (number, len(_NO_MSGPACKRPC), _NO_MSGPACKRPC)
 
 
 TONGUES: Final = (

@@ -85,7 +85,7 @@ async def test_closed_doors_answer_in_their_own_tongue() -> None:
             asked = msgpack.packb([0, number, "x", []])
             kind, id, error, result = msgpack.unpackb(await told(target, asked))
             assert (kind, id, result) == (1, number, None)
-            assert "msgpack-rpc" in error
+            assert error == [0, "this port does not speak msgpack-rpc"]
         assert msgpack.unpackb(await told(target, b"\x94\x00"))[1] == 0, "half of a request"
         await until(lambda: server.stats().connections == 0)
 

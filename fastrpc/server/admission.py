@@ -28,11 +28,16 @@ class Admission:
         most: Most connections.
         per_host: Most connections from one remote host.
         pending: Most connections that have not said HELLO.
+
+    Attributes:
+        most: Most connections.
+        accepted: Who came in so far.
+        turned_away: Who of them was sent away because of a limit.
     """
 
     def __init__(self, most: int, per_host: int, pending: int) -> None:
         """Begin with nobody."""
-        self._most = most
+        self.most = most
         self._per_host = per_host
         self._most_pending = pending
         self._visitors: dict[Visitor, str] = {}
@@ -64,8 +69,8 @@ class Admission:
             if self._hosts[host] > self._per_host:
                 return visitor, f"more than {self._per_host} connections of its host (max_per_host)"
         oldest = next(iter(self._pending))
-        if len(self._visitors) > self._most:
-            return oldest, f"more than {self._most} connections (max_connections)"
+        if len(self._visitors) > self.most:
+            return oldest, f"more than {self.most} connections (max_connections)"
         if len(self._pending) > self._most_pending:
             return oldest, f"more than {self._most_pending} without HELLO (max_pending)"
         return None

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Literal, final
 
 from fastrpc.errors import ConfigError
-from fastrpc.server.doors import check_doors, usual_doors
+from fastrpc.server.doors import DOORS, check_doors, usual_doors
 from fastrpc.server.hall import Entrance, Hall
 from fastrpc.transport import Listener, ServerTls, TlsOptions, listen, parse_target
 
@@ -40,12 +40,22 @@ class Entrances:
         self._hall = hall
         self._log = log
         self._listeners: list[Listener] = []
+        self._doors: list[frozenset[str]] = []  # of each
         self._certificates: dict[int, ServerTls] = {}  # by the identity of their options
 
     @property
     def targets(self) -> list[str]:
         """The real addresses, as text that a client can use."""
         return [target for listener in self._listeners for target in listener.targets]
+
+    @property
+    def places(self) -> dict[str, tuple[str, ...]]:
+        """The open doors of each real address, in the order of `DOORS`."""
+        return {
+            target: tuple(door for door in DOORS if door in doors)
+            for listener, doors in zip(self._listeners, self._doors, strict=True)
+            for target in listener.targets
+        }
 
     def certificates(self, tls: TlsOptions) -> ServerTls:
         """Return what listeners with *tls* encrypt with, one for all of them.
@@ -91,6 +101,7 @@ class Entrances:
         wanted = check_doors(doors)
         certificate = self.certificates(tls) if tls is not None else None
         fresh: list[Listener] = []
+        opened: list[frozenset[str]] = []
         try:
             for target in targets:
                 parsed = parse_target(target)
@@ -104,6 +115,7 @@ class Entrances:
                     plain=plain,
                 )
                 fresh.append(made)
+                opened.append(entrance.doors)
             if self._hall.is_closing:
                 raise ConfigError("the server is closed; make a new one")
         except BaseException:
@@ -111,6 +123,7 @@ class Entrances:
                 listener.close()
             raise
         self._listeners += fresh
+        self._doors += opened
 
     def close(self) -> None:
         """Let nobody in any more."""
@@ -124,7 +137,7 @@ class Entrances:
 
     def forget(self) -> None:
         """Let go of the listeners: they are the parent's, this is a child."""
-        self._listeners = []
+        self._listeners, self._doors = [], []
 
     def _stale(self, error: ConfigError) -> None:
         self._log.error("the certificate that is in force stays: %s", error)

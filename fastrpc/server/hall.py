@@ -56,6 +56,8 @@ class Hall:
         sessions: All sessions, oldest first; those that translators talk to as well.
         mounts: The halls of other servers, by the path they are found under.
         calls: Calls of sessions that are gone.
+        bytes_in: What they have read.
+        bytes_out: What they have written.
     """
 
     def __init__(self, server: "Server", options: ServerOptions) -> None:
@@ -68,7 +70,7 @@ class Hall:
         )
         self._sessions: dict[Session, None] = {}
         self.mounts: dict[str, Hall] = {}
-        self.calls = 0
+        self.calls = self.bytes_in = self.bytes_out = 0
         self.is_closing = False
         self._empty: asyncio.Future[None] | None = None
 
@@ -195,6 +197,8 @@ class Hall:
     def lost(self, session: Session, cause: Exception) -> None:
         """Note that a session has ended."""
         self.calls += session.lane.calls_in
+        self.bytes_in += session.lane.bytes_in
+        self.bytes_out += session.lane.bytes_out
         self._sessions.pop(session, None)
         self.depart(session)
 

@@ -6,13 +6,14 @@ somebody asks for it, and options have to be right from the start.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fastrpc.errors import ConfigError
 
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 _HOST: Final = re.compile(r"\[[0-9a-f:.]+\]|[a-z0-9._-]+")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~-]{16,1024}")
 _COUNTS: Final = {"max_head": 2**20, "max_headers": 2**10, "max_target": 2**20}
 _TIMES: Final = ("keep_alive", "silence")
 
@@ -37,6 +38,8 @@ class HttpOptions:
         silence: Seconds of silence on a stream after which an empty line says that we are
             still there.
         title: What the OpenAPI document is called.
+        debug_token: Who asks for the debug page has to know it, 16 characters at least; ""
+            lets everyone in who comes to a listener where the page is open.
     """
 
     origins: Sequence[str] = ()
@@ -48,6 +51,7 @@ class HttpOptions:
     max_requests: int = 10_000
     silence: float = 15.0
     title: str = "fastrpc"
+    debug_token: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense."""
@@ -64,6 +68,9 @@ class HttpOptions:
                 raise ConfigError(f"http: {name} must be seconds above 0, got {value!r}")
         if type(self.title) is not str:
             raise ConfigError(f"http: title must be text, got {self.title!r}")
+        token: Any = self.debug_token
+        if type(token) is not str or (token and not _TOKEN.fullmatch(token)):
+            raise ConfigError("http: debug_token must be 16 or more letters, digits or -._~")
 
 
 def _check_texts(name: str, values: Any, shape: re.Pattern[str], example: str, *more: str) -> None:

@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, final
 
 from fastrpc.call import (
@@ -286,7 +287,10 @@ def _in_thread(
     """
     if running.fate is not Fate.OWED:  # given up while it waited for a thread
         return None, None
+    running.thread_id = get_ident()
     try:
         return handler(*args, **kwargs), None
     except BaseException as exc:
         return None, exc
+    finally:
+        running.thread_id = 0  # the thread has other work soon

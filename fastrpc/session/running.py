@@ -40,11 +40,13 @@ class Running:
         given: The items that the handler gives.
         threads: Of a blocking handler; more than one if an interceptor tried again.
         is_timed: Whether it is one of the calls whose time is counted.
+        thread_id: Of the thread that runs it now, 0 if none does.
     """
 
     __slots__ = (
         "begun", "call", "can_stop", "deadline", "fate", "frame", "given", "inlet", "is_shielded",
-        "is_timed", "method", "outlet", "started", "task", "threads",
+        "is_timed", "method", "outlet", "started", "task", "thread_id",
+        "threads",
     )  # fmt: skip
 
     def __init__(self, method: Method, frame: Frame, started: float, deadline: float) -> None:
@@ -65,6 +67,7 @@ class Running:
         self.given: AsyncIterator[Any] | None = None
         self.threads: tuple[asyncio.Future[Any], ...] = ()
         self.is_timed = True
+        self.thread_id = 0
 
     @property
     def is_called(self) -> bool:

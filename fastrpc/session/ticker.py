@@ -47,6 +47,7 @@ class Ticker:
         share: What the lanes of this owner share.
 
     Attributes:
+        since: When it was made, which is when its owner was started.
         lag: How late the last slow tick came: the loop was busy for so long.
         worst_lag: How late one came at most.
         late_ticks: How many came so late that nothing was made of peers' silence.
@@ -61,6 +62,7 @@ class Ticker:
         self._fast: asyncio.TimerHandle | None = None
         self._slow: asyncio.TimerHandle | None = None
         self._due = 0.0
+        self.since = share.clock()
         self.lag = self.worst_lag = 0.0
         self.late_ticks = 0
 

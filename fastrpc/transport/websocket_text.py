@@ -17,6 +17,7 @@ from fastrpc.transport.websocket_end import CLOSE_PATIENCE, State, WebSocketEnd
 from fastrpc.transport.websocket_frames import (
     BINARY,
     COPY_MAX,
+    PING,
     TEXT,
     Bytes,
     CloseCode,
@@ -42,6 +43,10 @@ class WebSocketText(WebSocketEnd):
         is_client: Whether we made it.
         max_message: Most bytes of one text; a larger one ends the connection.
         patience: Seconds for the peer's part of a close.
+
+    Attributes:
+        bytes_in: Bytes that have come, whatever they were.
+        messages: Texts that were handed on.
     """
 
     def __init__(
@@ -63,6 +68,22 @@ class WebSocketText(WebSocketEnd):
         self._on_resume = on_resume
         self._text = bytearray()  # what has come of a text that is not whole
         self._decoder = _utf8()
+        self.bytes_in = self.messages = 0
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether part of a text has come and the rest has not."""
+        return bool(self._text)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come."""
+        self.bytes_in += len(data)
+        super().data_received(data)
+
+    def ping(self) -> None:
+        """Ask for a sign of life: whoever gets it has to answer."""
+        if self._state is State.OPEN:
+            self._outer.write(frame(PING, b"", self._is_client))
 
     def send(self, text: Bytes) -> None:
         """Send one text, given as UTF-8; after a close it is dropped."""
@@ -112,6 +133,7 @@ class WebSocketText(WebSocketEnd):
         if is_last:
             text = bytes(self._text + part) if self._text else part
             self._text = bytearray()
+            self.messages += 1
             self._on_message(text)
         else:
             self._text += part

@@ -19,10 +19,17 @@ from tests.interop.styles import rest_of, settle, settled
 from tests.server.serving import serving, until
 from tests.transport import websocket_raw as raw
 from tests.transport.websocket_ends import connected
-from tests.transport.websocket_raw import BINARY, put
+from tests.transport.websocket_raw import BINARY, PING, PONG, TEXT, put
 
 pytestmark = pytest.mark.asyncio
 WS = "ws://127.0.0.1:0"
+
+
+class Texts(Large):
+    """Results that JSON knows."""
+
+    def text(self, size: int) -> str:
+        return "x" * size
 
 
 @contextlib.asynccontextmanager
@@ -138,6 +145,81 @@ async def test_a_large_message_at_a_poor_rate_is_not_waited_for(clock: Clock) ->
                 at += 900
                 await clock.let_pass(server, 1.0)
             assert 10 * 900 <= at <= 13 * 900
+
+
+# Texts: the session behind them sees whole ones only, so their end is looked after itself
+
+
+@contextlib.asynccontextmanager
+async def texts(
+    server: fastrpc.Server,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Speak JSON-RPC with *server*."""
+    place = server.targets[0].removeprefix("ws://")
+    async with connected(place) as (reader, writer):
+        writer.write(request(place, "jsonrpc"))
+        await reader.readuntil(b"\r\n\r\n")
+        yield reader, writer
+
+
+ADD = b'{"jsonrpc": "2.0", "id": 1, "method": "Large.add", "params": [2, 3]}'
+
+
+async def test_a_silent_text_peer_is_pinged_and_then_given_up(clock: Clock) -> None:
+    limits = {"idle_ping": 30.0, "ping_timeout": 60.0}
+    async with serving(Large(), WS, log=CALM, **limits) as server:
+        async with texts(server) as (reader, writer):
+            for _ in range(3):
+                await clock.let_pass(server, 30.1)
+                assert (await raw.get(reader)).opcode == PING
+                await clock.let_pass(server, 59.0)
+                (visitor,) = server._hall.admission.visitors
+                heard = visitor.end.bytes_in  # type: ignore[attr-defined]
+                writer.write(put(PONG))
+                await until(lambda heard=heard, end=visitor.end: end.bytes_in > heard)  # type: ignore[attr-defined]
+                await clock.look(server)
+            await clock.let_pass(server, 30.1)
+            assert (await raw.get(reader)).opcode == PING
+            await clock.let_pass(server, 60.1)
+            (said,) = await raw.rest(reader)
+            assert said.code == 1008
+            assert b"silent for 90 s" in said.payload
+
+
+async def test_a_text_that_never_ends_is_not_waited_for(clock: Clock) -> None:
+    limits = {"frame_timeout": 10.0, "frame_rate": 1000.0, "idle_ping": 3600.0}
+    async with serving(Large(), WS, log=CALM, **limits) as server:
+        async with texts(server) as (reader, writer):
+            writer.write(put(TEXT, ADD))
+            assert b'"result":5' in (await raw.get(reader)).payload.replace(b" ", b"")
+            (visitor,) = server._hall.admission.visitors
+            end = visitor.end  # type: ignore[attr-defined]
+            message, at = put(TEXT, b"x" * 60_000), 0
+            while end._state.value == "open":
+                heard = end.bytes_in
+                writer.write(message[at : at + 900])
+                await until(lambda heard=heard: end.bytes_in > heard)
+                at += 900
+                await clock.let_pass(server, 1.0)
+            assert 10 * 900 <= at <= 13 * 900
+            assert (await raw.rest(reader))[-1].code == 1008
+
+
+async def test_who_never_reads_texts_is_cut_off(
+    quick_ticks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T9, as JSON."""
+    gauge = Gauge(monkeypatch)
+    limits = {"write_stall": 0.15, "max_unsent": 2 * MIB}
+    ask_text = '{"jsonrpc": "2.0", "id": %d, "method": "Texts.text", "params": [%d]}'
+    async with serving(Texts(), WS, log=CALM, **limits) as server:
+        async with texts(server) as (reader, writer):
+            reader._transport.pause_reading()  # type: ignore[attr-defined]
+            for id in range(40):
+                writer.write(put(TEXT, (ask_text % (id, MIB)).encode()))
+            await until(lambda: server.stats().calls > 0)
+            await until(lambda: not server.stats().connections)
+    assert gauge.most <= 2 * MIB + 2 * MIB + 64 * 1024 + 1000
 
 
 # Memory

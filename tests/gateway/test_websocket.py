@@ -306,6 +306,15 @@ async def test_items_come_as_notifications() -> None:
         assert heard[3]["id"] == 7
 
 
+async def test_the_server_calls_a_text_peer() -> None:
+    async with door(Work()) as (_, place), talking(place) as peer:
+        peer.ask(1, "Work.back")
+        asked = await peer.hear()
+        assert (asked["method"], asked["params"]) == ("Back.twice", [21])
+        peer.say({"jsonrpc": "2.0", "id": asked["id"], "result": 42})
+        assert await peer.hear() == {"jsonrpc": "2.0", "id": 1, "result": 42}
+
+
 async def test_a_text_that_comes_with_the_request() -> None:
     early = put(TEXT, b'{"jsonrpc": "2.0", "id": 1, "method": "Work.add", "params": [1, 2]}')
     async with door(Work()) as (_, place), talking(place, early=early) as peer:

@@ -192,6 +192,16 @@ class Server:
         return self._entrances.targets
 
     @property
+    def places(self) -> dict[str, tuple[str, ...]]:
+        """The real addresses, each with the doors that are open there."""
+        return self._entrances.places
+
+    @property
+    def hall(self) -> Hall:
+        """Who is connected; for what watches a server, not for users."""
+        return self._hall
+
+    @property
     def peers(self) -> list[Peer]:
         """Those who are connected, to be called in turn; oldest first."""
         return [each.as_peer for each in self._hall.sessions if each.lane.opened]

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import contextvars
 import socket
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, final
 
@@ -33,6 +32,9 @@ _BAD_REQUEST: Final = (
 ) % (len(_SPEAK_TLS), _SPEAK_TLS)
 _DISCARD: Final = 65_536
 
+#: Seconds that a handshake gets while others wait in line; half-done ones make room then.
+HURRIED: Final = 2.0
+
 Connected = tuple[asyncio.BaseTransport, asyncio.BaseProtocol]
 ConnectPlain = Callable[[socket.socket], None]
 
@@ -48,6 +50,26 @@ class _Waiting:
     def __init__(self, sock: socket.socket, connect_plain: ConnectPlain | None) -> None:
         self.sock = sock
         self.connect_plain = connect_plain
+
+
+@final
+class _Handshake:
+    """One that is under way."""
+
+    __slots__ = ("address", "begun", "is_cut", "sock", "words")
+
+    def __init__(self, sock: socket.socket, now: float) -> None:
+        self.sock = sock
+        self.begun = now
+        self.words = LastWords(sock)
+        self.address = _address(sock)
+        self.is_cut = False
+
+    def cut(self) -> None:
+        """End it: the loop, who owns the socket, sees the end and closes it."""
+        self.is_cut = True
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
 
 
 @final
@@ -70,8 +92,9 @@ class Threshold:
         self._tls = tls
         self._protocol_factory = protocol_factory
         self._waiting: dict[_Waiting, None] = {}
-        self._line: deque[_Waiting] = deque()  # those of them whose handshake may begin
-        self._handshakes: dict[asyncio.Task[Any], socket.socket] = {}
+        self._line: dict[_Waiting, None] = {}  # those of them whose handshake may begin
+        self._handshakes: dict[asyncio.Task[Any], _Handshake] = {}
+        self._hurry: asyncio.TimerHandle | None = None
         self._is_open = True
 
     @property
@@ -105,9 +128,10 @@ class Threshold:
         self._is_open = False
         for waiting in list(self._waiting):
             self._drop(waiting, "")
-        for sock in self._handshakes.values():
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)  # the loop owns it, and sees the end
+        for handshake in self._handshakes.values():
+            handshake.cut()
+        if self._hurry is not None:
+            self._hurry.cancel()
 
     async def wait_closed(self) -> None:
         """Wait until no handshake is under way."""
@@ -125,7 +149,7 @@ class Threshold:
         if first == TLS_HELLO:
             # It stays readable: in line, nobody looks.
             self._loop.remove_reader(waiting.sock)
-            self._line.append(waiting)
+            self._line[waiting] = None
             self._next()
         elif not first:
             self._drop(waiting, "")
@@ -158,8 +182,7 @@ class Threshold:
         waiting.timer.cancel()
         self._loop.remove_reader(waiting.sock)
         del self._waiting[waiting]
-        if waiting in self._line:
-            self._line.remove(waiting)
+        self._line.pop(waiting, None)
 
     def _refused(self, address: str, why: str) -> None:
         if self._tls.on_refused is not None:
@@ -170,14 +193,29 @@ class Threshold:
     def _next(self) -> None:
         """Begin the handshakes that may."""
         while self._line and len(self._handshakes) < self._tls.options.max_handshakes:
-            waiting = self._line[0]
+            # The newest: in a flood, those who came before have waited too long already.
+            waiting = next(reversed(self._line))
             self._leave(waiting)
             self._shake_hands(waiting.sock)
+        if self._line and self._hurry is None:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Cut the handshakes that take long, as long as others wait in line."""
+        self._hurry = None
+        if not self._line or not self._handshakes:
+            return
+        now = self._loop.time()
+        for handshake in self._handshakes.values():  # the oldest first
+            if now - handshake.begun < HURRIED:
+                self._hurry = self._loop.call_at(handshake.begun + HURRIED, self._make_room)
+                return
+            handshake.cut()
 
     def _shake_hands(self, sock: socket.socket) -> None:
-        words, address = LastWords(sock), _address(sock)
+        handshake = _Handshake(sock, self._loop.time())
         context = contextvars.copy_context()
-        context.run(last_words.set, words)
+        context.run(last_words.set, handshake.words)
         begins = Begins(self._loop, self._make)
         connecting = self._loop.connect_accepted_socket(
             lambda: begins,
@@ -187,21 +225,25 @@ class Threshold:
             ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
         )
         task = self._loop.create_task(connecting, context=context)
-        self._handshakes[task] = sock
-        task.add_done_callback(lambda done: self._shaken(done, words, address))
+        self._handshakes[task] = handshake
+        task.add_done_callback(self._shaken)
 
     def _make(self) -> asyncio.BaseProtocol | None:
         return self._protocol_factory() if self._is_open else None
 
-    def _shaken(self, task: "asyncio.Task[Connected]", words: LastWords, address: str) -> None:
-        sock = self._handshakes.pop(task)
-        words.sock = None
+    def _shaken(self, task: "asyncio.Task[Connected]") -> None:
+        handshake = self._handshakes.pop(task)
+        handshake.words.sock = None
         if task.cancelled():
-            sock.close()
+            handshake.sock.close()
         elif (error := task.exception()) is not None:
             if self._is_open:
-                self._refused(address, _why(error))
-            sock.close()
+                why = "it takes long, and others wait" if handshake.is_cut else _why(error)
+                self._refused(handshake.address, why)
+            handshake.sock.close()
+            # Its frames and it hold each other, and with them 256 KiB of asyncio's buffers
+            # until the garbage collector comes; in a flood that is a lot.
+            error.with_traceback(None)
         if self._is_open:
             self._next()
 

@@ -60,7 +60,8 @@ class TlsOptions:
             Then who sits in between reads and changes everything.
         handshake_timeout: Of a server: seconds until the first byte must have come, and
             for the handshake that follows.
-        max_handshakes: Of a server: handshakes under way at once; more wait unread.
+        max_handshakes: Of a server: handshakes under way at once; more wait unread, and
+            as long as some do, a handshake gets 2 s.
         max_waiting: Of a server: connections that wait, for their first byte or in that
             line; with more, the oldest is closed.
         context: A context of your own; then the files, `ca` and `verify` are its business.

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import importlib
 import os
 import resource
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fastrpc.errors import ConfigError, ConnectFailed
-from fastrpc.transport import Listener, dial, dial_blocking, listen
+from fastrpc.transport import Listener, TlsOptions, dial, dial_blocking, listen
 from fastrpc.transport import resolve as resolving
 from fastrpc.transport.resolve import Address
 from tests.transport.ends import Client, Echo, descriptors, turn_until
@@ -158,6 +159,34 @@ async def test_factory_that_raises_is_the_callers_own_error() -> None:
         await dial(target, fail, timeout=1)
     await turn_until(lambda: len(descriptors()) == len(before))
     listener.close()
+
+
+@pytest.mark.asyncio
+async def test_a_connection_that_breaks_before_its_handshake_is_closed_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """uvloop closes its number and forgets to tell the socket object: see `dial._let_go`."""
+    listener, target = await served("tcp://127.0.0.1:0")
+    broken = REACH.reach
+
+    async def reach(*args: object) -> socket.socket:
+        sock: socket.socket = await broken(*args)
+        sock.shutdown(socket.SHUT_RDWR)
+        return sock
+
+    monkeypatch.setattr(importlib.import_module("fastrpc.transport.dial"), "reach", reach)
+    for _ in range(20):
+        strangers: list[socket.socket] = []
+        with pytest.raises(ConnectFailed) as failed:
+            await dial(target, Client, timeout=5, tls=TlsOptions(verify="insecure_nobody"))
+        strangers += [socket.socket() for _ in range(4)]
+        del failed
+        gc.collect()
+        for stranger in strangers:
+            os.fstat(stranger.fileno())
+            stranger.close()
+    listener.close()
+    await listener.wait_closed()
 
 
 @pytest.mark.asyncio

@@ -203,6 +203,26 @@ async def test_only_so_many_shake_hands_and_the_next_waits_unread() -> None:
 
 
 @pytest.mark.asyncio
+async def test_while_others_wait_half_done_handshakes_make_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fastrpc.transport.threshold.HURRIED", 0.05)
+    tls, refused = noted(max_handshakes=2)
+    listener = await listen("tls://127.0.0.1:0", Echo, tls=tls)
+    gate = threshold_of(listener)
+    stalled = [await raw(listener, HALF_HELLO) for _ in range(5)]
+    await turn_until(lambda: (gate.handshakes, gate.waiting) == (2, 3))
+    assert await echoes(listener), "the newest of those who wait is the first to get in"
+    await turn_until(lambda: gate.waiting == 0)
+    assert set(refused) == {"it takes long, and others wait"}
+    assert gate.handshakes == 2, "nobody waits any more, so the last two have their time"
+    for sock in stalled:
+        sock.close()
+    listener.close()
+    await listener.wait_closed()
+
+
+@pytest.mark.asyncio
 async def test_of_more_than_may_wait_the_oldest_is_closed() -> None:
     tls, refused = noted(max_waiting=3)
     listener = await listen("tls://127.0.0.1:0", Echo, tls=tls)

@@ -237,6 +237,8 @@ class HttpConnection(asyncio.Protocol):
 
     def link_closed(self, link: "AnyLink", *, at_once: bool) -> None:
         """Close, for a session has ended."""
+        if self._stage is Stage.GONE:
+            return
         self.links = {key: each for key, each in self.links.items() if each is not link}
         if at_once:
             self.transport.abort()

@@ -23,6 +23,7 @@ CACHE = ROOT / "build" / "node"
 CLIENT = ROOT / "clients" / "js"
 
 _INSTALL_TIMEOUT = 240.0
+_MADE_FROM = ("*.json", "*.mjs", "src/*", "test/*")
 
 
 def node_modules(*specs: str) -> Path:
@@ -117,7 +118,7 @@ def _npm(folder: Path, *words: str, options: Iterable[str] = ("--no-audit", "--n
 def _state_of(folder: Path) -> str:
     """Return what changes with everything the build is made from."""
     state = hashlib.sha256()
-    for file in sorted([*folder.glob("*.json"), *folder.glob("src/*"), *folder.glob("test/*")]):
+    for file in sorted([path for pattern in _MADE_FROM for path in folder.glob(pattern)]):
         state.update(f"{file.name}\0".encode() + file.read_bytes())
     built = (folder / "dist" / "fastrpc.js").exists() and (folder / "build" / "test").exists()
     return state.hexdigest() if built else ""

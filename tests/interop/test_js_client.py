@@ -1,6 +1,7 @@
 """The JavaScript client in Node: its own tests, and those against a real server of ours."""
 
 import ast
+import asyncio
 import contextlib
 import os
 import re
@@ -10,10 +11,11 @@ from typing import Any
 
 import pytest
 
+import fastrpc
 from tests.docs.pages import ROOT, blocks
 from tests.interop.foreign import free_port
-from tests.interop.js_service import make_server
-from tests.interop.node import js_client, run_node
+from tests.interop.js_service import Arith, make_server
+from tests.interop.node import js_client, run_node, run_node_json
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -84,3 +86,52 @@ async def test_the_guide(client: Path) -> None:
     finally:
         await names["server"].aclose()
     assert said.splitlines() == promised
+
+
+RESTART = """
+import WebSocket from "ws";
+import { connect } from "fastrpc-client";
+
+const client = connect(process.argv[1], { WebSocket, timeout: 20 });
+const slow = client.call("Arith.slow", ["finished where it began", 1.0]);
+client.notify("Arith.note", ["ready"]);
+const ran = [];
+let who = "one";
+while (who === "one") {
+  try {
+    who = await client.call("who");
+  } catch (error) {
+    ran.push(error.ran);
+  }
+  await new Promise((resolve) => setTimeout(resolve, 5));
+}
+console.log(JSON.stringify({ slow: await slow, who, ran }));
+client.close();
+"""
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_a_server_that_is_replaced(client: Path) -> None:
+    """What the old one took it finishes; all else goes to the new one, and nothing runs twice."""
+    url = f"ws://127.0.0.1:{free_port()}"
+    service = Arith()
+    servers = [fastrpc.Server(), fastrpc.Server()]
+    servers[0].register(service)
+    servers[0].register(lambda: "one", name="who")
+    servers[1].register(lambda: "two", name="who")
+    await servers[0].start(url)
+    try:
+        running = asyncio.create_task(run_node_json(RESTART, url, cwd=client))
+        async with asyncio.timeout(20):
+            await service.noted(1)
+        closing = asyncio.create_task(servers[0].aclose(grace=10))
+        await asyncio.sleep(0)  # its listener is closed in its first step
+        await servers[1].start(url)
+        told = await running
+        await closing
+    finally:
+        for server in servers:
+            await server.aclose(grace=0)
+    assert told["slow"] == "finished where it began"
+    assert told["who"] == "two"
+    assert set(told["ran"]) <= {"no"}

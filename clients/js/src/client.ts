@@ -157,7 +157,15 @@ export class Client extends Caller {
         pingMs: DEFAULTS.pingMs,
       },
       changed(state, error) {
-        for (const listener of [...listeners]) listener(state, error);
+        for (const listener of [...listeners]) {
+          try {
+            listener(state, error);
+          } catch (fault) {
+            queueMicrotask(() => {
+              throw fault; // whoever wrote the listener should hear of it; here things go on
+            });
+          }
+        }
       },
     });
     const { timeout, metadata, signal } = options;

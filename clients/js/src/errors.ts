@@ -114,7 +114,20 @@ export function ranOf(status: number): Ran {
   return RAN.has(status) ? "yes" : "maybe";
 }
 
-/** Return what anything that was thrown says. */
+/** Return what anything that was thrown says, even what can't be printed. */
 export function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  try {
+    return String(error instanceof Error ? error.message : error);
+  } catch {
+    return "something that can't be printed";
+  }
+}
+
+/** Return what anything that was thrown is called. */
+export function typeOf(error: unknown): string {
+  try {
+    return error instanceof Error ? String(error.name).slice(0, 200) : typeof error;
+  } catch {
+    return "Error";
+  }
 }

@@ -9,6 +9,9 @@ import { ProtocolError } from "./errors.js";
 import type { Frame } from "./frame.js";
 import { CREDIT_MAX } from "./wire.js";
 
+/** How much larger than an item the memory it stands in may be. */
+const SLACK = 4;
+
 /** The receiving half: items wait here, encoded, until they are taken. */
 export class Inlet {
   private items: Frame[] = [];
@@ -39,6 +42,9 @@ export class Inlet {
     if (this.isOver) return;
     if (this.credit <= 0) throw new ProtocolError(`stream ${frame.id}: an item came without credit`);
     this.credit -= frame.size;
+    // It may be a crumb of a large message, which would live as long as the item waits.
+    const { payload } = frame;
+    if (payload.buffer.byteLength > SLACK * frame.size) frame.payload = payload.slice();
     this.items.push(frame);
     this.wake();
   }

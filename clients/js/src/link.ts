@@ -49,7 +49,6 @@ export class Link implements Owner {
   offer: Offer;
   /** Connections whose server said goodbye, until their calls have ended. */
   private readonly leaving = new Set<Connection>();
-  private readonly sockets = new Map<Connection, Socket>();
   private waiting: Job[] = [];
   private attempt: { socket: Socket; timer: ReturnType<typeof setTimeout> } | undefined;
   private opening: Connection | undefined;
@@ -115,7 +114,6 @@ export class Link implements Owner {
       socket = openSocket(webSocket, url, {
         opened: (pipe) => {
           connection = this.opening = new Connection(this, pipe, clock);
-          this.sockets.set(connection, pipe);
         },
         received: (data) => connection?.feed(data),
         closed: (why) => {
@@ -192,7 +190,6 @@ export class Link implements Owner {
 
   ended(connection: Connection, error: RpcError): void {
     this.leaving.delete(connection);
-    this.sockets.delete(connection);
     if (connection === this.opening) this.failed(error);
     else this.leave(connection, error);
   }

@@ -7,7 +7,7 @@
  */
 
 import type { Connection } from "./connection.js";
-import { ApplicationError, ProtocolError, RpcError, textOf } from "./errors.js";
+import { ApplicationError, ProtocolError, RpcError, textOf, typeOf } from "./errors.js";
 import { Inlet, Outlet } from "./flow.js";
 import { encodeFrame, type Frame, type Id } from "./frame.js";
 import { decodeMetadata } from "./metadata.js";
@@ -206,8 +206,7 @@ export class Serving {
       const { type, data, code } = error;
       this.fail(running.frame, Status.APPLICATION, { type, message, data }, code);
     } else {
-      const type = error instanceof Error ? error.name : typeof error;
-      this.fail(running.frame, Status.SERVER_ERROR, { type, message });
+      this.fail(running.frame, Status.SERVER_ERROR, { type: typeOf(error), message });
     }
   }
 

@@ -72,19 +72,24 @@ export class RpcStream<T = unknown> implements AsyncIterable<T>, Waiter, Job {
     await core.outlet.send(...encoded);
   }
 
-  /** Send all items, then say that there are no more; returns early if the server ends the stream. */
+  /**
+   * Send all items, then say that there are no more.
+   *
+   * Returns early if the server ends the stream, and gives the stream up if the source fails.
+   */
   async feed(items: Items): Promise<void> {
     const core = await this.opened(false);
-    for await (const item of items) {
-      if (this.isDone) return;
-      try {
+    try {
+      for await (const item of items) {
+        if (this.isDone) break;
         await core.outlet.send(...encodeValue(item));
-      } catch (error) {
-        if (this.isDone && this.ended && !this.ended.error) return;
-        throw error;
       }
+    } catch (error) {
+      this.giveUp(Status.CANCELLED, textOf(error), error, error);
+      if (this.ended!.error === undefined) return; // it had ended well before
+      throw error;
     }
-    await this.end();
+    if (!this.isDone) await this.end();
   }
 
   /** Say that no more items will be sent; those of the server still come. */
@@ -169,7 +174,7 @@ export class RpcStream<T = unknown> implements AsyncIterable<T>, Waiter, Job {
     }
     this.opening!.resolve(this.core);
     if (this.items) {
-      this.feed(this.items).catch((error: unknown) => this.giveUp(Status.CANCELLED, textOf(error), error));
+      this.feed(this.items).catch(() => undefined); // the stream tells of it
     }
   }
 
@@ -227,12 +232,10 @@ export class RpcStream<T = unknown> implements AsyncIterable<T>, Waiter, Job {
     this.finish(error);
   }
 
-  private giveUp(status: 41 | 42, why: string, cause?: unknown): void {
+  private giveUp(status: 41 | 42, why: string, cause?: unknown, fault?: unknown): void {
     if (this.isDone) return;
     const { core } = this;
-    const isSource = cause instanceof Error && this.items !== undefined && status === Status.CANCELLED;
-    const error = isSource ? cause : givenUp(this.method, status, why, core !== undefined, cause);
-    this.finish(error);
+    this.finish(fault ?? givenUp(this.method, status, why, core !== undefined, cause));
     core?.connection.cancel(core.id, status);
   }
 

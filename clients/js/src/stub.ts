@@ -92,7 +92,8 @@ export function describedStub(
   const stub: Record<string, Method> = Object.create(null) as Record<string, Method>;
   for (const method of found.methods) {
     const short = method.name.startsWith(`${name}.`) ? method.name.slice(name.length + 1) : method.name;
-    stub[short] = methodOf(caller, keyOf(method.name, options), method);
+    // With a method of this name it would be a promise, and `await` would call it.
+    if (short !== "then") stub[short] = methodOf(caller, keyOf(method.name, options), method);
   }
   return stub;
 }

@@ -390,6 +390,80 @@ test("items go as far as the credit reaches, in order", async () => {
   client.close();
 });
 
+test("an item does not keep the message alive that it came in", async () => {
+  const { client, peer } = await joined();
+  const stream = client.stream("s");
+  const items = stream[Symbol.asyncIterator]();
+  const first = items.next();
+  const { id } = await peer.next();
+  const item = encodeFrame(Kind.DATA, id, { reply: true, serializer: 1, payload: encode(1) });
+  const junk = encodeFrame(12, 1, { payload: new Uint8Array(100_000) });
+  peer.raw(new Uint8Array([...item, ...item, ...junk]));
+  await first;
+  const { core } = stream as unknown as { core: { inlet: { items: { payload: Uint8Array }[] } } };
+  assert.ok(core.inlet.items[0]!.payload.buffer.byteLength < 100);
+  client.close();
+});
+
+test("a source that fails gives the stream up, by hand as well", async () => {
+  const { client, peer } = await joined();
+  const stream = client.stream("s");
+  const feeding = stream.feed((function* () {
+    yield 1;
+    throw new Error("no more");
+  })());
+  await assert.rejects(feeding, /no more/);
+  await assert.rejects(stream.result(), /no more/);
+  await turn();
+  assert.deepEqual(peer.frames.map((frame) => frame.kind), [Kind.OPEN, Kind.DATA, Kind.CANCEL]);
+  client.close();
+});
+
+test("a service with a method called then is no promise", async () => {
+  const { client, peer } = await joined();
+  const asked = client.service("A");
+  const names = ["A.then", "A.go"];
+  const methods = names.map((name) => ({ name, mode: "sync", parameters: [] }));
+  peer.reply((await peer.next()).id, { services: [{ name: "A", version: "", group: "", methods }] });
+  assert.deepEqual(Object.keys(await asked), ["go"]);
+  assert.deepEqual(peer.frames, []);
+  client.close();
+});
+
+test("what a handler throws is told, whatever it is", async () => {
+  const thrown: unknown[] = [new TypeError("t"), "text", null, Object.create(null), undefined];
+  const odd = new Error("odd");
+  Object.defineProperty(odd, "name", { get: () => { throw new Error("no name"); } });
+  thrown.push(odd);
+  const { client, peer } = await joined({}, {}, (fresh) => fresh.register("fail", (at: number) => {
+    throw thrown[at];
+  }));
+  for (let at = 0; at < thrown.length; at++) {
+    peer.send(Kind.CALL, at + 1, { name: new TextEncoder().encode("fail"), serializer: 1, payload: encode([at]) });
+    const { status, payload } = await peer.next();
+    assert.equal(status, 50);
+    assert.equal(typeof (decode(1, payload) as { message: unknown }).message, "string");
+  }
+  client.close();
+});
+
+test("a listener that throws does not stop the client", async () => {
+  const faults: unknown[] = [];
+  const catcher = (fault: unknown): void => void faults.push(fault);
+  process.setUncaughtExceptionCaptureCallback(catcher);
+  try {
+    const { client } = await joined({}, {}, (fresh) => fresh.on("state", () => {
+      throw new Error("listener");
+    }));
+    assert.equal(client.state, "open");
+    client.close();
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.equal(faults.length, 3);
+  } finally {
+    process.setUncaughtExceptionCaptureCallback(null);
+  }
+});
+
 test("credit is given back when half a window was taken", async () => {
   const { client, peer } = await joined({ window: 100 });
   const items = client.stream("s")[Symbol.asyncIterator]();

@@ -299,7 +299,7 @@ async def test_a_reverse_proxy_between(name: str, tmp_path: Path) -> None:
 async def test_smuggled_requests_through_a_reverse_proxy(name: str, tmp_path: Path) -> None:
     """Whatever the proxy makes of it: what was a body does not run."""
     hidden = b'POST /rpc/Arith.show HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n["x"]'
-    async with served() as (_, place, _service):
+    async with served() as (_, place, service):
         with BETWEEN[name](tmp_path, place) as front:
             host = b"POST /rpc/Arith.echo HTTP/1.1\r\nHost: %b\r\n" % front.encode()
             for head in (

@@ -195,3 +195,45 @@ async def test_openssl_with_a_client_certificate_and_without() -> None:
             s_client, target, "-cert", other, "-key", other, said=nonsense
         )
         assert "alert unknown ca" in err
+
+
+# Fronts that end HTTP: `Upgrade: fastrpc` goes through them
+
+
+@contextlib.contextmanager
+def haproxy_front(folder: Path, place: str) -> Iterator[str]:
+    port = free_port()
+    pem = certs.server_cert()
+    (folder / "front.cfg").write_text(
+        "defaults\n mode http\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n"
+        f" timeout tunnel 60s\nfrontend f\n bind 127.0.0.1:{port} ssl crt {pem}\n"
+        f" default_backend b\nbackend b\n server s {place}\n"
+    )
+    with running(["haproxy", "-db", "-f", str(folder / "front.cfg")], ready=port):
+        yield f"https://localhost:{port}"
+
+
+@contextlib.contextmanager
+def nginx_front(folder: Path, place: str) -> Iterator[str]:
+    port = free_port()
+    folder.chmod(0o777)
+    (folder / "nginx.conf").write_text(
+        f"daemon off;\npid {folder}/pid;\nerror_log stderr error;\nevents {{}}\nhttp {{\n"
+        f"access_log off;\nclient_body_temp_path {folder}/b;\nproxy_temp_path {folder}/p;\n"
+        f"fastcgi_temp_path {folder}/f;\nuwsgi_temp_path {folder}/u;\nscgi_temp_path {folder}/s;\n"
+        f"server {{\nlisten 127.0.0.1:{port};\nlocation / {{\nproxy_pass http://{place};\n"
+        "proxy_http_version 1.1;\nproxy_set_header Upgrade $http_upgrade;\n"
+        'proxy_set_header Connection "upgrade";\n}\n}\n}\n'
+    )
+    args = ["nginx", "-e", "stderr", "-c", str(folder / "nginx.conf")]
+    with running(args, ready=port):
+        yield f"http://localhost:{port}/rpc"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("front", [haproxy_front, nginx_front])
+async def test_frames_go_through_an_http_front(front: Any, tmp_path: Path) -> None:
+    async with serving("http://127.0.0.1:0") as (server, _):
+        with front(tmp_path, server.targets[0].partition("//")[2]) as target:
+            tls = certs.client_options() if target.startswith("https") else None
+            await works(target, tls)

@@ -7,6 +7,8 @@ import pytest
 
 import fastrpc
 from fastrpc.gateway.calls import ITEMS_AT_ONCE, META_OUT_MAX
+from fastrpc.server.http import HttpOptions
+from tests.adversity.conftest import Clock, clock  # noqa: F401 - a fixture
 from tests.gateway.asking import Asker, asked, get, post
 from tests.server.serving import serving, until
 
@@ -328,3 +330,30 @@ async def test_a_body_of_lines_that_is_cut_off_is_no_end() -> None:
         await until(lambda: server.stats().running)
         asker.writer.close()
         await until(lambda: not server.stats().running)
+
+
+# Silence
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("kind", "life"), [("text/event-stream", b":\n\n"), ("*/*", b"\n")])
+async def test_a_silent_stream_says_that_it_lives(kind: str, life: bytes, clock: Clock) -> None:  # noqa: F811
+    async with asked(http=HttpOptions(silence=10.0)) as (server, _, asker):
+        asker.send(post("/rpc/Arith.silent", Accept=kind))
+        await until(lambda: server.stats().running)
+        await clock.let_pass(server, 2.0)
+        assert (await asker.head()).status == 200, "who waits for the head is told there is one"
+        await clock.let_pass(server, 9.0)
+        assert await asker.chunk() == life
+        await clock.let_pass(server, 9.0)
+        await clock.let_pass(server, 2.0)
+        assert await asker.chunk() == life
+
+
+@pytest.mark.asyncio
+async def test_a_call_that_takes_its_time_has_no_head_before_its_result(clock: Clock) -> None:  # noqa: F811
+    async with asked() as (server, service, asker):
+        asker.send(post("/rpc/Arith.wait", fastrpc_timeout="50"))
+        await until(lambda: service.ran)
+        await clock.let_pass(server, 40.0)
+        assert not asker.reader._buffer  # type: ignore[attr-defined]

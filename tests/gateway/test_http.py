@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 
 import pytest
 
@@ -13,6 +14,7 @@ from fastrpc.server.http import HttpOptions
 from tests.adversity.conftest import Clock, clock  # noqa: F401 - a fixture
 from tests.gateway.asking import Arith, Asker, asked, get, post
 from tests.server.serving import serving, until
+from tests.transport import certs
 
 CALM = logging.getLogger("tests.calm")
 
@@ -321,3 +323,31 @@ async def test_interceptors_and_limits_are_those_of_every_connection() -> None:
                 response = await second.ask(post("/rpc/Arith.wait", b"[]"))
                 assert (response.status, response.error["ran"]) == (429, "no")
     assert seen[0] == "Arith.wait"
+
+
+# Inside TLS
+
+
+@pytest.mark.asyncio
+async def test_http_inside_tls() -> None:
+    tls = fastrpc.TlsOptions(cert=certs.server_cert())
+    async with serving(Arith(), "tls://127.0.0.1:0", tls=tls, max_body=10_000) as server:
+        context = ssl.create_default_context(cafile=certs.ca())
+
+        async def connect() -> Asker:
+            return await Asker.connect(server.targets[0], ssl=context)
+
+        async with await connect() as asker:
+            assert (await asker.ask(ADD)).body == b"3"
+            response = await asker.ask(post("/rpc/Arith.count", b"[3]", Connection="close"))
+            assert response.body.endswith(b'{"end":true}\n')
+            assert await asker.closed() == b""
+        async with await connect() as asker:
+            old = await asker.ask(post("/rpc/Arith.count", b"[3]", version="1.0"))
+            assert old.body.endswith(b'{"end":true}\n'), "the end of the connection is its end"
+        async with await connect() as asker:
+            asker.send(post("/rpc/Arith.echo", Content_Length="3000000"), bytes(1_000_000))
+            assert (await asker.answer()).status == 413
+        async with await connect() as asker:
+            asker.send(get("/", Connection="Upgrade", Upgrade="fastrpc"))
+            assert (await asker.head()).status == 101

@@ -11,6 +11,7 @@ import pytest
 
 from fastrpc.server import pages
 from fastrpc.server.pages import PAGES, PagePlace, PageRequest, PageResponse
+from tests.adversity.conftest import Clock, clock  # noqa: F401 - a fixture
 from tests.gateway.asking import asked, get, post
 from tests.server.serving import until
 
@@ -165,3 +166,14 @@ async def test_the_server_says_that_it_lives_and_is_ready() -> None:
     async with asked() as (_, _, asker):
         assert (await asker.ask(get("/healthz"))).json == {"status": "alive"}
         assert (await asker.ask(get("/readyz"))).json == {"status": "ready"}
+
+
+@pytest.mark.asyncio
+async def test_a_page_that_nobody_reads_is_cut_off(book: Book, clock: Clock) -> None:  # noqa: F811
+    async with asked(log=CALM, write_stall=5.0) as (server, _, asker):
+        asker.writer.transport.pause_reading()
+        asker.send(get("/book/endless"))
+        await until(lambda: book.given > 10)
+        for _ in range(3):
+            await clock.let_pass(server, 6.0)
+        await until(lambda: book.fate == "closed" and not server.stats().connections)

@@ -7,7 +7,7 @@ export FASTRPC_EXT
 PY := .venv/bin/python
 
 .PHONY: help install peers test check format demo bench bench-peers callgrind soak trace sanitize leak \
-	streams fuzz wheel clean
+	streams fuzz wheel js clean
 
 help:                 ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ fuzz:                 ## property tests of the twins with EXAMPLES (default 2000
 
 wheel:                ## sdist and wheels into dist/, each tried in a clean venv
 	@ci/wheel.sh
+
+js:                   ## build and test the client for browsers and Node
+	@cd clients/js && npm ci --no-audit --no-fund && npm test
 
 clean:                ## remove everything that was built
 	@ci/clean.sh

@@ -8,6 +8,7 @@ source "$(dirname "$0")/env.sh"
 declare -A peers=(
     [curl]=curl [openssl]=openssl [tinyproxy]=tinyproxy [squid]=squid [haproxy]=haproxy
     [nginx]=nginx-light [nvim]=neovim [promtool]=prometheus [go]=golang-go [chromium]=chromium
+    [node]=nodejs [npm]=npm
 )
 
 missing=()

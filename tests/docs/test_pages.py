@@ -8,7 +8,7 @@ import pytest
 from tests.docs.pages import GUIDES, ROOT, blocks, name_of, pages, runnable
 
 # "" is allowed in the specification alone: its blocks are pictures and bytes.
-LANGUAGES = {"python", "console", "text", "mermaid"}
+LANGUAGES = {"python", "console", "text", "mermaid", "js"}
 README = ROOT / "docs" / "README.md"
 
 

@@ -129,6 +129,9 @@ async def test_a_flood_of_requests_whose_answers_nobody_reads() -> None:
         (visitor,) = visitors(server)
         assert len(visitor.early) < PIPELINE_MAX + 512 * 1024
         await assert_serves(server)
+        flood.writer.transport.resume_reading()
+        answers = [await flood.answer() for _ in range(200)]
+        assert {(each.status, len(each.body)) for each in answers} == {(200, 100_002)}
 
 
 @contextlib.asynccontextmanager

@@ -44,6 +44,34 @@ async def test_a_session_that_ends_answers_what_is_open() -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("name", ["silent", "tick"])
+async def test_a_session_that_ends_ends_a_stream(name: str) -> None:
+    async with asked(log=CALM) as (server, _, asker):
+        asker.send(post(f"/rpc/Arith.{name}"))
+        await until(lambda: server.stats().running)
+        if name == "tick":
+            await asker.head()
+            assert await asker.chunk() == b"1\n"
+        (link,) = visitor(server).links.values()
+        link.bridge.session.close()
+        if name == "silent":
+            assert (await asker.answer()).status == 503
+        else:
+            assert b"unavailable" in await asker.chunk()
+            assert await asker.chunk() == b""
+
+
+@pytest.mark.asyncio
+async def test_a_session_that_ends_answers_json_rpc() -> None:
+    async with asked(log=CALM) as (server, service, asker):
+        asker.send(post("/jsonrpc", b'{"jsonrpc":"2.0","id":1,"method":"Arith.wait"}'))
+        await until(lambda: service.ran)
+        (link,) = visitor(server).links.values()
+        link.bridge.session.close()
+        assert (await asker.answer()).status == 503
+
+
+@pytest.mark.asyncio
 async def test_a_session_that_is_cut_off_cuts_the_connection() -> None:
     async with asked(log=CALM) as (server, service, asker):
         asker.send(post("/rpc/Arith.wait"))

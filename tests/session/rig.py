@@ -24,6 +24,7 @@ class Paper(asyncio.Transport):
         self.unread = 0
         self.events: list[str] = []
         self.protocol: Any = None
+        self.has_half = True
 
     def write(self, data: Any) -> None:
         assert "eof" not in self.events, "written after the end"
@@ -55,7 +56,11 @@ class Paper(asyncio.Transport):
     def resume_reading(self) -> None:
         self.events.append("resume")
 
+    def can_write_eof(self) -> bool:
+        return self.has_half
+
     def write_eof(self) -> None:
+        assert self.has_half
         self.events.append("eof")
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 import gc
 import random
 import re
+import select
 import signal
 import socket
 import sys
@@ -14,7 +15,6 @@ import pytest
 
 import fastrpc
 from fastrpc.frame import Waiter
-from fastrpc.session import pipe as pipe_module
 from fastrpc.session.pipe import SharedPipe
 from tests.client.served import Background, Elsewhere, sockets
 
@@ -271,7 +271,7 @@ def test_a_reader_that_ran_out_of_time_hands_the_reading_on(ends: Ends) -> None:
 
 
 def test_where_there_is_no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(pipe_module.select, "poll")
+    monkeypatch.delattr(select, "poll")
     ends = Ends()
     ends.send(b"\0" * 4_000_000, time.monotonic() + 0.05)
     waiter = ends.waiter()

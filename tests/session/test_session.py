@@ -306,6 +306,19 @@ async def test_a_peer_that_sends_no_more_gets_its_answers() -> None:
     assert rig.transport.events == ["close"]
 
 
+async def test_over_tls_there_is_no_half_and_the_end_is_the_end() -> None:
+    service = Work()
+    rig = Rig(service).greet()
+    rig.transport.has_half = False
+    rig.feed(call(1, "wait"))
+    await turns()
+    assert not rig.session.eof_received(), "a loop would warn, and close all the same"
+    assert rig.session.state is State.CLOSED
+    rig.lose()
+    await turns()
+    assert rig.session.running == {}
+
+
 async def test_a_blocking_client_that_vanished_is_pinged_although_it_asked_for_none() -> None:
     rig = Rig(Work(), idle_ping=15.0).greet(ping_ms=NEVER_MS)
     rig.feed(call(1, "wait"))

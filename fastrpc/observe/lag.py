@@ -1,4 +1,4 @@
-"""Measure how late the event loop comes to what is due: while somebody watches, and no longer.
+"""Measure how late the event loop comes to what is due, while somebody watches.
 
 A clock ticks in short steps, and each step tells by how much it came late: for so long the
 loop was busy with something else. It stops by itself when nobody has looked for a while.

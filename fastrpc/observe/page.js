@@ -78,12 +78,12 @@ function small(method) {
   return picture;
 }
 
-function large(method) {
+function large(method, width) {
   if (!method.buckets.length) return h("p", {class: "muted", text: "No call was timed yet."});
   const first = method.buckets[0][0], last = method.buckets[method.buckets.length - 1][1];
   let low = Math.log2(first) - 1, high = Math.log2(last) + 1;
   if (high - low < 6) { const more = (6 - high + low) / 2; low -= more; high += more; }
-  const W = 540, H = 130, B = H - 22, picture = svg("svg", {viewBox: `0 0 ${W} ${H}`, role: "img",
+  const W = Math.min(Math.max(width || 540, 260), 544), H = 130, B = H - 22, picture = svg("svg", {viewBox: `0 0 ${W} ${H}`, role: "img",
     "aria-label": `Latency: p50 ${seconds(method.p50)}, p90 ${seconds(method.p90)}, p99 ${seconds(method.p99)}, longest ${seconds(method.max)}`});
   for (let e = -7; e < 6; e++) {
     for (const m of high - low < 9 ? [1, 3] : [1]) {
@@ -111,7 +111,7 @@ function large(method) {
 }
 
 function lagChart(series) {
-  const W = 1100, H = 120, B = H - 20, most = Math.max(0.02, ...series);
+  const W = Math.max($("lag").clientWidth, 260), H = 120, B = H - 20, most = Math.max(0.02, ...series);
   const picture = svg("svg", {viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `Worst lag of the last ${series.length} seconds: ${seconds(Math.max(...series, 0))}`});
   for (const part of [0.5, 1]) {
     const y = B - (B - 14) * part;
@@ -167,6 +167,7 @@ function maker(defs) {
     return schema === true || !schema ? {} : schema;
   };
   const words = (schema) => {
+    if (schema && schema.$ref) return schema.$ref.slice(8);
     schema = follow(schema);
     if (schema.title) return schema.title;
     if (schema.enum) return "one of " + schema.enum.length;
@@ -224,9 +225,8 @@ function maker(defs) {
     const box = h("div", {class: "slot"}), pick = h("select", {"aria-label": "Kind of value"},
       ...schema.anyOf.map((each, i) => h("option", {value: i, text: words(each)})));
     let now = null;
-    const show = () => { now = value({...schema.anyOf[pick.value], ...(pick.value === first ? {default: schema.default} : {})}, depth + 1); box.replaceChildren(now.el); };
-    const wanted = schema.default === null ? schema.anyOf.findIndex((each) => follow(each).type === "null") : 0;
-    const first = pick.value = String(Math.max(wanted, 0));
+    const show = () => { now = value({...schema.anyOf[pick.value], ...(pick.value === first && schema.default !== null ? {default: schema.default} : {})}, depth + 1); box.replaceChildren(now.el); };
+    const first = pick.value = String(Math.max(schema.anyOf.findIndex((each) => follow(each).type !== "null"), 0));
     pick.addEventListener("change", show);
     show();
     return {el: h("fieldset", {}, pick, box), get: () => now.get()};
@@ -306,7 +306,7 @@ function maker(defs) {
       lab.append(toggle);
       show();
     } else if (deep && !inner) open();
-    return {el: h("div", {class: "field"}, lab, slot), get: () => isSet ? inner.get() : undefined};
+    return {el: h("div", {class: "field", "data-name": name}, lab, slot), get: () => isSet ? inner.get() : undefined};
   }
   return {field, record};
 }
@@ -474,7 +474,7 @@ class Row {
   build() {
     const method = this.method;
     this.figures = h("dl", {class: "facts"}); this.picture = h("div", {class: "big"});
-    const left = h("div", {}, h("code", {class: "sig", text: method.name + this.sig}), h("p", {class: "doc", text: method.doc || "It has no docstring."}), h("h3", {text: "Latency"}), this.picture, this.figures);
+    const left = h("div", {}, h("code", {class: "sig", text: method.name + this.sig}), h("p", {class: "doc", text: flowing(method.doc || "It has no docstring.")}), h("h3", {text: "Latency"}), this.picture, this.figures);
     const right = h("div", {}, h("h3", {text: "Call it"}), method.arguments ? form(method, contract.$defs, this.wires[0]) : h("p", {class: "muted", text: "It is the server's own."}));
     this.detail.firstChild.append(h("div", {class: "cols"}, left, right));
   }
@@ -499,9 +499,11 @@ class Row {
     if (m.timed) told.push(["mean", seconds(m.total / m.timed)], ["p50", seconds(m.p50)], ["p90", seconds(m.p90)], ["p99", seconds(m.p99)], ["longest", seconds(m.max)]);
     for (const [word, times] of Object.entries(m.failures)) told.push([word.replaceAll("_", " "), count(times)]);
     this.figures.replaceChildren(...definitions(told));
-    this.picture.replaceChildren(large(m));
+    this.picture.replaceChildren(large(m, this.picture.clientWidth));
   }
 }
+// Lines that were only broken to fit the source are joined; lists and examples stay.
+const flowing = (doc) => doc.replace(/([^\n])\n(?![\n\s*-])/g, "$1 ");
 function definitions(pairs) { return pairs.map(([word, value]) => h("div", {}, h("dt", {text: word}), h("dd", {text: value}))); }
 
 async function learn() {
@@ -607,7 +609,8 @@ function showConnections(facts) {
     say(speaks, [c.door, c.tls, c.state && c.state !== "open" ? c.state : ""].filter(Boolean).join(", "));
     row.title = c.agent;
     say(age, c.age === null ? "–" : seconds(c.age)); say(calls, count(c.calls)); say(running, count(c.running));
-    say(into, bytes(c.bytes_in)); say(out, bytes(c.bytes_out)); say(unsent, bytes(c.unsent)); say(codecs, c.codecs.join(" "));
+    const knows = c.age !== null;
+    say(into, knows ? bytes(c.bytes_in) : "–"); say(out, knows ? bytes(c.bytes_out) : "–"); say(unsent, knows ? bytes(c.unsent) : "–"); say(codecs, c.codecs.join(" "));
     [[calls, c.calls], [running, c.running], [unsent, c.unsent]].forEach(([el, n]) => el.classList.toggle("zero", !n));
   });
   $("no-connections").hidden = facts.connections.length > 0;
@@ -620,6 +623,12 @@ for (const [key, word] of [["rate", "calls per second"], ["running", "in flight"
   const value = h("b", {text: "–"}), more = h("em", {text: "\u00a0"}), box = h("div", {class: "tile"}, h("span", {text: word}), value, more);
   $("tiles").append(box);
   tiles[key] = (text, small, kind = "") => { say(value, text); say(more, small || "\u00a0"); box.className = "tile " + kind; };
+}
+const SIZES = /^(max_(body|hello|metadata|unsent|unsent_total)|window|compress_from)$/, TIMES = /(timeout|_ping|interval|stall)$/;
+function limit(name, value) {
+  if (typeof value !== "number") return value === null ? "none" : String(value);
+  if (name === "frame_rate") return bytes(value) + "/s";
+  return SIZES.test(name) ? bytes(value) : TIMES.test(name) ? `${value} s` : count(value);
 }
 function trouble(text) { $("trouble").hidden = !text; say($("trouble"), text || ""); }
 
@@ -656,7 +665,7 @@ function show(facts) {
   tiles.rate(last ? short(Math.max(taken, 0)) : "–", `${count(server.calls)} so far`);
   tiles.running(count(server.running), `at most ${count(facts.limits.max_running)}`, server.running > 0.8 * facts.limits.max_running ? "bad" : "");
   tiles.connections(count(server.connections), server.turned_away ? `${count(server.turned_away)} turned away` : `${count(server.accepted)} so far`, server.turned_away ? "warn" : "");
-  tiles.errors(count(failures), `${count(server.refused)} of them not run`, failures ? "warn" : "");
+  tiles.errors(count(failures), `${count(server.refused)} calls refused`, failures ? "warn" : "");
   tiles.lag(lag.worst.length > 1 ? seconds(now) : "–", lag.late_ticks ? `${count(lag.late_ticks)} late ticks` : "worst of 2 s", now > 0.5 ? "bad" : now > 0.1 ? "warn" : "");
   tiles.unsent(bytes(server.unsent), `${bytes(server.bytes_in)} in, ${bytes(server.bytes_out)} out`);
   showCalls(facts); showConnections(facts);
@@ -668,7 +677,7 @@ function show(facts) {
   $("lag").replaceChildren(lagChart(lag.worst));
   const told = [["worst of the last minute", seconds(Math.max(...lag.worst, 0))], ["last slow tick", seconds(lag.last_tick) + " late"], ["worst slow tick", seconds(lag.worst_tick) + " late"], ["over a second late", count(lag.late_ticks)]];
   $("lag-facts").replaceChildren(...definitions(told));
-  const limits = Object.entries(facts.limits).map(([name, value]) => [name, value === null ? "none" : typeof value === "number" ? count(value) : String(value)]), key = JSON.stringify(limits);
+  const limits = Object.entries(facts.limits).map(([name, value]) => [name, limit(name, value)]), key = JSON.stringify(limits);
   if ($("limit-facts").dataset.key !== key) { $("limit-facts").dataset.key = key; $("limit-facts").replaceChildren(...definitions(limits)); }
   last = facts;
 }

@@ -26,6 +26,7 @@ from fastrpc.observe.lag import LagFacts, LagSampler
 from fastrpc.observe.stack import stack_of
 from fastrpc.policy.timing import percentile
 from fastrpc.protocol import State
+from fastrpc.server.doorway import Doorway
 from fastrpc.server.options import AGENT
 from fastrpc.session import Session
 from fastrpc.session.routes import SAMPLED
@@ -262,9 +263,12 @@ def _word(status: int) -> str:
 
 
 def _rows(hall: "Hall") -> list[tuple[Any, str]]:
-    """Return sessions, and the connections that have none, each with what is spoken there."""
+    """Return sessions, and the connections that have none, each with what is spoken there.
+
+    Who has not said a word yet is counted and not listed.
+    """
     sessions = hall.sessions
-    visitors = hall.admission.visitors
+    visitors = [each for each in hall.admission.visitors if not isinstance(each, Doorway)]
     seated = {id(visitor) for visitor in visitors}
     behind = {session.peer: session for session in sessions if id(session) not in seated}
     rows: list[tuple[Any, str]] = []

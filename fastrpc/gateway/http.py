@@ -98,7 +98,7 @@ class HttpConnection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # uvloop has a class of its own
         self.peer = self.peer or peer_of(transport)
         self.transport.set_write_buffer_limits(high=WRITE_HIGH)
-        probe(self.transport)
+        probe(self.transport, self.hall.side.limits)
         self._since = self.hall.clock()
         self.hall.side.ticker.watch(self)
 

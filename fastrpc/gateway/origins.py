@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from fastrpc.gateway.request import RefusedError, Request
 from fastrpc.server.http import HttpOptions
-from fastrpc.transport.websocket_handshake import is_allowed
+from fastrpc.transport.origin import is_allowed
 from fastrpc.wire import StatusCode
 
 if TYPE_CHECKING:

@@ -9,27 +9,22 @@ Rules of the room:
 """
 
 import asyncio
-import contextlib
 import logging
-import os
-import socket
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Final, cast, final
 
 from fastrpc.errors import ConnectionLost, ProtocolError
 from fastrpc.gateway.bridge import Bridge, inside
+from fastrpc.gateway.probe import probe
 from fastrpc.gateway.tongue import Tongue, shapes_of
 from fastrpc.session import part
 from fastrpc.session.watch import LINGER, Watch
-from fastrpc.wire import Limits
 
 if TYPE_CHECKING:
     from fastrpc.server.hall import Hall
 
 #: Bytes for the peer that are gathered before they are written.
 WORDS_MAX: Final = 64 * 1024
-
-_PROBES: Final = 4
 
 
 class Wired(asyncio.Protocol):
@@ -62,7 +57,7 @@ class Wired(asyncio.Protocol):
         self._tongue, self._bridge = self.begin(self.transport)
         # What the session calls the peer with passes on unread then.
         self._bridge.session.lane.serializer = int(self._tongue.serializer)
-        _keep_alive(self.transport, self._bridge.session.side.limits)
+        probe(self.transport, self._bridge.session.side.limits)
 
     def data_received(self, data: bytes) -> None:
         """Read what the peer says."""
@@ -169,21 +164,6 @@ class Wired(asyncio.Protocol):
             self._wait_for_end(spent + LINGER)
         else:
             self.transport.abort()
-
-
-def _keep_alive(transport: asyncio.Transport, limits: Limits) -> None:
-    """Let the kernel find out who is gone without a word: these tongues have no pings."""
-    outer = transport.get_extra_info("socket")
-    if outer is None or outer.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    pause = max(int(limits.ping_timeout) // _PROBES, 1)
-    times = {"TCP_KEEPIDLE": max(int(limits.idle_ping), 1), "TCP_KEEPINTVL": pause}
-    # uvloop's has no setsockopt.
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(outer.fileno())) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in (times | {"TCP_KEEPCNT": _PROBES}).items():
-            if hasattr(socket, name):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 @final

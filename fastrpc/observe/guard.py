@@ -18,7 +18,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Final, final
 
 from fastrpc.server.pages import PageRequest
-from fastrpc.transport.websocket_handshake import is_allowed
+from fastrpc.transport.origin import is_allowed
 
 COOKIE: Final = "fastrpc-debug"
 #: What requests of the page's own script have; a foreign page can't add it unasked.

@@ -10,7 +10,6 @@ Rules of the room:
   * a refusal is a whole HTTP answer, and says what would have been right.
 """
 
-import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -21,16 +20,13 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
+from fastrpc.transport.origin import is_allowed
+
 #: Subprotocol of the binary protocol, and that of JSON-RPC.
 BINARY_SUBPROTOCOL: Final = "fastrpc.1"
 TEXT_SUBPROTOCOL: Final = "jsonrpc"
 
-#: What is listed instead of an origin to let every page in.
-ANY_ORIGIN: Final = "*"
-
 _SUBPROTOCOLS: Final = (BINARY_SUBPROTOCOL, TEXT_SUBPROTOCOL)
-_USUAL_PORTS: Final = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
-_PLACE: Final = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[^\s/?#@\[\]:]+)(?::(?P<port>\d{1,5}))?")
 
 HeaderList = Iterable[tuple[bytes, bytes]]
 
@@ -92,30 +88,6 @@ def decide(
         wanted = " or ".join(subprotocols)
         return _refused(400, f"Sec-WebSocket-Protocol must name {wanted} ({fault})")
     return Decision(response.serialize(), str(protocol.subprotocol))
-
-
-def is_allowed(origin: str, host: str, origins: Collection[str] = ()) -> bool:
-    """Return whether a page may connect.
-
-    Args:
-        origin: Where the page came from, as its browser says.
-        host: What the request takes us for.
-        origins: Others that may.
-    """
-    wanted = origin.lower()
-    if ANY_ORIGIN in origins or wanted in {each.lower() for each in origins}:
-        return True
-    scheme, mark, place = wanted.partition("://")
-    usual = _USUAL_PORTS.get(scheme)
-    if not mark or usual is None or not host:
-        return False
-    ours = _place(host.lower(), usual)
-    return ours is not None and _place(place, usual) == ours
-
-
-def _place(text: str, usual: str) -> tuple[str, str] | None:
-    found = _PLACE.fullmatch(text)
-    return (found["host"], found["port"] or usual) if found else None
 
 
 def _refused(status: int, why: str, *more: str) -> Decision:

@@ -141,6 +141,17 @@ def test_a_tick_that_comes_late_says_so(loop: Loop, ticker: Ticker) -> None:
     assert session.lates == [False, True, False]
 
 
+def test_how_late_ticks_come_is_kept(loop: Loop, ticker: Ticker) -> None:
+    assert (ticker.since, ticker.lag, ticker.worst_lag, ticker.late_ticks) == (1000.0, 0, 0, 0)
+    ticker.watch(Visited())
+    loop.run(SLOW)
+    assert (ticker.lag, ticker.late_ticks) == (0.0, 0)
+    loop.run(SLOW, late=LATE + 0.5)
+    assert (ticker.lag, ticker.worst_lag, ticker.late_ticks) == (LATE + 0.5, LATE + 0.5, 1)
+    loop.run(SLOW, late=0.25)
+    assert (ticker.lag, ticker.worst_lag, ticker.late_ticks) == (0.25, LATE + 0.5, 1)
+
+
 @pytest.mark.parametrize("kind", ["fast", "slow"])
 def test_one_that_breaks_does_not_stop_the_clock_of_the_others(
     kind: str, loop: Loop, ticker: Ticker

@@ -324,8 +324,7 @@ async def test_a_drain_moves_new_calls_without_an_error(target: str) -> None:
 
         callers = [asyncio.create_task(caller()) for _ in range(20)]
         await turn_until(lambda: done > 100)
-        for listener in old._listeners:  # the address is free for the new one
-            listener.close()
+        old._entrances.close()  # the address is free for the new one
         async with serving(target) as (_, second):
             leaving = asyncio.create_task(old.aclose(grace=20))
             await turn_until(lambda: len(client.lanes) == 1 and client._links[0]._draining)

@@ -25,7 +25,7 @@ HEAD_MAX: Final = 8192
 HEADERS_MAX: Final = 64
 
 #: What a connection goes on as after an upgrade.
-UPGRADE_TOKEN: Final = "fastrpc"
+UPGRADE_NAME: Final = "fastrpc"
 
 _END: Final = re.compile(rb"\n\r?\n")  # as h11 has it
 _HOST: Final = re.compile(r"[!-~]{1,255}")
@@ -138,7 +138,7 @@ def _printable(reason: bytes) -> str:
 def ask_upgrade(target: Target) -> HeadReader:
     """Return the request that makes frames of an HTTP connection to *target*."""
     host = join_host(ascii_host(target), target.port)
-    headers = [("Connection", "Upgrade"), ("Upgrade", UPGRADE_TOKEN)]
+    headers = [("Connection", "Upgrade"), ("Upgrade", UPGRADE_NAME)]
     return HeadReader("GET", target.path or "/", host, headers)
 
 
@@ -146,9 +146,9 @@ def refused_upgrade(answer: Answer) -> str:
     """Return why *answer* is no agreement to the upgrade; empty if it is."""
     if answer.status == 101:
         token = answer.headers.get("upgrade", "")
-        if token.lower() == UPGRADE_TOKEN:
+        if token.lower() == UPGRADE_NAME:
             return ""
-        return f"it upgrades to {token[:_QUOTED]!r}, not to {UPGRADE_TOKEN}"
+        return f"it upgrades to {token[:_QUOTED]!r}, not to {UPGRADE_NAME}"
     if answer.is_redirect:
         return f"it answers with a redirect ({answer}), which is not followed"
     return f"it answers {answer}, and not 101: no fastrpc server is behind that path"

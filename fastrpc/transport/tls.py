@@ -39,7 +39,7 @@ SHUTDOWN_TIMEOUT: Final = 5.0
 _HANDSHAKES_MAX: Final = 65_536
 _SERVER_NAME: Final = re.compile(r"[^\s\x00-\x20\x7f/?#@\[\]%\\]{1,255}")
 
-Signature = tuple[tuple[int, int, int] | None, ...]
+Stamps = tuple[tuple[int, int, int] | None, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +137,7 @@ class _Contexts:
         self.options = options
         self.on_failure = on_failure
         self._looked_at = 0.0
-        self._seen = self._signature()
+        self._seen = self._stamps()
         self._context = options.context or self._load()
 
     def context(self, now: float) -> ssl.SSLContext:
@@ -148,9 +148,9 @@ class _Contexts:
         """
         if self.options.context is None and not 0 <= now - self._looked_at < LOOK_INTERVAL:
             self._looked_at = now
-            signature = self._signature()
-            if signature != self._seen:
-                self._seen = signature
+            stamps = self._stamps()
+            if stamps != self._seen:
+                self._seen = stamps
                 try:
                     self._context = self._load()
                 except ConfigError as error:
@@ -165,10 +165,10 @@ class _Contexts:
             ConfigError: They can't be used; the ones in force stay.
         """
         if self.options.context is None:
-            self._seen = self._signature()
+            self._seen = self._stamps()
             self._context = self._load()
 
-    def _signature(self) -> Signature:
+    def _stamps(self) -> Stamps:
         return tuple(map(_stat, (self.options.cert, self.options.key, self.options.ca)))
 
     def _load(self) -> ssl.SSLContext:

@@ -67,7 +67,7 @@ async def main() -> None:
             ("light", 1280, 900, False, "", 6000, ""),
             ("dark", 1280, 900, True, "", 6000, "#calls"),
             ("form", 1280, 960, False, _FILL, 500, "tr.group"),
-            ("phone", 360, 780, False, "", 1500, ""),
+            ("phone", 360, 780, False, "", 1500, "#methods"),
             ("phone-form", 360, 780, True, _FILL, 500, "tr.detail form"),
         ]
         for name, width, height, dark, script, wait, wanted in shots:

@@ -210,7 +210,11 @@ async def test_nothing_is_wider_than_a_phone_and_all_can_be_done_by_keyboard(
       }
       await page.keyboard.press("Enter");
       await page.locator(".out .pill.good").waitFor();
-      return { outline, wide: await page.evaluate(() => document.documentElement.scrollWidth),
+      return { outline, cut: await page.evaluate(() => {
+                 const edge = document.querySelector(".sheet").getBoundingClientRect().right;
+                 return [...document.querySelectorAll(".detail input, .detail textarea, .out, .m td")]
+                   .filter((el) => el.getBoundingClientRect().right > edge).map((el) => el.outerHTML);
+               }), wide: await page.evaluate(() => document.documentElement.scrollWidth),
                unnamed: await page.evaluate(() => [...document.querySelectorAll(
                  "button,input:not([type=checkbox]),select,textarea")].filter((el) => !el.closest(
                  "[hidden]") && !(el.textContent.trim() || el.labels?.length ||
@@ -223,6 +227,7 @@ async def test_nothing_is_wider_than_a_phone_and_all_can_be_done_by_keyboard(
     assert seen.value["outline"] == "solid"
     assert seen.value["wide"] <= 360
     assert seen.value["unnamed"] == []
+    assert seen.value["cut"] == []
 
 
 @pytest.mark.asyncio(loop_factories=["uvloop"])

@@ -10,7 +10,7 @@
 Names only, no logic: see README.md for the way in and docs/ for the rest.
 """
 
-from fastrpc.call import GIVEN, Call, Handler, Interceptor, Metadata, Peer, Reply, rpc
+from fastrpc.call import GIVEN, Call, Handler, Identity, Interceptor, Metadata, Peer, Reply, rpc
 from fastrpc.client import BlockingClient, Client, connect, connect_sync
 from fastrpc.errors import (
     CallError,
@@ -65,6 +65,7 @@ __all__ = [
     "FrameError",
     "Handler",
     "HttpOptions",
+    "Identity",
     "Interceptor",
     "Internal",
     "InvalidArgument",

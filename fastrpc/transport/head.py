@@ -9,10 +9,9 @@ Rules of the room:
 """
 
 import contextlib
+import importlib
 import re
-from typing import Final, NamedTuple, final
-
-import h11
+from typing import Any, Final, NamedTuple, final
 
 from fastrpc.errors import ConfigError
 from fastrpc.transport.address import Target, join_host
@@ -78,7 +77,9 @@ class HeadReader:
     """
 
     def __init__(self, method: str, target: str, host: str, headers: list[tuple[str, str]]) -> None:
-        self._parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_MAX)
+        # Here: who dials without HTTP shall not pay for the library.
+        h11 = self._h11 = importlib.import_module("h11")
+        self._parser: Any = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_MAX)
         usual = [("Host", host), ("User-Agent", f"fastrpc/{__version__}")]
         try:
             asked = h11.Request(method=method, target=target, headers=[*usual, *headers])
@@ -116,10 +117,10 @@ class HeadReader:
         try:
             self._parser.receive_data(data)
             event = self._parser.next_event()
-        except h11.RemoteProtocolError as error:
+        except self._h11.RemoteProtocolError as error:
             shown = self._head[:_QUOTED].split(b"\r\n")[0].decode("latin-1")
             raise BadAnswer(f"it says {shown!r}, which is no HTTP ({error})") from None
-        if isinstance(event, h11.Response | h11.InformationalResponse):
+        if isinstance(event, self._h11.Response | self._h11.InformationalResponse):
             if len(event.headers) > HEADERS_MAX:
                 raise BadAnswer(f"its answer has over {HEADERS_MAX} headers")
             if event.status_code >= 200 or event.status_code == 101:

@@ -1,6 +1,7 @@
 """The table of methods: names in, decoders and modes out."""
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import fastrpc
 from fastrpc.call import Mode
 from fastrpc.codec import default_codecs
 from fastrpc.errors import ConfigError
-from fastrpc.session.routes import Routes
+from fastrpc.session.routes import Route, Routes, is_timed
 from fastrpc.wire import Limits
 
 
@@ -123,3 +124,26 @@ def test_types_that_no_codec_can_carry_name_the_parameter(routes: Routes, handle
 
 def len_of(text: str) -> int:
     return len(text)
+
+
+@pytest.mark.parametrize(
+    ("mode", "timed"),
+    [
+        (Mode.SYNC, [0, 16, 32]),
+        (Mode.INLINE, [0, 16, 32]),
+        (Mode.TASK, list(range(33))),
+        (Mode.THREAD, list(range(33))),
+        (Mode.STREAM, list(range(33))),
+    ],
+)
+def test_of_calls_that_need_not_wait_one_in_sixteen_is_timed(mode: Mode, timed: list[int]) -> None:
+    method: Any = SimpleNamespace(info=SimpleNamespace(info=SimpleNamespace(mode=mode)))
+    assert [before for before in range(33) if is_timed(method, before)] == timed
+
+
+def test_failures_are_counted_by_status() -> None:
+    info: Any = None
+    route = Route(info)
+    for status in (50, 42, 50):
+        route.failed(status)
+    assert route.failures == {50: 2, 42: 1}

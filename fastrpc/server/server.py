@@ -237,10 +237,12 @@ class Server:
         Raises:
             ConfigError: The path can't be used, or is taken.
         """
+        self._check_open()
+        server._check_open()
         self._hall.mount(path, server._hall)
         self._mounted.append(server)
         if self._side is not None:
-            server._bind()
+            server._join()
 
     def reload_certificates(self) -> None:
         """Load the files of `tls` anew, now; connections that are open are not disturbed.
@@ -341,6 +343,11 @@ class Server:
         if self._state in (ServerState.DRAINING, ServerState.CLOSED):
             raise ConfigError("the server is closed; make a new one")
 
+    def _join(self) -> None:
+        """Serve at the listeners of the server that this one is mounted into."""
+        self._bind()
+        self._state = ServerState.SERVING
+
     def _bind(self) -> Side:
         loop = asyncio.get_running_loop()
         if self._side is not None:
@@ -377,7 +384,7 @@ class Server:
         self._side = self._hall.side = side
         self._stopped = asyncio.Event()
         for server in self._mounted:
-            server._bind()
+            server._join()
         return side
 
     async def _drain(self, end: float) -> None:

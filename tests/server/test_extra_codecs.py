@@ -88,7 +88,7 @@ async def test_a_codec_that_the_server_does_not_have() -> None:
 
 
 async def test_blocking_client() -> None:
-    options = fastrpc.connect_sync("mem://nowhere", codec="xml", codecs=["cbor"])
+    options = fastrpc.connect_sync("tcp://127.0.0.1:1", codec="xml", codecs=["cbor"])
     options.close()
     with pytest.raises(fastrpc.ConfigError, match="there is a codec named 'cbor' already"):
         fastrpc.connect("mem://extra-codecs", codec="cbor", codecs=["cbor", CborCodec()])

@@ -22,12 +22,14 @@ from fastrpc.protocol.hello import (
     encode_refusal,
     negotiate,
 )
+from fastrpc.protocol.nonces import Nonces
 from fastrpc.protocol.states import TRANSITIONS, Input, State, step
 
 __all__ = [
     "TRANSITIONS",
     "Input",
     "LogLimiter",
+    "Nonces",
     "Option",
     "PeerGuard",
     "Refusal",

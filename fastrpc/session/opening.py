@@ -10,6 +10,7 @@ from typing import Final
 from fastrpc.errors import FastRPCError, FrameError, ProtocolError
 from fastrpc.frame import Frame, encode_frame
 from fastrpc.protocol import (
+    Nonces,
     Option,
     State,
     confirm,
@@ -49,14 +50,15 @@ def check(frame: Frame, reply: bool, max_hello: int) -> None:
         raise ProtocolError("HELLO must be plain JSON with id 0")
 
 
-def accept(frame: Frame, offer: Option) -> tuple[Option, Option, bytes]:
+def accept(frame: Frame, offer: Option, nonces: Nonces) -> tuple[Option, Option, bytes]:
     """Return what was agreed, what the client says, and the server's HELLO.
 
     Raises:
-        ProtocolError: Status 47 if nothing is in common, to be told in a
-            HELLO; 70 if a rule is broken.
+        ProtocolError: Status 47 if nothing is in common, 43 if it was said before, both
+            to be told in a HELLO; 70 if a rule is broken.
     """
     asked = decode_option(frame.payload, False)
+    nonces.take(asked.nonce)
     agreed = negotiate(asked, offer)
     return agreed, asked, _answer(encode_option(agreed, True))
 

@@ -473,7 +473,7 @@ class Session(asyncio.BufferedProtocol):
             self._agree(answer, answer)
         else:
             try:
-                agreed, asked, words = opening.accept(frame, self.side.option)
+                agreed, asked, words = opening.accept(frame, self.side.option, self.side.nonces)
             except ProtocolError as exc:
                 if exc.status == StatusCode.PROTOCOL:
                     raise

@@ -13,7 +13,7 @@ from fastrpc.call import ErrorRegistry
 from fastrpc.codec import Codec, CodecRegistry
 from fastrpc.compress import COMPRESS_FROM, Compression, CompressorRegistry
 from fastrpc.frame import Lane, LoopShare, Method
-from fastrpc.protocol import LogLimiter, Option
+from fastrpc.protocol import LogLimiter, Nonces, Option
 from fastrpc.session import failure
 from fastrpc.session.flow import Unread
 from fastrpc.session.payloads import Payloads
@@ -78,6 +78,7 @@ class Side:
     decoders: list[Callable[[bytes], Any] | None] = field(init=False)
     by_number: dict[int, Codec] = field(init=False)
     unread: Unread | None = field(init=False)
+    nonces: Nonces = field(init=False, default_factory=Nonces)
     plain: Payloads = field(init=False)
     _limiters: dict[tuple[str, str], LogLimiter] = field(init=False, default_factory=dict)
 

@@ -13,7 +13,7 @@ from fastrpc.errors import (
     Unsupported,
 )
 from fastrpc.frame import Frame, FrameDecoder
-from fastrpc.protocol import Option, State, decode_option, encode_option, encode_refusal
+from fastrpc.protocol import Nonces, Option, State, decode_option, encode_option, encode_refusal
 from fastrpc.session import opening
 from fastrpc.wire import Kind, Serializer
 
@@ -35,7 +35,7 @@ def test_greeting_and_answer_are_made_for_each_other() -> None:
     offer = Option(max_body=1000, max_calls=5, agent="server")
     first = frame_of(opening.greeting(Option(agent="client", max_body=2000), "once"))
     opening.check(first, False, 16_384)
-    agreed, asked, words = opening.accept(first, offer)
+    agreed, asked, words = opening.accept(first, offer, Nonces())
     assert (asked.agent, asked.max_body, agreed.max_body) == ("client", 2000, 1000)
     answer = frame_of(words)
     opening.check(answer, True, 16_384)
@@ -63,10 +63,10 @@ def test_what_can_not_be_a_hello(frame: Frame, words: str) -> None:
 def test_nothing_in_common_is_a_refusal_and_a_broken_rule_is_not() -> None:
     future = hello(payload=encode_option(Option(versions=(9,)), False))
     with pytest.raises(ProtocolError) as nothing:
-        opening.accept(future, Option())
+        opening.accept(future, Option(), Nonces())
     assert nothing.value.status == 47
     with pytest.raises(ProtocolError) as broken:
-        opening.accept(hello(payload=b"[]"), Option())
+        opening.accept(hello(payload=b"[]"), Option(), Nonces())
     assert broken.value.status == 70
 
 
@@ -82,7 +82,7 @@ def test_a_refusal_becomes_an_error_that_says_why(status: int, kind: type[Except
 
 
 def test_an_answer_for_somebody_else_is_refused() -> None:
-    _, _, words = opening.accept(frame_of(opening.greeting(Option(), "mine")), Option())
+    _, _, words = opening.accept(frame_of(opening.greeting(Option(), "mine")), Option(), Nonces())
     with pytest.raises(ProtocolError, match="nonce"):
         opening.welcome(frame_of(words), Option(), "other", "tcp://x:1")
     assert decode_option(frame_of(words).payload, True).nonce == "mine"

@@ -7,7 +7,7 @@ export FASTRPC_EXT
 PY := .venv/bin/python
 
 .PHONY: help install peers test check format demo bench bench-peers callgrind soak trace sanitize leak \
-	streams fuzz wheel js clean
+	crowds streams fuzz wheel js clean
 
 help:                 ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -51,6 +51,9 @@ sanitize:             ## tests/frame under the address and undefined-behaviour s
 
 leak:                 ## objects and memory stay flat
 	@ci/leak.sh
+
+crowds:               ## thousands of bad peers around a server, and what a good client feels (T2, T3, T4, T9)
+	@ci/crowds.sh
 
 streams:              ## FASTRPC_STREAMS (100000) left half-way, FASTRPC_STREAM_MIB (1024) to a slow reader
 	@ci/streams.sh

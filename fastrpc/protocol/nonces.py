@@ -39,10 +39,10 @@ class Nonces:
         """
         if not nonce:
             return
-        digest = blake2b(nonce.encode(), digest_size=16).digest()
-        if digest in self._seen:
+        mark = blake2b(nonce.encode(), digest_size=16).digest()
+        if mark in self._seen:
             text = "HELLO: its nonce was used before: this is the recording of a connection"
             raise ProtocolError(text, status=StatusCode.UNAUTHENTICATED)
         if len(self._seen) >= self._most:
             del self._seen[next(iter(self._seen))]
-        self._seen[digest] = None
+        self._seen[mark] = None

@@ -24,7 +24,7 @@ def test_half_handshakes_are_bounded(loop: str) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["handshakes"] == 128, "as many as may"
-    assert found["waiting"] == 256
+    assert 100 <= found["waiting"] <= 256, "as many as came while the first were waited for"
     assert found["grown_mib"] <= 64
     assert found["good_client"] < 8, "before the time of those in front of it is up"
     assert found["afterwards"] < 2

@@ -87,6 +87,11 @@ class HttpConnection(asyncio.Protocol):
         self._is_reading = True
         self._is_leaving = False
 
+    @property
+    def door(self) -> str:
+        """What is spoken."""
+        return "http"
+
     def __repr__(self) -> str:
         """Tell whose it is, and what it does."""
         return f"<HttpConnection {self.peer} {self._stage.value}>"

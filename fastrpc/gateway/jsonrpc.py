@@ -64,6 +64,7 @@ class JsonRpc(Tongue):
     """
 
     name: ClassVar[str] = "JSON-RPC"
+    door: ClassVar[str] = "jsonrpc"
     serializer: ClassVar[Serializer] = Serializer.JSON
 
     def __init__(self, to_peer: Sink | None, to_session: Sink, **options: Any) -> None:

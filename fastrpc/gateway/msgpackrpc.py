@@ -39,6 +39,7 @@ class MsgpackRpc(Tongue):
     """Translate between msgpack-rpc and frames; arguments are those of `Tongue`."""
 
     name: ClassVar[str] = "msgpack-rpc"
+    door: ClassVar[str] = "msgpackrpc"
     serializer: ClassVar[Serializer] = Serializer.MSGPACK
 
     def __init__(self, to_peer: Sink, to_session: Sink, **options: Any) -> None:

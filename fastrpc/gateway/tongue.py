@@ -75,6 +75,7 @@ class Tongue(ABC):
 
     #: What the tongue is called in messages and in `agent`.
     name: ClassVar[str]
+    door: ClassVar[str]
     #: How the payloads are encoded that it passes on unread. A session that calls the peer
     #: does best with this serializer; others are translated.
     serializer: ClassVar[Serializer]

@@ -127,6 +127,11 @@ class TextVisitor:
             shape_of=shapes_of(hall.side.router),
         )
 
+    @property
+    def door(self) -> str:
+        """What is spoken: JSON-RPC, in WebSocket messages."""
+        return "websocket"
+
     def __repr__(self) -> str:
         """Tell whose it is."""
         return f"<TextVisitor {self.peer}>"

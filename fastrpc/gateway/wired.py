@@ -185,6 +185,11 @@ class WiredVisitor(Wired):
         self._bytes = 0
         self._watch = Watch(hall.side.limits, hall.clock())
 
+    @property
+    def door(self) -> str:
+        """What is spoken."""
+        return self._kind.door
+
     def __repr__(self) -> str:
         """Tell whose it is."""
         return f"<WiredVisitor {self.peer}>"

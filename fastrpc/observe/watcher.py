@@ -43,14 +43,6 @@ MOST_CALLS: Final = 200
 LONGEST_TEXT: Final = 200
 
 #: What is spoken on a connection, by who has it.
-_DOORS: Final = {
-    "Session": "fastrpc",
-    "Doorway": "waiting",
-    "HttpConnection": "http",
-    "TextVisitor": "websocket",
-    "WiredVisitor": "lines",
-}
-_THROUGH: Final = " through fastrpc/"
 
 
 @final
@@ -122,7 +114,7 @@ class Watcher:
                 "connections": max(len(rows) - MOST_CONNECTIONS, 0),
                 "calls": max(len(running) - MOST_CALLS, 0),
             },
-            doors=dict(Counter(door_of(visitor) for visitor in hall.admission.visitors)),
+            doors=dict(Counter(visitor.door for visitor in hall.admission.visitors)),
         )
 
     def _calls(self, hall: "Hall", running: list[Running], now: float) -> tuple[CallFacts, ...]:
@@ -174,12 +166,6 @@ def snapshot(server: "Server") -> Facts:
 def clipped(text: str) -> str:
     """Return *text*, its end left away if it is too long."""
     return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
-
-
-def door_of(visitor: Any) -> str:
-    """Return what is spoken on a connection; one of few words."""
-    name = type(visitor).__name__
-    return _DOORS.get(name, name.lower())
 
 
 def _server(hall: "Hall", now: float) -> ServerFacts:
@@ -275,7 +261,7 @@ def _rows(hall: "Hall") -> list[tuple[Any, str]]:
     for visitor in visitors:
         # A translator's session has the peer of the connection that it stands behind.
         session = None if isinstance(visitor, Session) else behind.pop(visitor.peer, None)
-        rows.append((session or visitor, door_of(visitor)))
+        rows.append((session or visitor, visitor.door))
     rows += [(session, "mounted") for session in behind.values()]
     return rows
 
@@ -293,7 +279,7 @@ def _connection(number: int, visitor: Any, door: str, now: float) -> ConnectionF
     return ConnectionFacts(
         number=number,
         peer=clipped(visitor.peer),
-        door=_tongue(visitor, door),
+        door=door,
         agent=clipped(visitor.agent),
         state=visitor.state.value,
         age=now - visitor.since,
@@ -306,13 +292,6 @@ def _connection(number: int, visitor: Any, door: str, now: float) -> ConnectionF
         tls=end.version() or "" if end is not None else "",
         identity=clipped(_name_of(identity)) if identity is not None else "",
     )
-
-
-def _tongue(session: Session, door: str) -> str:
-    """Return what a session's peer speaks: what a translator says, but no peer of its own."""
-    if door == "fastrpc" or _THROUGH not in session.agent:
-        return door
-    return session.agent.partition(_THROUGH)[0]
 
 
 def _name_of(identity: Identity) -> str:

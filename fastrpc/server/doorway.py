@@ -30,9 +30,15 @@ class Visitor(Protocol):
 
     Attributes:
         peer: Where it comes from, as text.
+        door: What is spoken, the name of a door; "waiting" if nothing was said yet.
     """
 
     peer: str
+
+    @property
+    def door(self) -> str:
+        """What is spoken."""
+        ...
 
     def leave(self) -> None:
         """Finish what is under way, take nothing new, and close then."""
@@ -65,6 +71,11 @@ class Doorway(asyncio.Protocol):
     def __repr__(self) -> str:
         """Tell whose it is."""
         return f"<Doorway {self.peer}>"
+
+    @property
+    def door(self) -> str:
+        """What is spoken: nothing so far."""
+        return "waiting"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait."""

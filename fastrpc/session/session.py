@@ -92,6 +92,13 @@ class Session(asyncio.BufferedProtocol):
         return f"<Session {self.peer} {self.state.value}>"
 
     @property
+    def door(self) -> str:
+        """What its frames came in by, the name of a server's door."""
+        transport = self._transport
+        found = transport.get_extra_info("door") if transport is not None else None
+        return found or "fastrpc"
+
+    @property
     def may_call(self) -> bool:
         """Whether the peer takes calls; it may while we drain, for handlers that need it."""
         return self.state in (State.OPEN, State.DRAINING) and not self.peer_leaves

@@ -67,7 +67,9 @@ class WebSocketPipe(WebSocketEnd, asyncio.Transport):
         return protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what the connection below knows."""
+        """Return what the connection below knows, or by which door its peer came."""
+        if name == "door":
+            return "websocket"
         return self._outer.get_extra_info(name, default)
 
     def _pump(self) -> None:

@@ -13,7 +13,7 @@ import fastrpc
 from fastrpc.frame import Durations
 from fastrpc.observe import Facts, snapshot, watcher
 from fastrpc.observe.facts import MethodFacts
-from fastrpc.observe.watcher import coarser, door_of, watcher_of
+from fastrpc.observe.watcher import coarser, watcher_of
 from tests.server.serving import serving, until, use_twin
 
 
@@ -290,13 +290,6 @@ async def test_looking_once_leaves_no_timer_and_watching_does_until_the_end() ->
 def test_long_texts_are_cut() -> None:
     assert watcher.clipped("x" * 200) == "x" * 200
     assert watcher.clipped("x" * 201) == "x" * 199 + "…"
-
-
-def test_doors_are_few_whoever_comes() -> None:
-    class Stranger:
-        pass
-
-    assert door_of(Stranger()) == "stranger"
 
 
 def test_coarser_buckets_hold_the_same() -> None:

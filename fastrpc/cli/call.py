@@ -1,6 +1,7 @@
 """`fastrpc call`: make one call from a shell."""
 
 import time
+from collections.abc import AsyncIterator
 
 import click
 
@@ -31,6 +32,7 @@ EPILOG = epilog(
     "fastrpc call 127.0.0.1:7000 Arith.add a=1 b=2",
     "fastrpc call 127.0.0.1:7000 Greeter.hello '\"Ada\"' --timeout 0.5",
     "fastrpc call 127.0.0.1:7000 Greeter.hello Ada --text",
+    "fastrpc call 127.0.0.1:7000 Orders.follow 7 --stream",
     "fastrpc call unix:///run/shop.sock Files.put '\"logo\"' @logo.png",
     "echo '[1, 2]' | fastrpc call 127.0.0.1:7000 Arith.add --args-json - --json",
 )
@@ -40,6 +42,7 @@ EPILOG = epilog(
 @target_argument
 @call_arguments
 @connect_options
+@click.option("--stream", is_flag=True, help="METHOD gives a stream: print a line per item.")
 @json_option('Print one line: {"result": ..., "seconds": ...} or {"error": {...}}.')
 def call(
     target: str,
@@ -51,9 +54,10 @@ def call(
     connect_timeout: float | None,
     codec: str | None,
     metadata: Words,
+    stream: bool,
     as_json: bool,
 ) -> None:
-    """Make one call and print its result."""
+    """Make one call and print its result, or the items of its stream."""
 
     async def make(arguments: Arguments) -> tuple[object, float]:
         async with connect(
@@ -64,12 +68,29 @@ def call(
             metadata=parse_pairs(metadata, "--metadata"),
         ) as client:
             started = time.perf_counter()
-            result = await client.call(method, *arguments.positional, **arguments.keywords)
+            positional, named = arguments.positional, arguments.keywords
+            if stream:
+                items = client.stream(method, *positional, **named)
+                result: object = await _write_items(items)
+            else:
+                result = await client.call(method, *positional, **named)
             return result, time.perf_counter() - started
 
     with screen.failures_told(as_json=as_json):
         result, seconds = loops.run(make(parse_arguments(words, args_json=args_json, text=text)))
         if as_json:
-            screen.write_json({"result": result, "seconds": round(seconds, 6)})
+            told = {"items": result} if stream else {"result": result}
+            screen.write_json({**told, "seconds": round(seconds, 6)})
+        elif stream:
+            return
         else:
             screen.write_result(result)
+
+
+async def _write_items(items: AsyncIterator[object]) -> int:
+    """Print a line per item; return how many there were."""
+    count = 0
+    async for item in items:
+        screen.write_json(item)
+        count += 1
+    return count

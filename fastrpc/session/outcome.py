@@ -223,7 +223,7 @@ def _error_of(slot: Slot, frame: Frame, told: dict[str, Any], address: str) -> C
             return DeadlineExceeded(message, method=name, stages=stages, address=address)
         return late(name, started, deadline, deadline, address, handler=handler)
     if cls is MethodNotFound and not frame.payload:
-        message = f"{name}: the server knows no such method"
+        message = f"{name}: {address} knows no such method"
     error_ = cls(message, method=name, retry_after=retry_after)
     error_.ran = "no" if status in NOT_RUN else cls.ran
     error_.status = status  # several share a class

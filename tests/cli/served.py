@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
 
 from click.testing import CliRunner, Result
 
@@ -30,6 +31,10 @@ class Arith:
     def add(self, a: int, b: int = 2) -> int:
         """Return a + b."""
         return a + b
+
+    async def count(self, n: int) -> AsyncIterator[int]:
+        for number in range(n):
+            yield number
 
     async def never(self) -> None:
         await asyncio.Event().wait()

@@ -38,6 +38,17 @@ def test_bytes_go_in_and_out_unchanged(target: str, tmp_path: Path) -> None:
     assert invoke("call", target, "Arith.octets").stdout_bytes == b"\x00\xff"
 
 
+def test_a_stream_is_a_line_per_item(target: str) -> None:
+    result = invoke("call", target, "Arith.count", "3", "--stream")
+    assert (result.exit_code, result.stdout) == (0, "0\n1\n2\n")
+    told = invoke("call", target, "Arith.count", "2", "--stream", "--json").stdout.splitlines()
+    assert told[:2] == ["0", "1"]
+    assert json.loads(told[2])["items"] == 2
+    refused = invoke("call", target, "Arith.add", "1", "2", "--stream")
+    assert refused.exit_code == 5
+    assert "is no stream" in refused.stderr
+
+
 def test_json_for_programs(target: str) -> None:
     result = invoke("call", target, "Arith.add", "1", "2", "--json")
     told = json.loads(result.stdout)

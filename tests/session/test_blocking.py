@@ -219,7 +219,7 @@ def test_a_method_the_server_forgot_is_sent_by_name_again() -> None:
 
     def act(session: BlockingSession) -> None:
         call(session)
-        with pytest.raises(fastrpc.MethodNotFound, match="x: the server knows no such method"):
+        with pytest.raises(fastrpc.MethodNotFound, match="x: .* knows no such method"):
             call(session)
         call(session)
 

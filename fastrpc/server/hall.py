@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from fastrpc.errors import ConfigError, ConnectionLost
 from fastrpc.server.admission import Admission
@@ -23,6 +23,9 @@ from fastrpc.transport import connection_cap
 
 if TYPE_CHECKING:
     from fastrpc.server.server import Server
+
+#: What paths of a server's own begin with; nothing can be mounted there.
+RESERVED: Final = ("rpc", "jsonrpc", "debug", "metrics", "healthz", "readyz")
 
 _STOPPING = "the server is shutting down"
 
@@ -93,6 +96,8 @@ class Hall:
         clean = path.rstrip("/")
         if not path.startswith("/") or not clean:
             raise ConfigError(f"a path to mount at is as '/name', got {path!r}")
+        if clean.split("/")[1] in RESERVED:
+            raise ConfigError(f"{clean!r} is a path of the server's own ({', '.join(RESERVED)})")
         if clean in self.mounts:
             raise ConfigError(f"there is a server at {clean!r} already")
         if other is self:

@@ -295,6 +295,7 @@ class Server:
 
         Clients are told to go elsewhere and calls still on their way are taken;
         what has not ended after *grace* is cancelled and answered so. Twice is fine.
+        Servers that are mounted get the same. Cancel it, and all of them close at once.
         """
         if self._state is ServerState.CLOSED:
             return
@@ -304,18 +305,25 @@ class Server:
         self._state = ServerState.DRAINING
         self._hall.is_closing = True
         mounted = [asyncio.ensure_future(server.aclose(grace)) for server in self._mounted]
-        self._entrances.close()
+        gone: list[asyncio.Future[Any]] = []
         try:
-            if self._side is not None:
-                await self._drain(self._side.ticker.loop.time() + grace)
-        finally:
-            gone = self._end()
-        if gone:
-            await asyncio.wait(gone, timeout=_VANISHING)
-        if mounted:
-            await asyncio.wait(mounted)
-        await self._hall.emptied(_VANISHING)
-        await self._entrances.wait_closed()
+            self._entrances.close()
+            try:
+                if self._side is not None:
+                    await self._drain(self._side.ticker.loop.time() + grace)
+            finally:
+                gone = self._end()
+            if gone:
+                await asyncio.wait(gone, timeout=_VANISHING)
+            if mounted:
+                await asyncio.wait(mounted)
+            await self._hall.emptied(_VANISHING)
+            await self._entrances.wait_closed()
+        except BaseException:
+            await self._hurry(mounted, gone)
+            raise
+        for closing in mounted:
+            closing.result()
 
     async def __aenter__(self) -> "Server":
         """Return the server itself."""
@@ -439,6 +447,20 @@ class Server:
         if self._stopped is not None:
             self._stopped.set()
         return gone
+
+    async def _hurry(
+        self, mounted: "Sequence[asyncio.Future[None]]", gone: "Sequence[asyncio.Future[Any]]"
+    ) -> None:
+        """See that nothing is left soon, although somebody did not wait for the end."""
+        for closing in mounted:
+            closing.cancel()
+        if gone:
+            await asyncio.wait(gone, timeout=_VANISHING)
+        if mounted:
+            await asyncio.wait(mounted)
+        for closing in mounted:
+            if not closing.cancelled() and (error := closing.exception()) is not None:
+                self._log.error("a mounted server failed to close", exc_info=error)
 
     async def _describe(self, schema: bool = False) -> dict[str, Any]:
         """Tell what this server serves: services, methods, signatures, limits.

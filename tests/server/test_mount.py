@@ -1,12 +1,17 @@
 """Different paths of one port lead to different servers."""
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import AsyncIterator
 
 import pytest
 
 import fastrpc
+from fastrpc.server.http import HttpOptions
 from fastrpc.server.server import ServerState
+from tests.adversity.conftest import Clock, clock  # noqa: F401 - a fixture
+from tests.gateway.asking import Asker, get, post
 from tests.server.serving import assert_nothing_left, until
 
 CALM = logging.getLogger("tests.calm")
@@ -22,6 +27,10 @@ class Who:
     async def wait(self) -> str:
         await asyncio.sleep(3600)
         return self.name
+
+    async def silent(self) -> AsyncIterator[int]:
+        await asyncio.Event().wait()
+        yield 1
 
 
 def server(name: str, **options: object) -> fastrpc.Server:
@@ -141,7 +150,7 @@ async def test_a_close_that_is_cancelled_closes_what_is_mounted_at_once(
         with pytest.raises(asyncio.CancelledError):
             await closing
         assert [each.stats().state for each in (root, admin, deep)] == [ServerState.CLOSED] * 3
-        with pytest.raises(fastrpc.RpcError):
+        with pytest.raises((fastrpc.CallError, fastrpc.TransportError)):
             await waiting
     stuck.cancel()
     await asyncio.wait([stuck])
@@ -205,3 +214,136 @@ async def test_what_can_not_be_mounted() -> None:
         root.mount("/a", root)
     with pytest.raises(fastrpc.ConfigError, match="closed"):
         root.mount("/a", closed)
+
+
+# Who may ask below the path, and for what
+
+APP = "https://app.example"
+NAME = "/rpc/Who.name_"
+
+
+def websocket(path: str, subprotocol: str = "jsonrpc", **headers: str) -> bytes:
+    return get(path, Connection="Upgrade", Upgrade="websocket", Sec_WebSocket_Version="13",
+               Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==",
+               Sec_WebSocket_Protocol=subprotocol, **headers)  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def mounted(
+    root: fastrpc.Server, admin: fastrpc.Server, *targets: str, doors: tuple[str, ...] | None = None
+) -> AsyncIterator[str]:
+    """Serve *root* with *admin* below /admin; give the target."""
+    root.mount("/admin", admin)
+    async with root:
+        await root.start(*(targets or ("tcp://127.0.0.1:0",)), doors=doors)
+        yield root.targets[0]
+    assert_nothing_left(root)
+    assert_nothing_left(admin)
+
+
+async def status(target: str, request: bytes) -> int:
+    """Ask on a connection of its own; return the status."""
+    async with await Asker.connect(target) as asker:
+        return (await asker.ask(request)).status
+
+
+REQUESTS = {
+    "http": post(f"/admin{NAME}"),
+    "jsonrpc": post("/admin/jsonrpc", b'{"jsonrpc":"2.0","method":"Who.name_","id":1}'),
+    "debug": get("/admin/debug/rpc"),
+    "health": get("/admin/healthz"),
+    "upgrade": get("/admin", Connection="Upgrade", Upgrade="fastrpc"),
+    "CONNECT": get("/admin", method="CONNECT"),
+    "websocket": websocket("/admin", "fastrpc.1"),
+}
+ALL_OPEN = {"http": 200, "jsonrpc": 200, "debug": 200, "health": 200, "upgrade": 101,
+            "CONNECT": 200, "websocket": 101}  # fmt: skip
+ALL_CLOSED = {"http": 404, "jsonrpc": 404, "debug": 404, "health": 404, "upgrade": 403,
+              "CONNECT": 403, "websocket": 403}  # fmt: skip
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("outer", "inner", "open_"),
+    [
+        (None, None, set(ALL_OPEN)),
+        (None, ("fastrpc",), set()),
+        (None, ("http", "health"), {"http", "health"}),
+        (("http", "upgrade"), ("http", "debug", "websocket"), {"http"}),
+        (("http", "upgrade"), None, {"http", "upgrade", "CONNECT"}),
+        (("http",), ("upgrade", "websocket"), set()),
+    ],
+)
+async def test_a_mount_closes_doors_and_opens_none(
+    outer: tuple[str, ...] | None, inner: tuple[str, ...] | None, open_: set[str]
+) -> None:
+    async with mounted(server("root"), server("admin", doors=inner), doors=outer) as target:
+        found = {name: await status(target, request) for name, request in REQUESTS.items()}
+        assert found == {
+            name: (ALL_OPEN if name in open_ else ALL_CLOSED)[name] for name in REQUESTS
+        }
+
+
+@pytest.mark.asyncio
+async def test_the_raw_tongues_behind_connect_are_doors_of_the_mounted_one() -> None:
+    line = b'{"jsonrpc":"2.0","method":"Who.name_","id":1}\n'
+    for inner, says in ((("upgrade",), b"does not speak"), (("upgrade", "jsonrpc"), b"admin")):
+        async with mounted(server("root"), server("admin", doors=inner)) as target:
+            async with await Asker.connect(target) as asker:
+                asker.send(REQUESTS["CONNECT"])
+                assert (await asker.head()).status == 200
+                asker.send(line)
+                async with asyncio.timeout(10):
+                    assert says in await asker.reader.readline()
+
+
+@pytest.mark.asyncio
+async def test_each_says_which_pages_may_ask() -> None:
+    listed = HttpOptions(origins=(APP,))
+    for outer, inner, path in ((listed, None, ""), (None, listed, "/admin")):
+        root = server("root", **({"http": outer} if outer else {}))
+        admin = server("admin", **({"http": inner} if inner else {}))
+        async with mounted(root, admin) as target:
+            for at in ("", "/admin"):
+                may = at == path
+                async with await Asker.connect(target) as asker:
+                    answer = await asker.ask(post(f"{at}{NAME}", Origin=APP))
+                    assert answer.status == (200 if may else 403)
+                    assert ("access-control-allow-origin" in answer.headers) is may
+                    preflight = await asker.ask(get(f"{at}{NAME}", method="OPTIONS", Origin=APP))
+                    assert preflight.status == (204 if may else 403)
+                hello = websocket(at or "/", Origin=APP)
+                assert await status(target, hello) == (101 if may else 403)
+
+
+@pytest.mark.asyncio
+async def test_each_has_names_of_its_own() -> None:
+    root = server("root", http=HttpOptions(hosts=("root.example",)))
+    admin = server("admin", http=HttpOptions(hosts=("admin.example",)))
+    async with mounted(root, admin) as target:
+        for path, name in (("", "root"), ("/admin", "admin")):
+            for host in ("root", "admin"):
+                request = post(f"{path}{NAME}", host=f"{host}.example")
+                assert await status(target, request) == (200 if host == name else 421)
+
+
+@pytest.mark.asyncio
+async def test_each_has_a_silence_of_its_own(clock: Clock) -> None:  # noqa: F811
+    admin = server("admin", http=HttpOptions(silence=10.0))
+    root = server("root", http=HttpOptions(silence=1000.0))
+    async with mounted(root, admin) as target, await Asker.connect(target) as asker:
+        asker.send(post("/admin/rpc/Who.silent"))
+        await until(lambda: admin.stats().running)
+        await clock.let_pass(root, 2.0)
+        assert (await asker.head()).status == 200
+        await clock.let_pass(root, 11.0)
+        assert await asker.chunk() == b"\n"
+
+
+@pytest.mark.asyncio
+async def test_the_connection_has_the_limits_of_the_outer_one() -> None:
+    root = server("root", http=HttpOptions(max_requests=2, max_target=200))
+    admin = server("admin", http=HttpOptions(max_requests=1, max_target=20))
+    async with mounted(root, admin) as target, await Asker.connect(target) as asker:
+        request = post(f"/admin{NAME}")
+        assert [(await asker.ask(request)).closes for _ in range(2)] == [False, True]

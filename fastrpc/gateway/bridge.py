@@ -12,6 +12,7 @@ Rules of the room:
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, final
 
 from fastrpc.errors import ConnectionLost
@@ -47,6 +48,15 @@ def hello(limits: Limits, agent: str) -> bytes:
     return encode_frame(Kind.HELLO, 0, serializer=Serializer.JSON, payload=payload)
 
 
+class _State(Enum):
+    """How far a bridge is on its way."""
+
+    OPEN = "open"
+    CLOSED = "closed"  # by the session; what was handed on still goes out
+    ABORTED = "aborted"  # by it, too
+    LOST = "lost"  # and the session knows
+
+
 @final
 class Bridge(asyncio.Transport):
     """The transport of a session whose peer speaks another tongue.
@@ -55,7 +65,8 @@ class Bridge(asyncio.Transport):
         session: Any session, of a server or a client; `open` begins it.
         outer: The connection of the far end.
         take: Gets each frame that the session sends, but for pings and pongs.
-        closed: Told that the session has closed, True if at once; that may come after the other.
+        closed: Told that the session has closed, True if at once. Told a second time only if
+            a session that has closed wants it to end at once after all. Not told of `lose`.
         max_body: Longest body of a frame of the session's.
         pause: Called when nothing more should be read from the far end, or again.
 
@@ -86,9 +97,7 @@ class Bridge(asyncio.Transport):
         self._is_busy = False  # somebody above or below is at work
         self._is_scheduled = False
         self._is_reading = True
-        self._is_closing = False
-        self._is_aborted = False
-        self._is_lost = False
+        self._state = _State.OPEN
 
     def __repr__(self) -> str:
         """Tell whose it is."""
@@ -103,11 +112,11 @@ class Bridge(asyncio.Transport):
     @property
     def is_open(self) -> bool:
         """Whether the session still takes frames."""
-        return not self._is_closing
+        return self._state is _State.OPEN
 
     def feed(self, frames: bytes) -> None:
         """Give the session whole frames."""
-        if self._is_closing:
+        if self._state is not _State.OPEN:
             return
         if self._is_busy or self._in or not self._is_reading:
             self._in.append(frames)
@@ -117,24 +126,24 @@ class Bridge(asyncio.Transport):
 
     def pause_writing(self) -> None:
         """Tell the session that the far end does not read."""
-        if not self._is_closing:
+        if self._state is _State.OPEN:
             self._work(self.session.pause_writing)
 
     def resume_writing(self) -> None:
         """Tell it that the far end has read."""
-        if not self._is_closing:
+        if self._state is _State.OPEN:
             self._work(self.session.resume_writing)
 
     def eof(self) -> bool:
         """Tell the session that no more will come; False if it has nothing to say either."""
-        if self._is_closing:
+        if self._state is not _State.OPEN:
             return False
         return bool(self.session.eof_received())
 
     def lose(self, exc: Exception | None = None) -> None:
         """Tell the session that the far end is gone."""
-        if not self._is_lost:
-            self._is_lost = self._is_closing = True
+        if self._state is not _State.LOST:
+            self._state = _State.LOST
             self._in.clear()
             self._protocol.connection_lost(exc)
 
@@ -165,14 +174,14 @@ class Bridge(asyncio.Transport):
 
     def resume_reading(self) -> None:
         """Give it what came, from the next loop step on."""
-        if not self._is_reading and not self._is_closing:
+        if not self._is_reading and self._state is _State.OPEN:
             self._is_reading = True
             self._pause(False)
             self._schedule()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Hand on the frames in *data*."""
-        if self._is_closing:
+        if self._state is not _State.OPEN:
             return
         was_busy, self._is_busy = self._is_busy, True
         try:
@@ -203,7 +212,7 @@ class Bridge(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         """Return how many bytes the far end has not taken."""
-        return 0 if self._is_lost else self._outer.get_write_buffer_size()
+        return 0 if self._state is _State.LOST else self._outer.get_write_buffer_size()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Set the marks of the connection outside."""
@@ -211,7 +220,7 @@ class Bridge(asyncio.Transport):
 
     def is_closing(self) -> bool:
         """Return whether the session has closed it, or the far end is gone."""
-        return self._is_closing
+        return self._state is not _State.OPEN
 
     def close(self) -> None:
         """End it; what was handed on still goes out."""
@@ -224,19 +233,14 @@ class Bridge(asyncio.Transport):
     # Inside
 
     def _end(self, *, at_once: bool) -> None:
-        if self._is_closing and not (at_once and not self._is_aborted):
+        was = self._state
+        if was is not _State.OPEN and not (at_once and was is _State.CLOSED):
             return
-        was_closing, self._is_closing = self._is_closing, True
-        self._is_aborted = at_once
+        self._state = _State.ABORTED if at_once else _State.CLOSED
         self._in.clear()
         self._closed(at_once)
-        if not was_closing:
-            self._loop.call_soon(self._lose_later)
-
-    def _lose_later(self) -> None:
-        if not self._is_lost:
-            self._is_lost = True
-            self._protocol.connection_lost(None)
+        if was is _State.OPEN:
+            self._loop.call_soon(self.lose)
 
     def _pause_outer(self, wanted: bool) -> None:
         if not self._outer.is_closing():
@@ -264,7 +268,7 @@ class Bridge(asyncio.Transport):
 
     def _deliver(self) -> None:
         self._is_scheduled = False
-        while self._in and self._is_reading and not self._is_closing:
+        while self._in and self._is_reading and self._state is _State.OPEN:
             self._work(self._feed_now, self._in.popleft())
 
 
@@ -286,7 +290,7 @@ def inside(
         peer: Who is at the far end.
         outer: Its connection.
         take: Gets each frame of the session's from its HELLO on.
-        closed: Told once that the session has closed; True if at once.
+        closed: Told that the session has closed, see `Bridge`.
         agent: What the far end calls itself.
         limits: What it takes; the server's own if it is left out.
         pause: Called when nothing more should be read from the far end, or again.
@@ -294,8 +298,21 @@ def inside(
     limits = limits or hall.side.limits
     session = Session(hall.side, client=False, address=peer)
     bridge = Bridge(session, outer, take, closed, max_body=limits.max_body, pause=pause)
+    greet(hall, bridge, agent, limits)
+    return bridge
+
+
+def greet(hall: "Hall", bridge: Bridge, agent: str, limits: Limits) -> None:
+    """Open a bridge to a new session of a server's, and say HELLO to it.
+
+    Args:
+        hall: Of the server.
+        bridge: Not open yet.
+        agent: What the far end calls itself.
+        limits: What it takes.
+    """
     bridge.open()
     if hall.is_closing:
-        session.abort(ConnectionLost(f"{peer}: the server is shutting down", "no"))
+        peer = bridge.session.peer
+        bridge.session.abort(ConnectionLost(f"{peer}: the server is shutting down", "no"))
     bridge.feed(hello(limits, agent))
-    return bridge

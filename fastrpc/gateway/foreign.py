@@ -14,7 +14,8 @@ from typing import ClassVar, cast, final
 from fastrpc.gateway.bridge import Bridge
 from fastrpc.gateway.lines import JsonLines
 from fastrpc.gateway.msgpackrpc import MsgpackRpc
-from fastrpc.gateway.tongue import Tongue, shapes_of
+from fastrpc.gateway.tongue import Tongue
+from fastrpc.gateway.translation import Translation
 from fastrpc.gateway.wired import Wired
 from fastrpc.session import Session
 from fastrpc.transport.upgrade import UpgradeStep
@@ -38,23 +39,14 @@ class _WiredServer(Wired):
     @property
     def bridge(self) -> Bridge:
         """What the session has for a transport."""
-        assert self._bridge is not None
-        return self._bridge
+        assert self._translation is not None
+        return self._translation.bridge
 
-    def begin(self, transport: asyncio.Transport) -> tuple[Tongue, Bridge]:
+    def begin(self, transport: asyncio.Transport) -> Translation:
         """Let the session begin: the tongue answers its HELLO."""
-        side = self._session.side
-        tongue = self._kind(
-            self._to_peer,
-            self._to_session,
-            limits=side.limits,
-            dialled=True,
-            shape_of=shapes_of(side.router),
+        return Translation(
+            self._session, transport, self._kind, self._to_peer, self._closed, dialled=True
         )
-        self._bridge = Bridge(
-            self._session, transport, tongue.take, self._closed, max_body=side.limits.max_body
-        )
-        return tongue, self._bridge
 
     def _part(self, transport: asyncio.Transport) -> None:
         transport.close()  # there are no last words to a server

@@ -16,9 +16,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, final
 
 from fastrpc.errors import ProtocolError
-from fastrpc.gateway.bridge import Bridge, inside
+from fastrpc.gateway.bridge import greet
 from fastrpc.gateway.jsonrpc import JsonRpc
-from fastrpc.gateway.tongue import ENVELOPE, shapes_of
+from fastrpc.gateway.tongue import ENVELOPE
+from fastrpc.gateway.translation import Translation
+from fastrpc.session import Session
 from fastrpc.session.watch import PING, Watch
 from fastrpc.transport.websocket import WebSocketPipe
 from fastrpc.transport.websocket_frames import CloseCode
@@ -110,7 +112,7 @@ class TextVisitor:
         self.peer = peer
         self._hall = hall
         self._outer = outer
-        self._bridge: Bridge | None = None
+        self._translation: Translation | None = None
         self._watch = Watch(hall.side.limits, hall.clock())
         self.end = WebSocketText(
             outer,
@@ -119,12 +121,6 @@ class TextVisitor:
             on_pause=self._paused,
             on_resume=self._resumed,
             max_message=hall.side.limits.max_body + ENVELOPE,
-        )
-        self._tongue = JsonRpc(
-            self.end.send,
-            self._to_session,
-            limits=hall.side.limits,
-            shape_of=shapes_of(hall.side.router),
         )
 
     @property
@@ -138,24 +134,24 @@ class TextVisitor:
 
     def begin(self) -> None:
         """Put a session behind it."""
-        self._bridge = inside(
-            self._hall, self.peer, self._outer, self._tongue.take, self._closed,
-            agent=AGENT, pause=self._pause,
+        hall = self._hall
+        self._translation = Translation(
+            Session(hall.side, client=False, address=self.peer), self._outer, JsonRpc,
+            self.end.send, self._closed, pause=self._pause,
         )  # fmt: skip
-        # What the session calls the peer with passes on unread then.
-        self._bridge.session.lane.serializer = int(self._tongue.serializer)
-        self._hall.admission.greeted(self)
-        self._hall.side.ticker.watch(self)
+        greet(hall, self._translation.bridge, AGENT, hall.side.limits)
+        hall.admission.greeted(self)
+        hall.side.ticker.watch(self)
 
     def leave(self) -> None:
         """Take nothing new; the session closes when nothing is under way."""
-        if self._bridge is not None:
-            self._bridge.session.leave()
+        if self._translation is not None:
+            self._translation.leave()
 
     def abort(self, cause: Exception) -> None:
         """Close at once."""
-        if self._bridge is not None:
-            self._bridge.session.abort(cause)
+        if self._translation is not None:
+            self._translation.abort(cause)
         self.end.abort()
 
     # What the ticker calls
@@ -178,10 +174,6 @@ class TextVisitor:
 
     # What the session, and the tongue, want
 
-    def _to_session(self, frames: bytes) -> None:
-        if self._bridge is not None:
-            self._bridge.feed(frames)
-
     def _closed(self, at_once: bool) -> None:
         if at_once:
             self.end.abort()
@@ -197,23 +189,23 @@ class TextVisitor:
     # What the connection tells
 
     def _take(self, text: bytes) -> None:
+        if self._translation is None:
+            return
         try:
-            self._tongue.feed(text)
+            self._translation.feed(text)
         except ProtocolError as error:
             self.end.fail(CloseCode.POLICY_VIOLATION, str(error))
 
     def _paused(self) -> None:
-        self._tongue.pause_writing()
-        if self._bridge is not None:
-            self._bridge.pause_writing()
+        if self._translation is not None:
+            self._translation.pause_writing()
 
     def _resumed(self) -> None:
-        self._tongue.resume_writing()
-        if self._bridge is not None:
-            self._bridge.resume_writing()
+        if self._translation is not None:
+            self._translation.resume_writing()
 
     def _lost(self, exc: Exception | None) -> None:
-        if self._bridge is not None:
-            self._bridge.lose(exc)
+        if self._translation is not None:
+            self._translation.lose(exc)
         self._hall.side.ticker.forget(self)
         self._hall.depart(self)

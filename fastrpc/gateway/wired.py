@@ -14,10 +14,11 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Final, cast, final
 
 from fastrpc.errors import ConnectionLost, ProtocolError
-from fastrpc.gateway.bridge import Bridge, inside
+from fastrpc.gateway.bridge import greet
 from fastrpc.gateway.probe import probe
-from fastrpc.gateway.tongue import Tongue, shapes_of
-from fastrpc.session import part
+from fastrpc.gateway.tongue import Tongue
+from fastrpc.gateway.translation import Translation
+from fastrpc.session import Session, part
 from fastrpc.session.watch import LINGER, Watch
 
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ class Wired(asyncio.Protocol):
     def __init__(self) -> None:
         """Wait for `connection_made`."""
         self.transport: asyncio.Transport | None = None
-        self._tongue: Tongue | None = None
-        self._bridge: Bridge | None = None
+        self._translation: Translation | None = None
         self._words: list[bytes] = []  # for the peer, written together
         self._size = 0  # of them
         self._is_scheduled = False
@@ -46,7 +46,7 @@ class Wired(asyncio.Protocol):
         self._end_timer: asyncio.TimerHandle | None = None
 
     @abstractmethod
-    def begin(self, transport: asyncio.Transport) -> tuple[Tongue, Bridge]:
+    def begin(self, transport: asyncio.Transport) -> Translation:
         """Return what stands on the connection from now on."""
 
     # What the connection tells
@@ -54,65 +54,59 @@ class Wired(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Put the session behind it."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop has a class of its own
-        self._tongue, self._bridge = self.begin(self.transport)
-        # What the session calls the peer with passes on unread then.
-        self._bridge.session.lane.serializer = int(self._tongue.serializer)
-        probe(self.transport, self._bridge.session.side.limits)
+        self._translation = self.begin(self.transport)
+        probe(self.transport, self._translation.session.side.limits)
 
     def data_received(self, data: bytes) -> None:
         """Read what the peer says."""
-        if self._tongue is None or self._bridge is None or not self._bridge.is_open:
+        translation = self._translation
+        if translation is None:
             return
         try:
-            self._tongue.feed(data)
+            translation.feed(data)
         except ProtocolError as error:
-            self._bridge.session.broken(error)
+            translation.session.broken(error)
         self._flush()
 
     def eof_received(self) -> bool:
         """Let a peer that sends no more still have its answers, if it can be seen to be there."""
-        if self._tongue is None or self._bridge is None or not self._bridge.is_open:
+        translation = self._translation
+        if translation is None or not translation.is_open:
             return False
         try:
-            self._tongue.eof()
+            translation.tongue.eof()
         except ProtocolError as error:
-            self._bridge.session.broken(error)
-        self._is_lasting = self._bridge.eof() and bool(self._tongue.probe)
+            translation.session.broken(error)
+        self._is_lasting = translation.bridge.eof() and bool(translation.tongue.probe)
         self._flush()
         self.look_for_peer()
         return self._is_lasting
 
     def look_for_peer(self) -> None:
         """Write to a peer that sends no more: if it is gone altogether, that will tell."""
-        if self._is_lasting and self._tongue is not None and self.transport is not None:
-            self.transport.write(self._tongue.probe)
+        if self._is_lasting and self._translation is not None and self.transport is not None:
+            self.transport.write(self._translation.tongue.probe)
 
     def pause_writing(self) -> None:
         """Slow the session down: the peer does not read."""
-        if self._tongue is not None and self._bridge is not None:
-            self._tongue.pause_writing()
-            self._bridge.pause_writing()
+        if self._translation is not None:
+            self._translation.pause_writing()
 
     def resume_writing(self) -> None:
         """Go on: it has read."""
-        if self._tongue is not None and self._bridge is not None:
-            self._tongue.resume_writing()
-            self._bridge.resume_writing()
+        if self._translation is not None:
+            self._translation.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the session, too."""
         self.transport = None
         if self._end_timer is not None:
             self._end_timer.cancel()
-        if self._bridge is not None:
-            self._bridge.lose(exc)
+        if self._translation is not None:
+            self._translation.lose(exc)
         self._words.clear()
 
     # What the session, and the tongue, want
-
-    def _to_session(self, frames: bytes) -> None:
-        if self._bridge is not None:
-            self._bridge.feed(frames)
 
     def _to_peer(self, words: bytes) -> None:
         self._words.append(words)
@@ -157,9 +151,9 @@ class Wired(asyncio.Protocol):
         self._end_timer = asyncio.get_running_loop().call_later(LINGER, self._see_end, spent)
 
     def _see_end(self, spent: float) -> None:
-        if self.transport is None or self._bridge is None:
+        if self.transport is None or self._translation is None:
             return
-        limits = self._bridge.session.side.limits
+        limits = self._translation.session.side.limits
         if self.transport.get_write_buffer_size() and spent < limits.write_stall:
             self._wait_for_end(spent + LINGER)
         else:
@@ -194,19 +188,15 @@ class WiredVisitor(Wired):
         """Tell whose it is."""
         return f"<WiredVisitor {self.peer}>"
 
-    def begin(self, transport: asyncio.Transport) -> tuple[Tongue, Bridge]:
+    def begin(self, transport: asyncio.Transport) -> Translation:
         """Put a session of the server's behind it."""
         hall = self._hall
-        tongue = self._kind(
-            self._to_peer,
-            self._to_session,
-            limits=hall.side.limits,
-            shape_of=shapes_of(hall.side.router),
-        )
-        bridge = inside(hall, self.peer, transport, tongue.take, self._closed, agent=tongue.name)
+        session = Session(hall.side, client=False, address=self.peer)
+        made = Translation(session, transport, self._kind, self._to_peer, self._closed)
+        greet(hall, made.bridge, self._kind.name, hall.side.limits)
         hall.admission.greeted(self)
         hall.side.ticker.watch(self)
-        return tongue, bridge
+        return made
 
     def data_received(self, data: bytes) -> None:
         """Read what the peer says."""
@@ -223,13 +213,13 @@ class WiredVisitor(Wired):
 
     def leave(self) -> None:
         """Take nothing new; the session closes when nothing is under way."""
-        if self._bridge is not None:
-            self._bridge.session.leave()
+        if self._translation is not None:
+            self._translation.leave()
 
     def abort(self, cause: Exception) -> None:
         """Close at once."""
-        if self._bridge is not None:
-            self._bridge.session.abort(cause)
+        if self._translation is not None:
+            self._translation.abort(cause)
         if self.transport is not None:
             self.transport.abort()
 
@@ -241,11 +231,13 @@ class WiredVisitor(Wired):
 
     def slow_tick(self, now: float, late: bool) -> None:
         """Give up on a peer that is gone, or whose message does not come to an end."""
-        if self._tongue is None or self._bridge is None or not self._bridge.is_open:
+        translation = self._translation
+        if translation is None or not translation.is_open:
             return
         self.look_for_peer()
-        is_waiting = self._tongue.is_waiting and self._bridge.is_reading()
-        why = self._watch.slow(now, late, self._bytes, self._tongue.messages, is_waiting)
+        tongue = translation.tongue
+        is_waiting = tongue.is_waiting and translation.bridge.is_reading()
+        why = self._watch.slow(now, late, self._bytes, tongue.messages, is_waiting)
         if why:
             text = f"closing: {why.replace('frame', 'message')}"
             self._hall.side.complain(logging.WARNING, self.peer, text)

@@ -148,7 +148,7 @@ async def test_large_answers_do_not_pile_up_for_who_does_not_read() -> None:
         peer.reader._transport.pause_reading()  # type: ignore[attr-defined]
         peer.say(*(request("Arith.blob", [150_000], id) for id in range(400)))
         visitor = await visitor_of(server)
-        while not visitor._tongue or not visitor._tongue.is_paused:
+        while not visitor._translation or not visitor._translation.tongue.is_paused:
             await asyncio.sleep(0.001)
         for _ in range(20):
             await asyncio.sleep(0.001)
@@ -180,7 +180,7 @@ async def test_items_wait_for_who_does_not_read() -> None:
         peer.reader._transport.pause_reading()  # type: ignore[attr-defined]
         peer.say(request("Arith.count", [200_000], "s"))
         visitor = await visitor_of(server)
-        while not visitor._tongue or not visitor._tongue.is_paused:
+        while not visitor._translation or not visitor._translation.tongue.is_paused:
             await asyncio.sleep(0.001)
         assert visitor.transport is not None
         assert visitor.transport.get_write_buffer_size() < 4_000_000
@@ -203,7 +203,7 @@ async def test_a_message_that_comes_byte_by_byte_for_ever_ends_the_connection(
         visitor.slow_tick(now + 1, False)
         visitor.slow_tick(now + 100, False)  # nothing is under way: it may be silent
         peer.writer.write(b'{"jsonrpc"')
-        while not visitor._tongue or not visitor._tongue.is_waiting:
+        while not visitor._translation or not visitor._translation.tongue.is_waiting:
             await asyncio.sleep(0.001)
         for second in range(101, 106):
             visitor.slow_tick(now + second, False)

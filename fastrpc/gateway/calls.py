@@ -246,7 +246,7 @@ class StreamAnswer(CallAnswer):
         if not exchange.is_begun:
             if now - self._spoken > 1.0:  # or who waits for the head would take us for dead
                 self._begin()
-        elif now - self._spoken > exchange.connection.options.silence:
+        elif now - self._spoken > exchange.options.silence:
             exchange.send(self._form.life)
             self._spoken = now
 

@@ -58,11 +58,11 @@ def switch(exchange: Exchange) -> None:
 def _connect(exchange: Exchange) -> None:
     connection, hall = exchange.connection, exchange.hall
     entrance = connection.entrance
-    _check_door(entrance, "upgrade")
+    _check_door(exchange, "upgrade")
     transport, early = connection.release()
     connection.hall.depart(connection)
     transport.write(CONNECTED)
-    doors = (entrance.doors & _RAW) | {"fastrpc"}
+    doors = (exchange.doors & _RAW) | {"fastrpc"}
     inner = Entrance(entrance.target, doors, entrance.is_private)
     doorway = Doorway(hall, inner, connection.peer)
     transport.set_protocol(doorway)
@@ -73,7 +73,7 @@ def _connect(exchange: Exchange) -> None:
 
 def _upgrade(exchange: Exchange) -> None:
     connection, hall = exchange.connection, exchange.hall
-    _check_door(connection.entrance, "upgrade")
+    _check_door(exchange, "upgrade")
     transport, early = connection.release()
     transport.write(SWITCHED)
     hall.begin(connection, transport, connection.peer, early)
@@ -82,11 +82,11 @@ def _upgrade(exchange: Exchange) -> None:
 
 def _websocket(exchange: Exchange) -> None:
     connection, hall, request = exchange.connection, exchange.hall, exchange.request
-    _check_door(connection.entrance, "websocket")
+    _check_door(exchange, "websocket")
     transport: asyncio.Transport = connection.transport
     decision = open_websocket(
         hall, connection, transport, request.method, exchange.path, request.raw_headers,
-        connection.early, origins=connection.options.origins,
+        connection.early, origins=exchange.options.origins,
     )  # fmt: skip
     if not decision.subprotocol:
         exchange.say(decision.response)
@@ -102,7 +102,7 @@ def _count_out(exchange: Exchange) -> None:
         connection.hall.depart(connection)
 
 
-def _check_door(entrance: Entrance, door: str) -> None:
-    if door not in entrance.doors:
+def _check_door(exchange: Exchange, door: str) -> None:
+    if door not in exchange.doors:
         text = f"the door {door!r} is closed here"
         raise RefusedError(403, text, StatusCode.FORBIDDEN)

@@ -98,6 +98,8 @@ class Exchange:
         path: What is asked of it, where it is mounted somewhere.
 
     Attributes:
+        options: Who may ask, and how: those of the server that is asked.
+        doors: What is open: where it came in, and at the server that is asked.
         is_read: The whole body is here.
         is_begun: The head of the answer is written.
         is_done: Nothing more can be said.
@@ -117,6 +119,10 @@ class Exchange:
         self.request = request
         self.hall = hall
         self.path = path
+        self.options = hall.options.http
+        self.doors = connection.entrance.doors
+        if hall is not connection.hall and hall.options.doors is not None:
+            self.doors &= frozenset(hall.options.doors)  # a mount opens nothing
         self.answer = Answer()
         self.is_read = not request.has_body
         self.is_begun = self.is_done = self.is_foreign = False

@@ -64,6 +64,7 @@ class HttpConnection(asyncio.Protocol):
         peer: Where it comes from.
 
     Attributes:
+        options: Limits of the connection, whichever server its requests go to.
         transport: The connection.
         is_paused: What was written is read slowly.
         links: Sessions that the requests go to, one for each server.

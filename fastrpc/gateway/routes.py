@@ -71,10 +71,9 @@ def answer_to(exchange: Exchange) -> Answer | None:
         RefusedError: Nobody does.
     """
     request, path = exchange.request, exchange.path
-    connection = exchange.connection
     page = page_at(path)
     exchange.is_foreign = check_origin(
-        request, connection.options, connection.entrance, is_page=page is not None
+        request, exchange.options, exchange.connection.entrance, is_page=page is not None
     )
     if request.method == "CONNECT" or _upgrades(exchange):
         return None
@@ -160,7 +159,7 @@ def _check_open(hall: "Hall") -> None:
 
 
 def _check_door(exchange: Exchange, door: str) -> None:
-    if door not in exchange.connection.entrance.doors:
+    if door not in exchange.doors:
         raise _nothing(exchange, f" (the door {door!r} is closed)")
 
 

@@ -244,7 +244,8 @@ async def mounted(
 async def status(target: str, request: bytes) -> int:
     """Ask on a connection of its own; return the status."""
     async with await Asker.connect(target) as asker:
-        return (await asker.ask(request)).status
+        asker.send(request)
+        return (await asker.head()).status
 
 
 REQUESTS = {

@@ -113,7 +113,7 @@ class TextVisitor:
         self._hall = hall
         self._outer = outer
         self._translation: Translation | None = None
-        self._watch = Watch(hall.side.limits, hall.clock())
+        self._watch = Watch(hall.side.limits, hall.clock(), "message")
         self.end = WebSocketText(
             outer,
             on_message=self._take,
@@ -127,6 +127,21 @@ class TextVisitor:
     def door(self) -> str:
         """What is spoken: JSON-RPC, in WebSocket messages."""
         return "websocket"
+
+    @property
+    def since(self) -> float:
+        """When it came."""
+        return self._watch.since
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """What stands behind it."""
+        return (self._translation.session,) if self._translation is not None else ()
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes of frames, as the session counts them."""
+        return self._translation.session.traffic if self._translation is not None else (0, 0)
 
     def __repr__(self) -> str:
         """Tell whose it is."""

@@ -177,12 +177,27 @@ class WiredVisitor(Wired):
         self._hall = hall
         self._kind = kind
         self._bytes = 0
-        self._watch = Watch(hall.side.limits, hall.clock())
+        self._watch = Watch(hall.side.limits, hall.clock(), "message")
 
     @property
     def door(self) -> str:
         """What is spoken."""
         return self._kind.door
+
+    @property
+    def since(self) -> float:
+        """When it came."""
+        return self._watch.since
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """What stands behind it."""
+        return (self._translation.session,) if self._translation is not None else ()
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes of frames, as the session counts them."""
+        return self._translation.session.traffic if self._translation is not None else (0, 0)
 
     def __repr__(self) -> str:
         """Tell whose it is."""
@@ -239,6 +254,6 @@ class WiredVisitor(Wired):
         is_waiting = tongue.is_waiting and translation.bridge.is_reading()
         why = self._watch.slow(now, late, self._bytes, tongue.messages, is_waiting)
         if why:
-            text = f"closing: {why.replace('frame', 'message')}"
+            text = f"closing: {why}"
             self._hall.side.complain(logging.WARNING, self.peer, text)
             self.abort(ConnectionLost(f"{self.peer}: {text}", "maybe"))

@@ -27,6 +27,7 @@ class Watch:
     Args:
         limits: How long things may take.
         now: When the connection was made.
+        unit: What the peer sends one of at a time, for what people are told.
 
     Attributes:
         since: The same.
@@ -34,11 +35,12 @@ class Watch:
 
     __slots__ = (
         "_bytes", "_frames", "_heard", "_limits", "_parted", "_partial_bytes", "_partial_since",
-        "_pinged", "_stalled_since", "_taken", "since",
+        "_pinged", "_stalled_since", "_taken", "_unit", "since",
     )  # fmt: skip
 
-    def __init__(self, limits: Limits, now: float) -> None:
+    def __init__(self, limits: Limits, now: float, unit: str = "frame") -> None:
         """Begin with the moment as a sign of life."""
+        self._unit = unit
         self._limits = limits
         self.since = self._heard = now
         self._pinged = self._partial_since = self._stalled_since = self._parted = 0.0
@@ -121,7 +123,7 @@ class Watch:
             self._partial_since, self._partial_bytes = now, bytes_in
         elif (spent := now - self._partial_since) > limits.frame_timeout:
             if bytes_in - self._partial_bytes < limits.frame_rate * spent:
-                return f"a frame takes longer than {limits.frame_timeout:g} s"
+                return f"a {self._unit} takes longer than {limits.frame_timeout:g} s"
             self._partial_since = 0.0  # large, but on its way: measure anew
         return ""
 

@@ -389,6 +389,20 @@ async def test_a_reader_that_does_not_read_is_waited_for_and_loses_nothing() -> 
         assert heard == list(range(count))
 
 
+async def test_a_text_that_comes_byte_by_byte_for_ever_ends_the_connection() -> None:
+    async with door(Work(), frame_timeout=5.0) as (server, place), talking(place) as peer:
+        (visitor,) = server._hall.admission.visitors
+        assert isinstance(visitor, TextVisitor)
+        peer.writer.write(put(TEXT, b"x" * 100)[:50])
+        while not visitor.end.is_waiting:
+            await asyncio.sleep(0.001)
+        now = server._hall.clock()
+        for second in (0, 1, 7):
+            visitor.slow_tick(now + second, False)
+        (last,) = await raw.rest(peer.reader)
+        assert (last.code, last.payload[2:]) == (1008, b"a message takes longer than 5 s")
+
+
 # Encrypted
 
 

@@ -89,6 +89,12 @@ def test_a_frame_at_its_time_and_past_it(watch: Watch) -> None:
     assert watch.slow(130.1, False, 10, 0, True) == "a frame takes longer than 30 s"
 
 
+def test_what_is_slow_is_called_as_the_peer_calls_it() -> None:
+    watch = Watch(LIMITS, 100.0, "message")
+    assert watch.slow(100.0, False, 10, 0, True) == ""
+    assert watch.slow(130.1, False, 10, 0, True) == "a message takes longer than 30 s"
+
+
 @pytest.mark.parametrize(("came", "fine"), [(1024 * 31 - 1, False), (1024 * 31, True)])
 def test_a_large_frame_at_frame_rate_is_waited_for(watch: Watch, came: int, fine: bool) -> None:
     watch.slow(100.0, False, 0, 0, True)

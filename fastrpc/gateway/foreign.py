@@ -35,6 +35,7 @@ class _WiredServer(Wired):
         super().__init__()
         self._session = session
         self._kind = kind
+        self._end: asyncio.TimerHandle | None = None
 
     @property
     def bridge(self) -> Bridge:
@@ -48,8 +49,18 @@ class _WiredServer(Wired):
             self._session, transport, self._kind, self._to_peer, self._closed, dialled=True
         )
 
-    def _part(self, transport: asyncio.Transport) -> None:
-        transport.close()  # there are no last words to a server
+    def part(self, transport: asyncio.Transport) -> None:
+        """Close: what was called with still goes out, if the server reads it in time."""
+        transport.close()  # there are no last words of a server's to wait for
+        # A timer of its own: the client that closed has stopped those of its sessions.
+        loop, patience = asyncio.get_running_loop(), self._session.side.limits.write_stall
+        self._end = loop.call_later(patience, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the session, too."""
+        if self._end is not None:
+            self._end.cancel()
+        super().connection_lost(exc)
 
 
 class ForeignDial(UpgradeStep):

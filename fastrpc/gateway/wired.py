@@ -19,7 +19,7 @@ from fastrpc.gateway.probe import probe
 from fastrpc.gateway.tongue import Tongue
 from fastrpc.gateway.translation import Translation
 from fastrpc.session import Session, part
-from fastrpc.session.watch import LINGER, Watch
+from fastrpc.session.watch import Watch
 
 if TYPE_CHECKING:
     from fastrpc.server.hall import Hall
@@ -41,9 +41,9 @@ class Wired(asyncio.Protocol):
         self._translation: Translation | None = None
         self._words: list[bytes] = []  # for the peer, written together
         self._size = 0  # of them
+        self._bytes_out = 0
         self._is_scheduled = False
         self._is_lasting = False  # the peer sends no more, but gets its answers
-        self._end_timer: asyncio.TimerHandle | None = None
 
     @abstractmethod
     def begin(self, transport: asyncio.Transport) -> Translation:
@@ -100,8 +100,6 @@ class Wired(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End the session, too."""
         self.transport = None
-        if self._end_timer is not None:
-            self._end_timer.cancel()
         if self._translation is not None:
             self._translation.lose(exc)
         self._words.clear()
@@ -126,7 +124,9 @@ class Wired(asyncio.Protocol):
         if self._words:
             words, self._words, self._size = self._words, [], 0
             if self.transport is not None and not self.transport.is_closing():
-                self.transport.write(b"".join(words))
+                data = b"".join(words)
+                self._bytes_out += len(data)
+                self.transport.write(data)
 
     def _closed(self, at_once: bool) -> None:
         """Close: the session has."""
@@ -139,25 +139,11 @@ class Wired(asyncio.Protocol):
         if self._is_lasting:
             self.transport.close()  # nothing more can come
         else:
-            self._part(self.transport)
-        self._wait_for_end(LINGER)
+            self.part(self.transport)
 
-    def _part(self, transport: asyncio.Transport) -> None:
-        """End our direction; what the peer still says is read, or our last words were lost."""
-        part(transport, self.connection_lost)
-
-    def _wait_for_end(self, spent: float) -> None:
-        """Give the peer time to read what is left, and to close: but not for ever."""
-        self._end_timer = asyncio.get_running_loop().call_later(LINGER, self._see_end, spent)
-
-    def _see_end(self, spent: float) -> None:
-        if self.transport is None or self._translation is None:
-            return
-        limits = self._translation.session.side.limits
-        if self.transport.get_write_buffer_size() and spent < limits.write_stall:
-            self._wait_for_end(spent + LINGER)
-        else:
-            self.transport.abort()
+    @abstractmethod
+    def part(self, transport: asyncio.Transport) -> None:
+        """Close when the peer has read what is left, but do not wait for it for ever."""
 
 
 @final
@@ -176,7 +162,7 @@ class WiredVisitor(Wired):
         self.peer = peer
         self._hall = hall
         self._kind = kind
-        self._bytes = 0
+        self._bytes_in = 0
         self._watch = Watch(hall.side.limits, hall.clock(), "message")
 
     @property
@@ -213,9 +199,13 @@ class WiredVisitor(Wired):
         hall.side.ticker.watch(self)
         return made
 
+    def part(self, transport: asyncio.Transport) -> None:
+        """End our direction; what the peer still says is read, or our last words were lost."""
+        part(transport, self.connection_lost)
+
     def data_received(self, data: bytes) -> None:
         """Read what the peer says."""
-        self._bytes += len(data)
+        self._bytes_in += len(data)
         super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -245,14 +235,19 @@ class WiredVisitor(Wired):
         return False
 
     def slow_tick(self, now: float, late: bool) -> None:
-        """Give up on a peer that is gone, or whose message does not come to an end."""
-        translation = self._translation
-        if translation is None or not translation.is_open:
+        """Give up on a peer that is gone, that ends no message, or does not read our last words."""
+        translation, transport = self._translation, self.transport
+        if translation is None or transport is None:
+            return
+        if not translation.is_open:
+            unsent = transport.get_write_buffer_size()
+            if self._watch.may_leave(now, late, self._bytes_out - unsent, unsent):
+                transport.abort()
             return
         self.look_for_peer()
         tongue = translation.tongue
         is_waiting = tongue.is_waiting and translation.bridge.is_reading()
-        why = self._watch.slow(now, late, self._bytes, tongue.messages, is_waiting)
+        why = self._watch.slow(now, late, self._bytes_in, tongue.messages, is_waiting)
         if why:
             text = f"closing: {why}"
             self._hall.side.complain(logging.WARNING, self.peer, text)

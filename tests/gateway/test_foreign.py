@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import msgpack
 import pytest
 
 import fastrpc
+from fastrpc.gateway.foreign import _WiredServer
+from fastrpc.gateway.lines import JsonLines
 from tests.gateway.party import Arith
 
 pytestmark = pytest.mark.asyncio
@@ -147,10 +150,7 @@ async def test_nobody_there_is_a_failure_to_connect(scheme: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-async def test_a_server_that_does_not_read_can_not_hold_the_client(
-    scheme: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fastrpc.gateway.wired.LINGER", 0.02)
+async def test_a_server_that_does_not_read_can_not_hold_the_client(scheme: str) -> None:
     async with far(scheme, write_stall=0.05) as (played, client), client:
         await played.came.wait()
         played.writers[-1].transport.pause_reading()
@@ -162,6 +162,42 @@ async def test_a_server_that_does_not_read_can_not_hold_the_client(
             for one in await asyncio.gather(*waiters, return_exceptions=True)
         )
         played.writers[-1].transport.resume_reading()
+
+
+class Stuck(asyncio.Transport):
+    """A connection to a server that does not read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[str] = []
+        self.aborted = asyncio.Event()
+
+    def close(self) -> None:
+        self.done.append("closed")
+
+    def abort(self) -> None:
+        self.done.append("aborted")
+        self.aborted.set()
+
+
+async def test_what_is_closed_is_cut_when_the_server_does_not_read() -> None:
+    side = SimpleNamespace(limits=SimpleNamespace(write_stall=0.01))
+    session: Any = SimpleNamespace(side=side)
+    stuck = Stuck()
+    _WiredServer(session, JsonLines).part(stuck)
+    assert stuck.done == ["closed"]
+    async with asyncio.timeout(5):
+        await stuck.aborted.wait()
+
+
+async def test_what_is_gone_is_not_cut() -> None:
+    side = SimpleNamespace(limits=SimpleNamespace(write_stall=0.01))
+    session: Any = SimpleNamespace(side=side)
+    stuck, wired = Stuck(), _WiredServer(session, JsonLines)
+    wired.part(stuck)
+    wired.connection_lost(None)
+    assert wired._end is not None
+    assert wired._end.cancelled()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

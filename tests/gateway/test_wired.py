@@ -14,6 +14,7 @@ import pytest
 
 import fastrpc
 from fastrpc.gateway.wired import WiredVisitor
+from fastrpc.session.watch import LINGER
 from tests.gateway.party import Arith, request
 
 pytestmark = pytest.mark.asyncio
@@ -274,10 +275,7 @@ async def _call(peer: Any) -> Any:
     return await peer.call("double", 21)
 
 
-async def test_who_does_not_close_its_end_is_left_after_a_while(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("fastrpc.gateway.wired.LINGER", 0.02)
+async def test_who_does_not_close_its_end_is_left_after_a_while() -> None:
     async with serving() as (server, _, come):
         peer = await come()
         await peer.ask(request("Arith.add", [1, 2]))
@@ -285,5 +283,34 @@ async def test_who_does_not_close_its_end_is_left_after_a_while(
         server.peers[0].dismiss("enough")
         await peer.hear()
         assert await peer.hear() is None  # our end of it is closed
+        now = server._hall.clock()
+        visitor.slow_tick(now, False)
+        visitor.slow_tick(now + LINGER, False)
+        visitor.slow_tick(now + 100, True)  # the loop was blocked: that proves nothing
+        assert visitor.transport is not None
+        assert not visitor.transport.is_closing()
+        visitor.slow_tick(now + 101.1, False)
         while visitor.transport is not None:
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0)
+
+
+async def test_who_reads_its_last_words_slowly_has_time_and_who_does_not_read_has_not() -> None:
+    async with serving(write_stall=10.0) as (server, _, come):
+        peer = await come()
+        await peer.ask(request("Arith.add", [1, 2]))
+        visitor = await visitor_of(server)
+        peer.reader._transport.pause_reading()
+        peer.say(*(request("Arith.blob", [900_000], id) for id in range(20)))
+        assert visitor.transport is not None
+        while not visitor.transport.get_write_buffer_size():
+            await asyncio.sleep(0.001)
+        server.peers[0].dismiss("enough")
+        while visitor._translation is None or visitor._translation.is_open:
+            await asyncio.sleep(0.001)
+        now = server._hall.clock()
+        for second in (0, 5, 10):
+            visitor.slow_tick(now + second, False)
+        assert not visitor.transport.is_closing()
+        visitor.slow_tick(now + 10.1, False)
+        while visitor.transport is not None:
+            await asyncio.sleep(0)

@@ -16,6 +16,7 @@ from fastrpc.gateway.request import RefusedError
 from fastrpc.gateway.websocket import open_websocket
 from fastrpc.server.doorway import Doorway
 from fastrpc.server.hall import Entrance
+from fastrpc.transport.websocket_handshake import BINARY_SUBPROTOCOL, SUBPROTOCOLS
 from fastrpc.wire import StatusCode
 
 if TYPE_CHECKING:
@@ -84,9 +85,11 @@ def _websocket(exchange: Exchange) -> None:
     connection, hall, request = exchange.connection, exchange.hall, exchange.request
     _check_door(exchange, "websocket")
     transport: asyncio.Transport = connection.transport
+    # What texts carry has a door of its own.
+    spoken = SUBPROTOCOLS if "jsonrpc" in exchange.doors else (BINARY_SUBPROTOCOL,)
     decision = open_websocket(
         hall, connection, transport, request.method, exchange.path, request.raw_headers,
-        connection.early, origins=exchange.options.origins,
+        connection.early, origins=exchange.options.origins, subprotocols=spoken,
     )  # fmt: skip
     if not decision.subprotocol:
         exchange.say(decision.response)

@@ -26,6 +26,7 @@ from fastrpc.transport.websocket import WebSocketPipe
 from fastrpc.transport.websocket_frames import CloseCode
 from fastrpc.transport.websocket_handshake import (
     BINARY_SUBPROTOCOL,
+    SUBPROTOCOLS,
     Decision,
     HeaderList,
     decide,
@@ -50,6 +51,7 @@ def open_websocket(
     early: bytes = b"",
     *,
     origins: Collection[str] = (),
+    subprotocols: Collection[str] = SUBPROTOCOLS,
 ) -> Decision:
     """Answer a request to speak WebSocket, and begin if the answer is yes.
 
@@ -65,8 +67,9 @@ def open_websocket(
         headers: Its headers, as they came.
         early: What came behind the request.
         origins: See `decide`.
+        subprotocols: See `decide`.
     """
-    decision = decide(method, target, headers, origins=origins)
+    decision = decide(method, target, headers, origins=origins, subprotocols=subprotocols)
     if not decision.subprotocol:
         return decision
     transport.write(decision.response)

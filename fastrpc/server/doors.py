@@ -41,8 +41,8 @@ _IN_HTTP: Final = frozenset(DOORS) - {"fastrpc", "msgpackrpc"}
 
 #: What is open at a listener of a scheme, where nobody says otherwise.
 _BY_SCHEME: Final = {
-    "ws": frozenset({"websocket"}),
-    "wss": frozenset({"websocket"}),
+    "ws": frozenset({"websocket", "jsonrpc"}),  # either subprotocol
+    "wss": frozenset({"websocket", "jsonrpc"}),
     "http": _IN_HTTP,
     "https": _IN_HTTP,
     "jsonrpc": frozenset({"jsonrpc"}),

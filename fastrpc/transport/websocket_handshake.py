@@ -26,7 +26,8 @@ from fastrpc.transport.origin import is_allowed
 BINARY_SUBPROTOCOL: Final = "fastrpc.1"
 TEXT_SUBPROTOCOL: Final = "jsonrpc"
 
-_SUBPROTOCOLS: Final = (BINARY_SUBPROTOCOL, TEXT_SUBPROTOCOL)
+#: All that there are, best first.
+SUBPROTOCOLS: Final = (BINARY_SUBPROTOCOL, TEXT_SUBPROTOCOL)
 
 HeaderList = Iterable[tuple[bytes, bytes]]
 
@@ -54,7 +55,7 @@ def decide(
     headers: HeaderList,
     *,
     origins: Collection[str] = (),
-    subprotocols: Collection[str] = _SUBPROTOCOLS,
+    subprotocols: Collection[str] = SUBPROTOCOLS,
 ) -> Decision:
     """Decide about a request.
 

@@ -18,6 +18,13 @@ UPGRADE = get("/", Connection="Upgrade", Upgrade="fastrpc")
 ADD = call(1, b"Arith.add", pack([1, 2]))
 
 
+def websocket(subprotocol: str) -> bytes:
+    """Return a request to speak WebSocket."""
+    return get("/", Connection="Upgrade", Upgrade="websocket", Sec_WebSocket_Version="13",
+               Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==",
+               Sec_WebSocket_Protocol=subprotocol)  # fmt: skip
+
+
 async def frames(asker: Asker, count: int) -> list[Frame]:
     """Read so many frames."""
     decoder, found = FrameDecoder(), []
@@ -160,8 +167,7 @@ async def test_other_paths_lead_to_other_servers_here_too() -> None:
 async def test_a_websocket_is_let_in_and_an_early_message_kept() -> None:
     text = b'{"jsonrpc":"2.0","id":1,"method":"Arith.add","params":[1,2]}'
     frame = b"\x81" + bytes([0x80 | len(text)]) + b"\0\0\0\0" + text
-    request = get("/", Connection="Upgrade", Upgrade="websocket", Sec_WebSocket_Version="13",
-                  Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==", Sec_WebSocket_Protocol="jsonrpc")  # fmt: skip
+    request = websocket("jsonrpc")
     async with asked() as (server, _, asker):
         response = await asker.ask(request, frame)
         assert response.status == 101
@@ -174,6 +180,46 @@ async def test_a_websocket_is_let_in_and_an_early_message_kept() -> None:
         assert (
             await asker.ask(request.replace(b"Host", b"Origin: https://a.example\r\nHost"))
         ).status == 101
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("doors", "chosen"),
+    [
+        (("websocket", "jsonrpc"), {"fastrpc.1": "fastrpc.1", "jsonrpc": "jsonrpc"}),
+        (("websocket",), {"fastrpc.1": "fastrpc.1", "jsonrpc,fastrpc.1": "fastrpc.1", "jsonrpc": ""}),
+        (("jsonrpc", "http"), {"fastrpc.1": "", "jsonrpc": ""}),
+    ],
+)  # fmt: skip
+async def test_texts_need_the_door_of_json_rpc_as_well(
+    doors: tuple[str, ...], chosen: dict[str, str]
+) -> None:
+    async with serving(Arith(), doors=doors) as server:
+        for wanted, spoken in chosen.items():
+            async with await Asker.connect(server.targets[0]) as asker:
+                response = await asker.ask(websocket(wanted))
+                assert response.headers.get("sec-websocket-protocol", "") == spoken
+                if not spoken:
+                    is_open = "websocket" in doors
+                    assert response.status == (400 if is_open else 403)
+                    assert not is_open or b"must name fastrpc.1 (" in response.body
+
+
+@pytest.mark.asyncio
+async def test_a_listener_for_websocket_takes_both_subprotocols_and_json_rpc() -> None:
+    line = b'{"jsonrpc":"2.0","id":1,"method":"Arith.add","params":[1,2]}\n'
+    async with serving(Arith(), "ws://127.0.0.1:0") as server:
+        (target,) = server.targets
+        for wanted in ("fastrpc.1", "jsonrpc"):
+            async with await Asker.connect(target) as asker:
+                assert (await asker.ask(websocket(wanted))).status == 101
+        async with await Asker.connect(target) as asker:
+            asker.send(line)
+            async with asyncio.timeout(PATIENCE):
+                assert json.loads(await asker.reader.readline())["result"] == 3
+        async with await Asker.connect(target) as asker:
+            assert (await asker.ask(post("/jsonrpc", line))).json["result"] == 3
+            assert (await asker.ask(post("/rpc/Arith.add", b"[1,2]"))).status == 404
 
 
 @pytest.mark.asyncio

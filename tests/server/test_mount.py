@@ -129,7 +129,12 @@ async def test_a_close_that_is_cancelled_closes_what_is_mounted_at_once(
         monkeypatch.setattr(root._hall, "emptied", stay)
     elif where == "gone":
         end = root._end
-        monkeypatch.setattr(root, "_end", lambda: (reached.set(), [*end(), stuck])[1])
+
+        def ended() -> list[object]:
+            reached.set()
+            return [*end(), stuck]
+
+        monkeypatch.setattr(root, "_end", ended)
     elif where == "_drain":
         monkeypatch.setattr(root, "_drain", stay)
     is_late = where in ("emptied", "wait_closed")  # the mounted are closed by then
@@ -155,7 +160,7 @@ async def test_a_close_that_is_cancelled_closes_what_is_mounted_at_once(
     stuck.cancel()
     await asyncio.wait([stuck])
     for each in (root, admin, deep):
-        await until(lambda each=each: not each.stats().running)  # type: ignore[misc]
+        await until(lambda each=each: not each.stats().running)
         assert_nothing_left(each)
     assert asyncio.all_tasks() <= before
 
@@ -296,6 +301,13 @@ async def test_the_raw_tongues_behind_connect_are_doors_of_the_mounted_one() -> 
                 asker.send(line)
                 async with asyncio.timeout(10):
                     assert says in await asker.reader.readline()
+
+
+@pytest.mark.asyncio
+async def test_texts_need_the_door_at_the_mounted_one_too() -> None:
+    async with mounted(server("root"), server("admin", doors=("websocket",))) as target:
+        assert await status(target, websocket("/")) == 101
+        assert await status(target, websocket("/admin")) == 400
 
 
 @pytest.mark.asyncio

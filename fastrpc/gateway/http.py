@@ -23,7 +23,7 @@ from fastrpc.gateway.exchange import Answer, Exchange, RefusedAnswer
 from fastrpc.gateway.link import AnyLink
 from fastrpc.gateway.probe import probe
 from fastrpc.gateway.request import RefusedError, Request, find_head, read_head
-from fastrpc.session import part
+from fastrpc.session import Session, part
 from fastrpc.session.flow import WRITE_HIGH
 from fastrpc.session.watch import Watch
 from fastrpc.transport import peer_of
@@ -92,6 +92,21 @@ class HttpConnection(asyncio.Protocol):
     def door(self) -> str:
         """What is spoken."""
         return "http"
+
+    @property
+    def since(self) -> float:
+        """When it came."""
+        return self._watch.since
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """What its requests go to; some may be of servers that are mounted."""
+        return tuple(link.bridge.session for link in self.links.values())
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes that were read and written, heads and all."""
+        return self._bytes_in, self._bytes_out
 
     def __repr__(self) -> str:
         """Tell whose it is, and what it does."""

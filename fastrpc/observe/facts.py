@@ -89,7 +89,7 @@ class MethodFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionFacts:
-    """One connection.
+    """One connection; of one that has several sessions, each is told by itself.
 
     Attributes:
         number: What it is called here.
@@ -97,9 +97,9 @@ class ConnectionFacts:
         door: What is spoken on it.
         agent: What the peer calls itself.
         state: Where it stands.
-        age: Seconds since it was made; None if nobody knows.
+        age: Seconds since it was made.
         codecs: What its payloads may be.
-        bytes_in: Read from it.
+        bytes_in: Read from it; of a session, in frames.
         bytes_out: Written to it.
         unsent: Waiting for the peer to read.
         calls: Calls taken from it.
@@ -113,7 +113,7 @@ class ConnectionFacts:
     door: str
     agent: str
     state: str
-    age: float | None
+    age: float
     codecs: tuple[str, ...]
     bytes_in: int
     bytes_out: int

@@ -608,9 +608,8 @@ function showConnections(facts) {
     const [, speaks, age, calls, running, into, out, unsent, codecs] = row.cells;
     say(speaks, [c.door, c.tls, c.state && c.state !== "open" ? c.state : ""].filter(Boolean).join(", "));
     row.title = c.agent;
-    say(age, c.age === null ? "–" : seconds(c.age)); say(calls, count(c.calls)); say(running, count(c.running));
-    const knows = c.age !== null;
-    say(into, knows ? bytes(c.bytes_in) : "–"); say(out, knows ? bytes(c.bytes_out) : "–"); say(unsent, knows ? bytes(c.unsent) : "–"); say(codecs, c.codecs.join(" "));
+    say(age, seconds(c.age)); say(calls, count(c.calls)); say(running, count(c.running));
+    say(into, bytes(c.bytes_in)); say(out, bytes(c.bytes_out)); say(unsent, bytes(c.unsent)); say(codecs, c.codecs.join(" "));
     [[calls, c.calls], [running, c.running], [unsent, c.unsent]].forEach(([el, n]) => el.classList.toggle("zero", !n));
   });
   $("no-connections").hidden = facts.connections.length > 0;

@@ -26,7 +26,7 @@ from fastrpc.observe.lag import LagFacts, LagSampler
 from fastrpc.observe.stack import stack_of
 from fastrpc.policy.timing import percentile
 from fastrpc.protocol import State
-from fastrpc.server.doorway import Doorway
+from fastrpc.server.doorway import Doorway, Visitor
 from fastrpc.server.options import AGENT
 from fastrpc.session import Session
 from fastrpc.session.routes import SAMPLED
@@ -42,8 +42,6 @@ MOST_CONNECTIONS: Final = 500
 MOST_CALLS: Final = 200
 LONGEST_TEXT: Final = 200
 
-#: What is spoken on a connection, by who has it.
-
 
 @final
 class Watcher:
@@ -58,12 +56,12 @@ class Watcher:
 
     def __init__(self, hall: "Hall") -> None:
         self._hall = ref(hall)  # the table of watchers must not keep it
-        self._numbers: WeakKeyDictionary[Session | Any, int] = WeakKeyDictionary()
+        self._numbers: WeakKeyDictionary[Session | Visitor, int] = WeakKeyDictionary()
         self._last = 0
         ticker = hall.side.ticker
         self.sampler = LagSampler(ticker.loop, ticker.share.clock, self._is_over)
 
-    def number_of(self, visitor: Any) -> int:
+    def number_of(self, visitor: Session | Visitor) -> int:
         """Return what a connection is called; it keeps its number."""
         number = self._numbers.get(visitor)
         if number is None:
@@ -248,31 +246,35 @@ def _word(status: int) -> str:
         return "other"
 
 
-def _rows(hall: "Hall") -> list[tuple[Any, str]]:
-    """Return sessions, and the connections that have none, each with what is spoken there.
+def _rows(hall: "Hall") -> list[tuple[Session | Visitor, str]]:
+    """Return sessions, and the connections that have none here, each with what is spoken there.
 
     Who has not said a word yet is counted and not listed.
     """
-    sessions = hall.sessions
-    visitors = [each for each in hall.admission.visitors if not isinstance(each, Doorway)]
-    seated = {id(visitor) for visitor in visitors}
-    behind = {session.peer: session for session in sessions if id(session) not in seated}
-    rows: list[tuple[Any, str]] = []
-    for visitor in visitors:
-        # A translator's session has the peer of the connection that it stands behind.
-        session = None if isinstance(visitor, Session) else behind.pop(visitor.peer, None)
-        rows.append((session or visitor, visitor.door))
-    rows += [(session, "mounted") for session in behind.values()]
-    return rows
+    left = dict.fromkeys(hall.sessions)
+    rows: list[tuple[Session | Visitor, str]] = []
+    for visitor in hall.admission.visitors:
+        if isinstance(visitor, Doorway):
+            continue
+        here = [session for session in visitor.sessions if session in left]
+        for session in here:
+            del left[session]
+            rows.append((session, visitor.door))
+        if not here:
+            rows.append((visitor, visitor.door))
+    # Their connections came in at the server that this one is mounted into.
+    return [*rows, *((session, "mounted") for session in left)]
 
 
-def _connection(number: int, visitor: Any, door: str, now: float) -> ConnectionFacts:
+def _connection(number: int, visitor: Session | Visitor, door: str, now: float) -> ConnectionFacts:
+    age, (bytes_in, bytes_out) = now - visitor.since, visitor.traffic
     if not isinstance(visitor, Session):
         return ConnectionFacts(
-            number=number, peer=clipped(visitor.peer), door=door, agent="", state="", age=None,
-            codecs=(), bytes_in=0, bytes_out=0, unsent=0, calls=0, running=0, tls="", identity="",
+            number=number, peer=clipped(visitor.peer), door=door, agent="", state="", age=age,
+            codecs=(), bytes_in=bytes_in, bytes_out=bytes_out, unsent=0, calls=0, running=0,
+            tls="", identity="",
         )  # fmt: skip
-    lane, end = visitor.lane, visitor.info("ssl_object")
+    end = visitor.info("ssl_object")
     identity = read_identity(end)
     names = {number: codec.name for number, codec in visitor.side.by_number.items()}
     is_open = visitor.state is not State.HELLO
@@ -282,12 +284,12 @@ def _connection(number: int, visitor: Any, door: str, now: float) -> ConnectionF
         door=door,
         agent=clipped(visitor.agent),
         state=visitor.state.value,
-        age=now - visitor.since,
+        age=age,
         codecs=tuple(names.get(n, str(n)) for n in sorted(visitor.serializers)) if is_open else (),
-        bytes_in=lane.bytes_in,
-        bytes_out=lane.bytes_out,
+        bytes_in=bytes_in,
+        bytes_out=bytes_out,
         unsent=visitor.unsent(),
-        calls=lane.calls_in,
+        calls=visitor.lane.calls_in,
         running=len(visitor.running),
         tls=end.version() or "" if end is not None else "",
         identity=clipped(_name_of(identity)) if identity is not None else "",

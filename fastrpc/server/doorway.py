@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, cast, final
 
 from fastrpc.errors import ConnectionLost
 from fastrpc.server.doors import BY_FIRST_BYTE
-from fastrpc.session import part
+from fastrpc.session import Session, part
 from fastrpc.transport import peer_of
 
 if TYPE_CHECKING:
@@ -40,6 +40,21 @@ class Visitor(Protocol):
         """What is spoken."""
         ...
 
+    @property
+    def since(self) -> float:
+        """When it came."""
+        ...
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """What stands behind it; an HTTP connection may have several, of mounted servers, too."""
+        ...
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes that were read from it, and written to it."""
+        ...
+
     def leave(self) -> None:
         """Finish what is under way, take nothing new, and close then."""
         ...
@@ -57,14 +72,17 @@ class Doorway(asyncio.Protocol):
         hall: Where it leads.
         entrance: Where it came in.
         peer: Where it comes from; the transport knows if it is empty.
+
+    Attributes:
+        since: When it came.
     """
 
-    __slots__ = ("_entrance", "_hall", "_since", "_transport", "peer")
+    __slots__ = ("_entrance", "_hall", "_transport", "peer", "since")
 
     def __init__(self, hall: "Hall", entrance: "Entrance", peer: str = "") -> None:
         self._hall = hall
         self._entrance = entrance
-        self._since = 0.0
+        self.since = 0.0
         self._transport: asyncio.Transport | None = None
         self.peer = peer
 
@@ -77,11 +95,21 @@ class Doorway(asyncio.Protocol):
         """What is spoken: nothing so far."""
         return "waiting"
 
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """What stands behind it: nothing so far."""
+        return ()
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes that were read and written: none."""
+        return 0, 0
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait."""
         self._transport = cast("asyncio.Transport", transport)
         self.peer = self.peer or peer_of(transport)
-        self._since = self._hall.clock()
+        self.since = self._hall.clock()
         self._hall.side.ticker.watch(self)
         self._hall.arrive(self)
 
@@ -98,7 +126,7 @@ class Doorway(asyncio.Protocol):
         hall.side.ticker.forget(self)
         self._transport = None
         if tongue is None or not tongue.module:  # what is no tongue at all is told so in ours
-            hall.begin(self, transport, self.peer, data, self._since)
+            hall.begin(self, transport, self.peer, data, self.since)
             return
         visitor = tongue.open(hall, entrance, self.peer)
         hall.hand_over(self, visitor, transport, data)
@@ -128,7 +156,7 @@ class Doorway(asyncio.Protocol):
     def slow_tick(self, now: float, late: bool) -> None:
         """Give up on a peer that says nothing."""
         limit = self._hall.side.limits.hello_timeout
-        if now - self._since > limit and not late:
+        if now - self.since > limit and not late:
             text = f"closing: nothing was said within {limit:g} s"
             self._hall.side.complain(logging.WARNING, self.peer, text)
             self.abort(ConnectionLost(f"{self.peer}: {text}"))

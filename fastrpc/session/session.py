@@ -8,7 +8,7 @@ Rules of the room:
   * when the connection ends, everything open ends with it, at once and with a reason;
   * nothing is awaited: all of it is callbacks, so no cancel can leave it half done.
 
-Size: may grow to 600, for loop, lane and owner meet here, each with a dozen callbacks
+Size: may grow to 605, for loop, lane and owner meet here, each with a dozen callbacks
 of a few lines; what is more than that stands apart (control, opening, flow, streams).
 """
 
@@ -126,6 +126,16 @@ class Session(asyncio.BufferedProtocol):
     def since(self) -> float:
         """When the connection was made."""
         return self._watch.since
+
+    @property
+    def sessions(self) -> "tuple[Session, ...]":
+        """What stands behind the connection: nobody else."""
+        return (self,)
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes of frames that were read, and that were written."""
+        return self.lane.bytes_in, self.lane.bytes_out
 
     @property
     def in_flight(self) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -225,7 +226,6 @@ async def test_connections_are_told_and_keep_their_numbers() -> None:
     assert (one.door, one.state, one.calls, one.running, one.tls) == ("fastrpc", "open", 1, 0, "")
     assert one.agent.startswith("fastrpc/")
     assert one.codecs == ("raw", "msgpack", "json")
-    assert one.age is not None
     assert one.age >= 0
     assert one.bytes_in > 0
     assert one.bytes_out > 0
@@ -234,6 +234,62 @@ async def test_connections_are_told_and_keep_their_numbers() -> None:
     # What was counted stays counted when connections go.
     assert facts.server.bytes_in >= sum(each.bytes_in for each in both.connections)
     assert facts.server.bytes_out >= sum(each.bytes_out for each in both.connections)
+
+
+async def asked(writer: asyncio.StreamWriter, path: str, body: bytes) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    await writer.drain()
+
+
+@pytest.mark.asyncio
+async def test_clients_with_the_same_address_have_rows_of_their_own(tmp_path: Path) -> None:
+    service = Work()
+    async with serving(service, f"unix://{tmp_path}/it.sock") as server:
+        ends = [await asyncio.open_unix_connection(str(tmp_path / "it.sock")) for _ in range(3)]
+        for _, writer in ends:
+            writer.write(b'{"jsonrpc":"2.0","id":1,"method":"Work.wait"}\n')
+        await until(lambda: server.stats().running == 3)
+        facts = snapshot(server)
+        rows = {each.number: each for each in facts.connections}
+        told = [(each.door, each.state, each.running) for each in facts.connections]
+        assert (len(rows), told) == (3, [("jsonrpc", "open", 1)] * 3)
+        assert {call.connection for call in facts.calls} == set(rows)
+        assert facts.server.bytes_in == sum(each.bytes_in for each in facts.connections) > 0
+        service.gate.set()
+        for _, writer in ends:
+            writer.close()
+
+
+@pytest.mark.asyncio
+async def test_all_sessions_of_an_http_connection_have_rows() -> None:
+    service = Work()
+    other = fastrpc.Server()
+    other.register(Work())
+    async with serving(service) as server:
+        server.mount("/other", other)
+        port = int(server.targets[0].rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await asked(writer, "/other/rpc/Work.add", b"[1,2]")
+        assert b"200" in await reader.readuntil(b"\r\n\r\n3")
+        (one,) = snapshot(server).connections  # whose only session is another server's
+        assert (one.door, one.state, one.calls) == ("http", "", 0)
+        assert one.age >= 0
+        assert one.bytes_in > len("POST /other/rpc/Work.add")
+        assert one.bytes_out > len("HTTP/1.1 200 OK")
+        (there,) = snapshot(other).connections
+        assert (there.door, there.state, there.calls) == ("mounted", "open", 1)
+        await asked(writer, "/rpc/Work.add", b"[1,2]")
+        await reader.readuntil(b"\r\n\r\n3")
+        await asked(writer, "/jsonrpc", b'{"jsonrpc":"2.0","id":1,"method":"Work.wait"}')
+        await until(lambda: server.stats().running == 1)
+        facts = snapshot(server)
+        told = [(each.door, each.state, each.running) for each in facts.connections]
+        assert told == [("http", "open", 0), ("http", "open", 1)]
+        assert [call.connection for call in facts.calls] == [facts.connections[1].number]
+        assert (facts.doors, facts.server.connections) == ({"http": 1}, 1)
+        service.gate.set()
+        writer.close()
 
 
 @pytest.mark.asyncio

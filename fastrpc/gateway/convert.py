@@ -7,7 +7,8 @@ Rules of the room:
   * whatever can't be said is a `CodecError`, and costs that one call.
 """
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from fastrpc.codec import JsonCodec, MsgpackCodec
 from fastrpc.errors import CodecError, FastRPCError, Unsupported
@@ -18,6 +19,11 @@ from fastrpc.wire import LIMIT_CEILINGS, Limits, Serializer
 _MSGPACK: Final = MsgpackCodec()
 _JSON: Final = JsonCodec()
 _CEILING: Final = JsonCodec(LIMIT_CEILINGS["max_depth"], 2**53)
+
+#: What an error may tell beside its type and its message.
+_MORE: Final = ("data", "trace", "causes", "retry_ms")
+
+T = TypeVar("T")
 
 NULL: Final = {int(Serializer.MSGPACK): b"\xc0", int(Serializer.JSON): b"null"}
 
@@ -32,6 +38,11 @@ def told_of(frame: Frame) -> dict[str, Any]:
     return outcome.error_map(frame, _MSGPACK.decode)
 
 
+def more_of(told: dict[str, Any]) -> dict[str, Any]:
+    """Return what an error tells beside its type and its message."""
+    return {key: told[key] for key in _MORE if key in told}
+
+
 def string(text: str) -> bytes:
     """Return a text in msgpack."""
     return _MSGPACK.encode(failure.clipped(text))
@@ -43,12 +54,7 @@ def json_of(value: Any) -> bytes:
     Raises:
         CodecError: It has what JSON can't say.
     """
-    try:
-        return _JSON.encode(value)
-    except FastRPCError:
-        raise
-    except Exception as error:
-        raise CodecError(f"JSON can't say it: {error}") from None
+    return _tried("JSON can't say it", _JSON.encode, value)
 
 
 def value_of(data: bytes, limits: Limits) -> Any:
@@ -58,12 +64,7 @@ def value_of(data: bytes, limits: Limits) -> Any:
         FastRPCError: It is over a limit, or no JSON.
     """
     codec = JsonCodec(limits.max_depth, limits.max_items)
-    try:
-        return codec.decode(data)
-    except FastRPCError:
-        raise
-    except Exception as error:
-        raise CodecError(f"no JSON: {error}") from None
+    return _tried("no JSON", codec.decode, data)
 
 
 def converted(payload: bytes, serializer: int, wanted: int, limits: Limits) -> bytes:
@@ -82,13 +83,9 @@ def converted(payload: bytes, serializer: int, wanted: int, limits: Limits) -> b
         return NULL[wanted]
     if serializer == wanted:
         return payload or NULL[wanted]
-    encode = _JSON.encode if wanted == Serializer.JSON else _encode_msgpack
-    try:
-        return encode(_read(payload, serializer, limits))
-    except FastRPCError:
-        raise
-    except Exception as error:
-        raise CodecError(f"it can't be said in {Serializer(wanted).name}: {error}") from None
+    trouble = f"it can't be said in {Serializer(wanted).name}"
+    value = _tried(trouble, _read, payload, serializer, limits)
+    return _tried(trouble, _JSON.encode if wanted == Serializer.JSON else _encode_msgpack, value)
 
 
 def params_of(frame: Frame, wanted: int, speech: str, limits: Limits) -> bytes:
@@ -115,6 +112,16 @@ def params_of(frame: Frame, wanted: int, speech: str, limits: Limits) -> bytes:
 
 #: How the key begins in which arguments by position stand beside those by name.
 _STAR: Final = {int(Serializer.MSGPACK): b"\xa1*", int(Serializer.JSON): b'"*"'}
+
+
+def _tried(trouble: str, step: Callable[..., T], *args: Any) -> T:
+    """Return what *step* does; whatever it stumbles over is a `CodecError` that says so."""
+    try:
+        return step(*args)
+    except FastRPCError:
+        raise
+    except Exception as error:
+        raise CodecError(f"{trouble}: {error}") from None
 
 
 def _read(payload: bytes, serializer: int, limits: Limits) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from fastrpc.errors import FastRPCError
 from fastrpc.frame import Frame
-from fastrpc.gateway.convert import json_of, told_of
+from fastrpc.gateway.convert import json_of, more_of, told_of
 from fastrpc.wire import NOT_RUN, StatusCode
 
 PARSE_ERROR: Final = -32700
@@ -31,7 +31,6 @@ STATUSES: Final[Mapping[int, int]] = {
 
 _TOLD: Final = frozenset(CODES) - {70, 71}  # those are of connections, not of calls
 _CODE_MAX: Final = 2**32 - 1
-_KEPT: Final = ("data", "retry_ms", "causes", "trace")
 _OTHERS: Final = "JsonRpcError"
 
 
@@ -43,7 +42,7 @@ def error_of(frame: Frame) -> bytes:
     data: dict[str, Any] = {"type": str(told.get("type") or ""), "status": status}
     if status in NOT_RUN:
         data["ran"] = "no"
-    data |= {key: told[key] for key in _KEPT if key in told}
+    data |= more_of(told)
     message = str(told.get("message") or "") or f"status {status}"
     try:
         return error_object(code, message, data)
@@ -79,7 +78,7 @@ def reply_of(error: Any) -> tuple[int, int, dict[str, Any]]:
     if isinstance(data, dict) and _is_ours(data, code, status):
         status = data["status"]
         body["type"] = str(data.get("type") or "")
-        body |= {key: data[key] for key in _KEPT if key in data}
+        body |= more_of(data)
     elif data is not None:
         body["data"] = data
     if status != StatusCode.APPLICATION:

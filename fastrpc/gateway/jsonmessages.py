@@ -11,13 +11,11 @@ from typing import Final, NamedTuple, final
 from fastrpc.errors import FastRPCError
 from fastrpc.gateway.convert import value_of
 from fastrpc.gateway.jsontext import Members
+from fastrpc.gateway.tongue import NAME_LENGTH_MAX
 from fastrpc.wire import Limits
 
 #: Longest id, in bytes of JSON.
 ID_LENGTH_MAX: Final = 1024
-
-#: Longest text that is taken for a method; the session has a limit of its own.
-NAME_LENGTH_MAX: Final = 1024
 
 NULL: Final = b"null"
 

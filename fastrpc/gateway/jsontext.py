@@ -12,7 +12,6 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from fastrpc.codec.json_limits import check_json
-from fastrpc.errors import FastRPCError
 from fastrpc.wire import Limits
 
 #: Nesting that an envelope and a batch add to what they carry.
@@ -28,10 +27,8 @@ MEMBERS: Final = ("jsonrpc", "method", "params", "id", "result", "error")
 Members = dict[str, bytes]
 
 
-class MalformedError(FastRPCError):
-    """The text is no JSON."""
-
-    status = 40
+class MalformedError(ValueError):
+    """The text is no JSON; who reads it answers so, and nobody else sees this."""
 
 
 def check(data: bytes, limits: Limits, messages: int) -> None:

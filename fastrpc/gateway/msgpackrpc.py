@@ -17,7 +17,7 @@ from fastrpc.errors import FastRPCError, ProtocolError, Unsupported
 from fastrpc.frame import Frame, check_msgpack
 from fastrpc.gateway.convert import converted, params_of, string, told_of
 from fastrpc.gateway.msgpackends import Ends, scalar_end
-from fastrpc.gateway.tongue import Shape, Sink, Tongue, stranger
+from fastrpc.gateway.tongue import NAME_LENGTH_MAX, Shape, Sink, Tongue, stranger
 from fastrpc.wire import Kind, Serializer, StatusCode
 
 REQUEST: Final = 0
@@ -25,9 +25,6 @@ RESPONSE: Final = 1
 NOTIFICATION: Final = 2
 
 ID_MAX: Final = 2**32 - 1
-
-#: Longest text that is taken for a method; the session has a limit of its own.
-NAME_LENGTH_MAX: Final = 1024
 
 _MSGPACK: Final = int(Serializer.MSGPACK)
 _NIL: Final = b"\xc0"

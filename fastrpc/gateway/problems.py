@@ -14,14 +14,34 @@ from typing import Any, Final
 
 from fastrpc.errors import FastRPCError, class_of
 from fastrpc.frame import Frame
-from fastrpc.gateway.convert import json_of, told_of
-from fastrpc.gateway.request import HTTP_OF, RefusedError
+from fastrpc.gateway.convert import json_of, more_of, told_of
+from fastrpc.gateway.request import RefusedError
 from fastrpc.wire import NOT_RUN, StatusCode
 
 JSON: Final = "application/json"
 
 _OWN: Final = "fastrpc."
-_TOLD: Final = ("data", "trace", "causes", "retry_ms")
+
+#: HTTP status of a call's, as the wire document has them.
+HTTP_OF: Final = {
+    StatusCode.OK: 200,
+    StatusCode.BAD_REQUEST: 400,
+    StatusCode.CLIENT_TIMEOUT: 504,
+    StatusCode.CANCELLED: 499,
+    StatusCode.UNAUTHENTICATED: 401,
+    StatusCode.NOT_FOUND: 404,
+    StatusCode.FORBIDDEN: 403,
+    StatusCode.TOO_LARGE: 413,
+    StatusCode.UNSUPPORTED: 415,
+    StatusCode.SERVER_ERROR: 500,
+    StatusCode.DEADLINE: 504,
+    StatusCode.OVERLOADED: 429,
+    StatusCode.UNAVAILABLE: 503,
+    StatusCode.RESULT_UNSENDABLE: 500,
+    StatusCode.APPLICATION: 500,
+    StatusCode.PROTOCOL: 400,
+    StatusCode.FLOOD: 429,
+}
 
 
 def error_of(frame: Frame) -> dict[str, Any]:
@@ -36,7 +56,7 @@ def error_of(frame: Frame) -> dict[str, Any]:
     )
     if status == StatusCode.APPLICATION:
         error["code"] = frame.arg
-    return error | {key: told[key] for key in _TOLD if key in told}
+    return error | more_of(told)
 
 
 def http_of(error: dict[str, Any]) -> int:

@@ -21,27 +21,6 @@ import h11
 from fastrpc.server.http import HttpOptions
 from fastrpc.wire import StatusCode
 
-#: HTTP status of a call's, as the wire document has them.
-HTTP_OF: Final = {
-    StatusCode.OK: 200,
-    StatusCode.BAD_REQUEST: 400,
-    StatusCode.CLIENT_TIMEOUT: 504,
-    StatusCode.CANCELLED: 499,
-    StatusCode.UNAUTHENTICATED: 401,
-    StatusCode.NOT_FOUND: 404,
-    StatusCode.FORBIDDEN: 403,
-    StatusCode.TOO_LARGE: 413,
-    StatusCode.UNSUPPORTED: 415,
-    StatusCode.SERVER_ERROR: 500,
-    StatusCode.DEADLINE: 504,
-    StatusCode.OVERLOADED: 429,
-    StatusCode.UNAVAILABLE: 503,
-    StatusCode.RESULT_UNSENDABLE: 500,
-    StatusCode.APPLICATION: 500,
-    StatusCode.PROTOCOL: 400,
-    StatusCode.FLOOD: 429,
-}
-
 #: Most query arguments.
 MAX_ARGUMENTS: Final = 256
 

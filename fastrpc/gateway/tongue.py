@@ -28,6 +28,9 @@ from fastrpc.wire import Kind, Limits, Serializer, StatusCode
 #: What a message may be longer than the longest body: its method, id and punctuation.
 ENVELOPE: Final = 64 * 1024
 
+#: Longest text that is taken for a method; the session has a limit of its own.
+NAME_LENGTH_MAX: Final = 1024
+
 Sink = Callable[[bytes], None]
 
 

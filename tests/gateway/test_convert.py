@@ -7,7 +7,16 @@ import pytest
 
 from fastrpc.errors import CodecError, FastRPCError, TooLarge, Unsupported
 from fastrpc.frame import Frame
-from fastrpc.gateway.convert import converted, json_of, packed, params_of, string, told_of, value_of
+from fastrpc.gateway.convert import (
+    converted,
+    json_of,
+    more_of,
+    packed,
+    params_of,
+    string,
+    told_of,
+    value_of,
+)
 from fastrpc.wire import Kind, Limits
 
 RAW, MSGPACK, JSON = 0, 1, 2
@@ -77,3 +86,9 @@ def test_reads_and_writes_what_an_error_says() -> None:
         json_of({1j: 1})
     with pytest.raises(TooLarge):
         value_of(b"[[[[[[[[]]]]]]]]", LIMITS)
+
+
+def test_what_an_error_tells_beside_type_and_message() -> None:
+    told = {"type": "T", "message": "m", "data": 0, "trace": "t", "causes": [], "retry_ms": 5}
+    assert more_of(told | {"odd": 1}) == {"data": 0, "trace": "t", "causes": [], "retry_ms": 5}
+    assert more_of({"type": "T"}) == {}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastrpc.errors import TooLarge
+from fastrpc.errors import FastRPCError, TooLarge
 from fastrpc.gateway import jsontext
 from fastrpc.gateway.jsontext import MEMBERS, MalformedError, check
 from fastrpc.wire import Limits
@@ -114,3 +114,7 @@ def test_limits_depth_items_and_digits() -> None:
         check(b"[" + b"1" * 5000 + b"]", limits, 1)
     with pytest.raises(MalformedError, match="UTF-8"):
         check(b'"\xff"', limits, 1)
+
+
+def test_what_stays_in_the_room_is_no_error_of_the_library() -> None:
+    assert not issubclass(MalformedError, FastRPCError)

@@ -68,3 +68,8 @@ def test_what_json_can_not_say_is_left_out() -> None:
 def test_a_refusal_ran_nothing() -> None:
     told = problems.refusal(RefusedError(414, "long", StatusCode.TOO_LARGE))
     assert (told["status"], told["name"], told["ran"]) == (46, "too_large", "no")
+
+
+def test_every_status_has_one_of_http() -> None:
+    left = set(StatusCode) - set(problems.HTTP_OF)
+    assert left == {StatusCode.NETWORK}, "it is never sent"

@@ -4,7 +4,6 @@ import h11
 import pytest
 
 from fastrpc.gateway.request import (
-    HTTP_OF,
     MAX_ARGUMENTS,
     RefusedError,
     Request,
@@ -190,8 +189,3 @@ def test_what_is_accepted() -> None:
     assert accepts("text/html, Text/Event-Stream;q=0.9")
     assert not accepts("*/*")
     assert not accepts("")
-
-
-def test_every_status_has_one_of_http() -> None:
-    left = set(StatusCode) - set(HTTP_OF)
-    assert left == {StatusCode.NETWORK}, "it is never sent"

@@ -61,13 +61,13 @@ def _connect(exchange: Exchange) -> None:
     entrance = connection.entrance
     _check_door(exchange, "upgrade")
     transport, early = connection.release()
-    connection.hall.depart(connection)
     transport.write(CONNECTED)
     doors = (exchange.doors & _RAW) | {"fastrpc"}
     inner = Entrance(entrance.target, doors, entrance.is_private)
-    doorway = Doorway(hall, inner, connection.peer)
+    doorway = Doorway(hall, inner, connection.peer, connection)
     transport.set_protocol(doorway)
     doorway.connection_made(transport)
+    _count_out(exchange)
     if early:
         doorway.data_received(early)
 

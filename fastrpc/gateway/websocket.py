@@ -81,10 +81,7 @@ def open_websocket(
         hall.begin(visitor, pipe, visitor.peer)
     else:
         texts = TextVisitor(hall, visitor.peer, transport)
-        if visitor in hall.admission:
-            hall.admission.replace(visitor, texts)
-        else:
-            hall.arrive(texts)
+        hall.succeed(visitor, texts)
         end = texts.end
         transport.set_protocol(end)
         texts.begin()

@@ -72,15 +72,19 @@ class Doorway(asyncio.Protocol):
         hall: Where it leads.
         entrance: Where it came in.
         peer: Where it comes from; the transport knows if it is empty.
+        visitor: Who had the connection until now; None for a new one.
 
     Attributes:
         since: When it came.
     """
 
-    __slots__ = ("_entrance", "_hall", "_transport", "peer", "since")
+    __slots__ = ("_entrance", "_hall", "_transport", "_visitor", "peer", "since")
 
-    def __init__(self, hall: "Hall", entrance: "Entrance", peer: str = "") -> None:
+    def __init__(
+        self, hall: "Hall", entrance: "Entrance", peer: str = "", visitor: Visitor | None = None
+    ) -> None:
         self._hall = hall
+        self._visitor = visitor
         self._entrance = entrance
         self.since = 0.0
         self._transport: asyncio.Transport | None = None
@@ -111,7 +115,11 @@ class Doorway(asyncio.Protocol):
         self.peer = self.peer or peer_of(transport)
         self.since = self._hall.clock()
         self._hall.side.ticker.watch(self)
-        self._hall.arrive(self)
+        visitor, self._visitor = self._visitor, None
+        if visitor is None:
+            self._hall.arrive(self)
+        else:
+            self._hall.succeed(visitor, self)
 
     def data_received(self, data: bytes) -> None:
         """Open the door that the first byte asks for."""

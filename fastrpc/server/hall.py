@@ -132,6 +132,13 @@ class Hall:
             self.side.complain(logging.WARNING, other.peer, f"turned away: {why}")
             other.abort(ConnectionLost(f"{other.peer}: turned away: {why}", "no"))
 
+    def succeed(self, visitor: Visitor, other: Visitor) -> None:
+        """Count *other* in place of *visitor*; if that came in at another server, as new here."""
+        if visitor in self.admission:
+            self.admission.replace(visitor, other)
+        else:
+            self.arrive(other)
+
     def depart(self, visitor: Visitor) -> None:
         """Note that a connection is gone; twice is fine."""
         self.admission.leave(visitor)
@@ -172,10 +179,7 @@ class Hall:
             since: When the connection was made, 0 for now: HELLO has only so much time.
         """
         session = Session(self.side, client=False, address=peer, since=since)
-        if visitor in self.admission:
-            self.admission.replace(visitor, session)
-        else:
-            self.arrive(session)
+        self.succeed(visitor, session)
         transport.set_protocol(session)
         session.connection_made(transport)
         if data:

@@ -1,7 +1,9 @@
 """Connections that begin as HTTP and go on as something else."""
 
 import asyncio
+import contextlib
 import json
+import logging
 
 import pytest
 
@@ -10,10 +12,12 @@ from fastrpc.frame import Frame, FrameDecoder
 from fastrpc.gateway.connect import CONNECTED, SWITCHED
 from fastrpc.server.http import HttpOptions
 from fastrpc.wire import Kind
+from tests.adversity.conftest import Clock, clock  # noqa: F401 - a fixture
 from tests.adversity.raw_peer import call, hello_frame, pack
 from tests.gateway.asking import PATIENCE, Arith, Asker, asked, get, post
 from tests.server.serving import serving, until
 
+CALM = logging.getLogger("tests.calm")
 UPGRADE = get("/", Connection="Upgrade", Upgrade="fastrpc")
 ADD = call(1, b"Arith.add", pack([1, 2]))
 
@@ -125,13 +129,33 @@ async def test_http_is_not_spoken_behind_connect() -> None:
 
 
 @pytest.mark.asyncio
-async def test_who_says_nothing_behind_connect_is_counted_as_silent() -> None:
-    async with asked(max_connections=4) as (server, _, asker):
+async def test_a_connection_that_goes_on_is_counted_once_and_stands_in_no_line_again() -> None:
+    async with asked(max_connections=2, max_pending=1) as (server, _, asker):
         asker.send(b"CONNECT /x HTTP/1.0\r\n\r\n")
         await asker.head()
-        assert len(server._hall.admission._pending) == 1
+        (visitor,) = server._hall.admission.visitors
+        assert type(visitor).__name__ == "Doorway"
+        async with await Asker.connect(server.targets[0]) as second:  # nobody else is silent
+            assert (await second.ask(get("/healthz"))).status == 200
+            asker.send(hello_frame(), ADD)
+            assert (await frames(asker, 2))[1].payload == b"\x03"
+            stats = server.stats()
+            assert (stats.accepted, stats.connections, stats.turned_away) == (2, 2, 0)
         asker.writer.close()
         await until(lambda: not server.stats().connections)
+
+
+@pytest.mark.asyncio
+async def test_who_says_nothing_behind_connect_has_no_more_time_than_others(clock: Clock) -> None:  # noqa: F811
+    async with asked(log=CALM, hello_timeout=5.0) as (server, _, asker):
+        asker.send(b"CONNECT /x HTTP/1.0\r\n\r\n")
+        await asker.head()
+        await clock.let_pass(server, 4.0)
+        assert server.stats().connections == 1
+        await clock.let_pass(server, 2.0)
+        await until(lambda: not server.stats().connections)
+        with contextlib.suppress(ConnectionResetError):
+            assert await asker.closed() == b""
 
 
 @pytest.mark.asyncio

@@ -360,3 +360,44 @@ async def test_the_connection_has_the_limits_of_the_outer_one() -> None:
     async with mounted(root, admin) as target, await Asker.connect(target) as asker:
         request = post(f"/admin{NAME}")
         assert [(await asker.ask(request)).closes for _ in range(2)] == [False, True]
+
+
+# Whom it counts
+
+
+@pytest.mark.asyncio
+async def test_requests_are_no_connections_of_the_mounted_one() -> None:
+    root, admin = server("root"), server("admin", max_connections=1)
+    async with mounted(root, admin) as target, contextlib.AsyncExitStack() as stack:
+        for _ in range(3):
+            asker = await stack.enter_async_context(await Asker.connect(target))
+            assert (await asker.ask(post(f"/admin{NAME}"))).body == b'"admin"'
+        stats = admin.stats()
+        assert (stats.accepted, stats.connections, stats.turned_away) == (0, 0, 0)
+        assert (root.stats().accepted, root.stats().connections) == (3, 3)
+
+
+GOING_ON = {name: REQUESTS[name] for name in ("upgrade", "CONNECT", "websocket")} | {
+    "text": websocket("/admin")
+}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("how", GOING_ON)
+async def test_what_goes_on_is_a_connection_of_the_mounted_one_and_of_no_other(how: str) -> None:
+    root, admin = server("root"), server("admin", max_connections=1)
+    async with mounted(root, admin) as target, fastrpc.connect(
+        target.replace("tcp", "ws") + "/admin"
+    ) as client:  # fmt: skip
+        assert await client.call("Who.name_") == "admin"
+        async with await Asker.connect(target) as asker:
+            asker.send(GOING_ON[how])
+            await until(lambda: admin.stats().turned_away)
+            with contextlib.suppress(ConnectionResetError):
+                await asker.closed()
+        await until(lambda: not root.stats().connections)
+        stats = admin.stats()
+        assert (stats.accepted, stats.connections, stats.turned_away) == (2, 1, 1)
+        assert (root.stats().accepted, root.stats().turned_away) == (2, 0)
+        assert len(admin._hall.sessions) == 1
+        assert await client.call("Who.name_") == "admin"

@@ -21,7 +21,7 @@ import h11
 from fastrpc.gateway import problems
 from fastrpc.gateway.origins import cross_headers
 from fastrpc.gateway.request import RefusedError, Request
-from fastrpc.wire import StatusCode
+from fastrpc.wire import LIMIT_CEILINGS, StatusCode
 
 if TYPE_CHECKING:
     from fastrpc.gateway.http import HttpConnection
@@ -45,11 +45,13 @@ class Answer:
         is_fed: It takes the body piece by piece; then a body may be as long as it likes.
         has_part: It waits for the rest of what it was fed last.
         count: Whole things that it was fed.
+        max_body: Most bytes of a whole body, where that is less than the server's limit.
     """
 
     is_fed: bool = False
     has_part: bool = True
     count: int = 0
+    max_body: int = LIMIT_CEILINGS["max_body"]
 
     def ask(self, body: bytes) -> None:
         """Begin: with the whole body, or before any of it if it is fed."""
@@ -211,9 +213,11 @@ class Exchange:
         self.answer.ask(body)
 
     def _check_size(self, size: int) -> None:
-        most = self.hall.side.limits.max_body
+        most, which = self.hall.side.limits.max_body, "max_body"
+        if self.answer.max_body < most:
+            most, which = self.answer.max_body, f"max_body of {self.path[:100]}"
         if size > most:
-            text = f"a body of {size} bytes or more, max_body is {most}"
+            text = f"a body of {size} bytes or more, {which} is {most}"
             raise RefusedError(413, text, StatusCode.TOO_LARGE)
 
     # The answer

@@ -34,6 +34,7 @@ class PageAnswer(Answer):
     """
 
     def __init__(self, exchange: Exchange, place: PagePlace, path: str) -> None:
+        self.max_body = place.max_body
         self._exchange = exchange
         self._place = place
         self._path = path

@@ -39,7 +39,6 @@ _HERE: Final = Path(__file__).parent
 _JSON: Final = "application/json"
 _PARTS: Final = 4  # of a doubling: a picture needs fewer than the counting has
 _STOPPED: Final = "cancelled on the server's debug page"
-_BODY_MAX: Final = 8192  # of what is posted here
 _SAFE: Final = (
     ("Cache-Control", "no-store"),
     ("X-Frame-Options", "DENY"),
@@ -99,7 +98,7 @@ def _cancel(request: PageRequest) -> PageResponse:
     if not guard.is_own(request):
         return _told(403, "only the page itself may cancel a call")
     try:
-        which = msgspec.json.decode(request.body[:_BODY_MAX], type=Cancel)
+        which = msgspec.json.decode(request.body, type=Cancel)
     except msgspec.MsgspecError as error:
         return _told(400, str(error))
     side = request.hall.side
@@ -128,7 +127,7 @@ def _guard_of(hall: "Hall") -> Guard:
 
 async def _enter(request: PageRequest, keeper: Guard) -> PageResponse:
     """Let somebody in who has put the token into the form."""
-    fields = parse_qs(request.body[:_BODY_MAX].decode("utf-8", "replace"))
+    fields = parse_qs(request.body.decode("utf-8", "replace"))
     return await _admit(request, keeper, fields.get("token", [""])[0].strip())
 
 

@@ -29,7 +29,7 @@ class PageRequest:
         path: What is below the page's own, without its query: "" or as "/calls".
         query: What stands behind the "?", decoded; of a name that comes twice the last.
         headers: By name in lower case; of a name that comes twice, joined by ", ".
-        body: All of it, at most `max_body` bytes.
+        body: All of it, at most `PagePlace.max_body` bytes.
         peer: Who asks, as text.
         hall: Of the server that was asked, which a mounted one is, too.
         prefix: Where the page is found from outside, mounts included: for links.
@@ -83,12 +83,14 @@ class PagePlace:
         door: What has to be open for it.
         name: Module and attribute, as "module:attribute".
         methods: What it may be asked; HEAD goes with GET.
+        max_body: Most bytes of a request's body: it is read before the page can see who asks.
     """
 
     prefix: str
     door: str
     name: str
     methods: tuple[str, ...] = ("GET",)
+    max_body: int = 8192
 
     def load(self) -> Page:
         """Return the page, importing it when it is the first time."""

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from fastrpc.server import pages
+from fastrpc.server.http import HttpOptions
 from fastrpc.server.pages import PAGES, PagePlace, PageRequest, PageResponse
 from tests.adversity.conftest import Clock, clock  # noqa: F401 - a fixture
 from tests.gateway.asking import asked, get, post
@@ -113,6 +114,39 @@ async def test_pieces_come_no_faster_than_they_are_read(book: Book) -> None:
         assert book.given > given
         asker.writer.transport.abort()
         await until(lambda: book.fate == "closed")
+
+
+@pytest.mark.asyncio
+async def test_a_page_takes_a_body_up_to_its_limit_and_not_past_it(book: Book) -> None:
+    most = PAGES["/book"].max_body
+    assert most == 8192
+    chunked = post("/book", Transfer_Encoding="chunked")
+    for size, status in ((most, 201), (most + 1, 413)):
+        async with asked() as (_, _, asker):
+            asker.send(post("/book", bytes(size)))
+            response = await asker.answer()
+            assert response.status == status
+        async with asked() as (_, _, asker):
+            asker.send(chunked, b"%x\r\n%b\r\n0\r\n\r\n" % (size, bytes(size)))
+            assert (await asker.answer()).status == status
+    assert [len(each.body) for each in book.asked] == [most, most]
+    assert response.error["message"].endswith("max_body of /book is 8192")
+
+
+@pytest.mark.asyncio
+async def test_the_limit_of_the_server_holds_for_pages_too(book: Book) -> None:
+    async with asked(max_body=1000) as (_, _, asker):
+        assert (await asker.ask(post("/book", bytes(1000)))).status == 201
+        response = await asker.ask(post("/book", bytes(1001)))
+        assert (response.status, "max_body is 1000" in response.error["message"]) == (413, True)
+
+
+@pytest.mark.asyncio
+async def test_nothing_large_is_taken_from_who_has_shown_no_token() -> None:
+    async with asked(http=HttpOptions(debug_token="a-token-of-24-characters")) as (_, _, asker):
+        assert (await asker.ask(post("/debug/rpc/cancel", bytes(8192)))).status == 401
+        response = await asker.ask(post("/debug/rpc/cancel", Content_Length="8193"))
+        assert (response.status, response.closes) == (413, True), "told before the body comes"
 
 
 @pytest.mark.asyncio

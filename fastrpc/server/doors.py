@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastrpc.errors import ConfigError
 from fastrpc.frame import encode_frame
 from fastrpc.protocol import encode_refusal
+from fastrpc.transport.first import HTTP_FIRST, TLS_HELLO, bad_request
 from fastrpc.wire import Kind, Serializer, StatusCode
 
 if TYPE_CHECKING:
@@ -76,11 +77,7 @@ class Tongue:
         return make(hall, entrance, peer)
 
 
-_HTTP_TEXT: Final = b"This port serves no HTTP.\r\n"
-_HTTP_CLOSED: Final = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
-    b"Connection: close\r\nContent-Length: %d\r\n\r\n%s"
-) % (len(_HTTP_TEXT), _HTTP_TEXT)
+_HTTP_CLOSED: Final = bad_request("This port serves no HTTP.")
 
 #: A fatal alert, handshake_failure (RFC 8446, section 6).
 _TLS_CLOSED: Final = bytes.fromhex("15 03 03 00 02 02 28")
@@ -116,7 +113,7 @@ TONGUES: Final = (
     Tongue("fastrpc", b"\xfa", frozenset({"fastrpc"}), _fastrpc_closed),
     Tongue(
         "HTTP",
-        b"ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+        HTTP_FIRST,
         _IN_HTTP,
         lambda data: _HTTP_CLOSED,
         "fastrpc.gateway.http",
@@ -139,7 +136,7 @@ TONGUES: Final = (
         "open_msgpackrpc",
     ),
     # Where there is a certificate the listener has seen to it; inside TLS there is no other.
-    Tongue("TLS", b"\x16", frozenset(), lambda data: _TLS_CLOSED),
+    Tongue("TLS", TLS_HELLO, frozenset(), lambda data: _TLS_CLOSED),
 )
 
 #: The tongue of each first byte.

@@ -1,4 +1,4 @@
-"""Carry bytes: dial and listen at `tcp://`, `unix://` and `mem://`.
+"""Carry bytes: over TCP, Unix sockets or memory, inside TLS, begun as HTTP, in WebSocket.
 
 Everything above speaks to `asyncio.Transport` and never sees a socket, so a
 service does not know what it is served over. `fastrpc.testing.check_transport`

@@ -18,18 +18,12 @@ from collections.abc import Callable
 from typing import Any, Final, final
 
 from fastrpc.transport.address import join_host
+from fastrpc.transport.first import HTTP_FIRST, TLS_HELLO, bad_request
+from fastrpc.transport.lastwords import LastWords, last_words
 from fastrpc.transport.resolve import explain
-from fastrpc.transport.tls import SHUTDOWN_TIMEOUT, LastWords, ServerTls, last_words
+from fastrpc.transport.tls import SHUTDOWN_TIMEOUT, ServerTls
 
-#: First byte of every TLS handshake.
-TLS_HELLO: Final = b"\x16"
-
-#: What somebody gets who speaks HTTP where TLS is meant; a browser shows it.
-_SPEAK_TLS: Final = b"This port speaks TLS: use https:// or tls:// to reach it.\n"
-_BAD_REQUEST: Final = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n"
-    b"Content-Length: %d\r\n\r\n%s"
-) % (len(_SPEAK_TLS), _SPEAK_TLS)
+_SPEAK_TLS: Final = bad_request("This port speaks TLS: use https:// or tls:// to reach it.")
 _DISCARD: Final = 65_536
 
 #: Seconds that a handshake gets while others wait in line; half-done ones make room then.
@@ -157,14 +151,14 @@ class Threshold:
             self._leave(waiting)
             waiting.connect_plain(waiting.sock)
         else:
-            if first.isalpha() and first.isupper():
+            if first in HTTP_FIRST:
                 self._answer_http(waiting.sock)
             self._drop(waiting, "it does not speak TLS")
 
     def _answer_http(self, sock: socket.socket) -> None:
         """Say what is wrong to somebody who seems to speak HTTP."""
         with contextlib.suppress(OSError):
-            sock.send(_BAD_REQUEST)
+            sock.send(_SPEAK_TLS)
             sock.shutdown(socket.SHUT_WR)
             sock.recv(_DISCARD)  # closed with something unread, the answer would be lost
 

@@ -1,6 +1,6 @@
 """Make the TLS contexts of servers and clients, and make them anew when files change.
 
-The loops do the encrypting (and `tlspipe` for blocking clients); here is what they are told:
+The loops do the encrypting (and `tlssocket` for blocking clients); here is what they are told:
 which certificates, whom to trust, what to refuse.
 
 Rules of the room:
@@ -12,14 +12,13 @@ Rules of the room:
 import contextlib
 import os
 import re
-import socket
 import ssl
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final, final
+from typing import Final, final
 
 from fastrpc.errors import ConfigError
+from fastrpc.transport.lastwords import ServerContext
 
 #: What peers of ours call the protocol while they agree on encryption.
 ALPN_FASTRPC: Final = "fastrpc/1"
@@ -202,7 +201,7 @@ class ServerTls(_Contexts):
         options = self.options
         if options.cert is None:
             raise ConfigError("tls: a server needs a cert")
-        context = _ServerContext.by_default()
+        context = ServerContext.by_default()
         _restrict(context, (ALPN_FASTRPC, ALPN_HTTP))
         _load_chain(context, options)
         if options.ca is not None:
@@ -307,71 +306,6 @@ def _read(path: str | os.PathLike[str], name: str = "ca") -> str:
     if "-----BEGIN" not in text:
         raise ConfigError(f"tls: {name} {os.fspath(path)} has nothing in PEM format")
     return text
-
-
-# What a server says to a client that fails
-
-
-class LastWords:
-    """Sends the alert of a handshake that failed, for the loops don't.
-
-    asyncio and uvloop leave it in their buffers when they close the connection, and the
-    client would see nothing but the end. So a handshake of ours notes its socket here.
-    """
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock: socket.socket | None = sock
-
-    def say(self, alert: bytes) -> None:
-        """Send *alert* and no more; what came in is thrown away, so that it arrives."""
-        if self.sock is not None and alert:
-            with contextlib.suppress(OSError):
-                self.sock.send(alert)
-                self.sock.shutdown(socket.SHUT_WR)
-                self.sock.recv(65_536)
-        self.sock = None
-
-
-#: Those of the handshake that is begun in this context.
-last_words: ContextVar[LastWords | None] = ContextVar("last_words", default=None)
-
-
-class _ServerContext(ssl.SSLContext):
-    """A server's context whose handshakes say why they fail."""
-
-    @classmethod
-    def by_default(cls) -> "_ServerContext":
-        """Return one with what Python takes for safe."""
-        usual = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context = cls(ssl.PROTOCOL_TLS_SERVER)
-        context.options, context.verify_flags = usual.options, usual.verify_flags
-        context.sslobject_class = _ServerEnd
-        return context
-
-    def wrap_bio(
-        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **kwargs: Any
-    ) -> ssl.SSLObject:
-        end = super().wrap_bio(incoming, outgoing, *args, **kwargs)
-        if isinstance(end, _ServerEnd):
-            end.outgoing, end.words = outgoing, last_words.get()
-        return end
-
-
-class _ServerEnd(ssl.SSLObject):
-    """The server's end of one encrypted connection."""
-
-    outgoing: ssl.MemoryBIO | None = None
-    words: LastWords | None = None
-
-    def do_handshake(self) -> None:
-        try:
-            super().do_handshake()
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
-        except ssl.SSLError:
-            if self.words is not None and self.outgoing is not None:
-                self.words.say(self.outgoing.read())
-            raise
 
 
 # Failures in words

@@ -1,7 +1,6 @@
 """Let pages answer, and be the two pages that say how the server is.
 
-A page is asked in a task of its own, and may take its time; what it gives piece by piece is
-asked for no faster than it is read.
+A page is asked in a task of its own, and may take its time.
 
 Rules of the room:
   * a task ends before its connection is counted out;
@@ -9,7 +8,6 @@ Rules of the room:
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from typing import Final, final
@@ -40,7 +38,6 @@ class PageAnswer(Answer):
         self._path = path
         self._query = dict(exchange.request.arguments())
         self._task: asyncio.Task[None] | None = None
-        self._room: asyncio.Future[None] | None = None
 
     def ask(self, body: bytes) -> None:
         """Ask the page."""
@@ -51,11 +48,6 @@ class PageAnswer(Answer):
         """Let the page go."""
         if self._task is not None:
             self._task.cancel()
-
-    def resume(self) -> None:
-        """Ask for the next piece."""
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
 
     def linger(self, done: Callable[[], None]) -> bool:
         """Return whether the page has not ended yet."""
@@ -68,8 +60,8 @@ class PageAnswer(Answer):
         exchange = self._exchange
         try:
             page = self._place.load()
-            response = await page(self._request(body))
-            await self._give(response)
+            told = await page(self._request(body))
+            exchange.respond(told.status, told.body, told.content_type, told.headers)
         except asyncio.CancelledError:
             exchange.cut()
             raise
@@ -95,32 +87,6 @@ class PageAnswer(Answer):
             hall=exchange.hall,
             prefix=request.path[: len(request.path) - len(self._path)],
         )
-
-    async def _give(self, response: PageResponse) -> None:
-        exchange, body = self._exchange, response.body
-        headers = list(response.headers)
-        if isinstance(body, bytes):
-            exchange.respond(response.status, body, response.content_type, headers)
-            return
-        try:
-            exchange.begin(response.status, response.content_type, headers)
-            if exchange.request.method != "HEAD":
-                async for piece in body:
-                    exchange.send(piece)
-                    await self._until_room()
-            exchange.end()
-        finally:
-            if (close := getattr(body, "aclose", None)) is not None:
-                with contextlib.suppress(Exception):  # a mistake of the page's own ending
-                    await close()
-
-    async def _until_room(self) -> None:
-        """Wait until what was sent is nearly read."""
-        exchange = self._exchange
-        exchange.flush()
-        while exchange.is_paused and not exchange.is_done:
-            self._room = exchange.hall.side.share.create_future()
-            await self._room
 
 
 async def alive(request: PageRequest) -> PageResponse:

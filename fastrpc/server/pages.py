@@ -2,16 +2,15 @@
 
 Pages stand above this storey, so they are found by name and loaded when somebody asks for
 one. What speaks HTTP reads the request, and has refused by then what comes from a foreign
-site, by a closed door or under a foreign name; it sends the response, however slowly its
-reader reads.
+site, by a closed door or under a foreign name; it sends the response.
 
 Rules of the room:
   * a page sees plain values: no socket, no parser;
-  * who is gone is not waited for: the page is cancelled, its iterator closed.
+  * who is gone is not waited for: the page is cancelled.
 """
 
 import importlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -52,14 +51,13 @@ class PageResponse:
     Attributes:
         status: Of HTTP.
         content_type: Of the body; "" for none.
-        body: All of it, or what gives it piece by piece; the next piece is asked for when
-            the one before is nearly read.
+        body: All of it.
         headers: More of them, as pairs. Length and connection are seen to already.
     """
 
     status: int = 200
     content_type: str = "text/html; charset=utf-8"
-    body: bytes | AsyncIterator[bytes] = b""
+    body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
 
 

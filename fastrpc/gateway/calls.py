@@ -281,7 +281,6 @@ class FeedAnswer(CallAnswer):
     def __init__(self, exchange: Exchange, name: bytes, payload: bytes) -> None:
         super().__init__(exchange, name, payload)
         self._rest = bytearray()
-        self._seen = 0  # of the rest, without an end of a line
         self._lines: deque[bytes] = deque()
         self._credit = exchange.hall.side.limits.window
         self._is_complete = self._is_ended = self._is_scheduled = False

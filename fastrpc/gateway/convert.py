@@ -14,11 +14,10 @@ from fastrpc.codec import JsonCodec, MsgpackCodec
 from fastrpc.errors import CodecError, FastRPCError, Unsupported
 from fastrpc.frame import Frame, check_msgpack
 from fastrpc.session import failure, outcome
-from fastrpc.wire import LIMIT_CEILINGS, Limits, Serializer
+from fastrpc.wire import Limits, Serializer
 
 _MSGPACK: Final = MsgpackCodec()
 _JSON: Final = JsonCodec()
-_CEILING: Final = JsonCodec(LIMIT_CEILINGS["max_depth"], 2**53)
 
 #: What an error may tell beside its type and its message.
 _MORE: Final = ("data", "trace", "causes", "retry_ms")

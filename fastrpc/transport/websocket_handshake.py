@@ -39,14 +39,10 @@ class Decision:
     Attributes:
         response: The HTTP answer, whole.
         subprotocol: What is spoken from now on; empty if the request was refused.
-        status: Of the answer.
-        why: For people, why it was refused.
     """
 
     response: bytes
     subprotocol: str = ""
-    status: int = 101
-    why: str = ""
 
 
 def decide(
@@ -81,7 +77,7 @@ def decide(
         return _refused(426, "this server speaks WebSocket version 13", "Sec-WebSocket-Version: 13")
     fault = protocol.handshake_exc
     if fault is not None and not isinstance(fault, NegotiationError):
-        return Decision(response.serialize(), "", response.status_code, str(fault))
+        return Decision(response.serialize())
     origin = found.get("Origin")
     if origin is not None and not is_allowed(origin, found.get("Host", ""), origins):
         return _refused(403, f"pages of {origin[:200]!r} may not connect here (origins)")
@@ -101,4 +97,4 @@ def _refused(status: int, why: str, *more: str) -> Decision:
         "Connection: close",
         *more,
     ]
-    return Decision("\r\n".join(head).encode() + b"\r\n\r\n" + body, "", status, why)
+    return Decision("\r\n".join(head).encode() + b"\r\n\r\n" + body)

@@ -33,12 +33,17 @@ def ask(method: str = "GET", *, origins: Any = (), **changes: str | None) -> Dec
     return decide(method, "/", as_came, origins=origins)
 
 
+def status_of(found: Decision) -> int:
+    """Return the status of the answer."""
+    return int(found.response.split(b" ", 2)[1])
+
+
 def test_the_example_of_the_standard_is_let_in() -> None:
     assert base64.b64encode(
         hashlib.sha1(KEY + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
     ) == (ACCEPT)
     found = ask()
-    assert (found.subprotocol, found.status) == ("fastrpc.1", 101)
+    assert (found.subprotocol, status_of(found)) == ("fastrpc.1", 101)
     head = found.response.split(b"\r\n")
     assert head[0] == b"HTTP/1.1 101 Switching Protocols"
     assert b"Sec-WebSocket-Accept: " + ACCEPT in head
@@ -57,7 +62,7 @@ def test_the_best_known_subprotocol_is_chosen(offered: str, chosen: str) -> None
 @pytest.mark.parametrize("offered", [None, "chat", "FASTRPC.1", "fastrpc"])
 def test_without_a_known_subprotocol_it_is_told_which_there_are(offered: str | None) -> None:
     found = ask(sec_websocket_protocol=offered)
-    assert (found.subprotocol, found.status) == ("", 400)
+    assert (found.subprotocol, status_of(found)) == ("", 400)
     assert b"fastrpc.1 or jsonrpc" in found.response.partition(b"\r\n\r\n")[2]
 
 
@@ -80,24 +85,23 @@ def test_others_are_refused_in_words(
     changes: dict[str, str | None], status: int, words: bytes
 ) -> None:
     found = ask(**changes)
-    assert (found.subprotocol, found.status) == ("", status)
+    assert (found.subprotocol, status_of(found)) == ("", status)
     assert found.response.startswith(b"HTTP/1.1 %d " % status)
     assert words in found.response
     head, _, body = found.response.partition(b"\r\n\r\n")
     assert b"content-length: %d" % len(body) in head.lower(), "no end to the answer"
     assert b"connection: close" in head.lower()
-    assert found.why
 
 
 def test_another_method_is_refused() -> None:
-    assert ask("POST").status == 405
+    assert status_of(ask("POST")) == 405
 
 
 def test_headers_twice_are_refused() -> None:
     usual = [(name.encode(), value.encode()) for name, value in USUAL.items()]
     for name in (b"Sec-WebSocket-Key", b"Origin"):
         twice = [*usual, (name, b"https://server.example:7000"), (name, KEY)]
-        assert decide("GET", "/", twice).status == 400
+        assert status_of(decide("GET", "/", twice)) == 400
 
 
 def test_extensions_are_not_agreed_on() -> None:
@@ -111,12 +115,13 @@ def test_which_pages_may_connect(
     origin: str, host: str, origins: tuple[str, ...], allowed: bool
 ) -> None:
     found = ask(origin=origin, host=host, origins=origins)
-    assert found.status == (101 if allowed else 403)
+    assert status_of(found) == (101 if allowed else 403)
 
 
 def test_who_is_no_browser_has_no_origin_and_is_let_in() -> None:
-    assert ask(origin=None).status == 101
+    assert status_of(ask(origin=None)) == 101
 
 
 def test_a_page_is_refused_before_its_subprotocol_is_looked_at() -> None:
-    assert ask(origin="https://evil.example", sec_websocket_protocol=None).status == 403
+    found = ask(origin="https://evil.example", sec_websocket_protocol=None)
+    assert status_of(found) == 403

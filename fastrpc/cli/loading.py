@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from fastrpc import Server
+from fastrpc import HttpOptions, Server
 from fastrpc.errors import ConfigError
 
 
@@ -87,7 +87,7 @@ def candidates(module: ModuleType) -> list[str]:
     return servers + own
 
 
-def build_server(spec: str, *, factory: bool = False) -> Server:
+def build_server(spec: str, *, factory: bool = False, http: HttpOptions | None = None) -> Server:
     """Return the server that *spec* names, or one that serves what it names.
 
     A module is asked for a `Server` called `server` first; without one its
@@ -96,6 +96,11 @@ def build_server(spec: str, *, factory: bool = False) -> Server:
     Args:
         spec: As given to `fastrpc serve`.
         factory: Call the thing found, without arguments, and use the result.
+        http: Options of a server that is made here; a ready one has its own.
+
+    Raises:
+        ConfigError: There is no such thing, it can't be served, or it is a ready server
+            and *http* is given.
     """
     found = load_object(spec)
     if factory:
@@ -105,8 +110,13 @@ def build_server(spec: str, *, factory: bool = False) -> Server:
     if isinstance(found, ModuleType) and isinstance(getattr(found, "server", None), Server):
         found = found.server
     if isinstance(found, Server):
+        if http is not None:
+            raise ConfigError(
+                f"{spec!r} is a ready server with options of its own: "
+                "say it there, as in Server(http=HttpOptions(...))"
+            )
         return found
-    server = Server()
+    server = Server() if http is None else Server(http=http)
     try:
         server.register(found)
     except ConfigError as error:

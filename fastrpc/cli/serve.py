@@ -11,7 +11,7 @@ import fastrpc
 from fastrpc.cli import screen
 from fastrpc.cli.loading import build_server
 from fastrpc.cli.options import epilog, json_option, paragraphs
-from fastrpc.server.doors import DOORS
+from fastrpc.server import DOORS
 
 DEFAULT_TARGET = "tcp://127.0.0.1:7000"
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -20,7 +20,8 @@ HELP = paragraphs(
     "Serve what MODULE:NAME names, until SIGTERM or Ctrl-C.",
     "NAME may be a fastrpc.Server, a class that needs no arguments, an object or a function. "
     "A module without NAME is asked for a server called 'server'; if it has none, its public "
-    "functions are served. MODULE is imported from the current folder or the Python path; it "
+    "functions are served. --debug-token, --origin and --host are for those: a ready server has "
+    "options of its own. MODULE is imported from the current folder or the Python path; it "
     "may also be a file, path/to/module.py.",
     "On SIGTERM and SIGINT no more calls are taken, open ones are finished, and the exit code "
     "is 0.",
@@ -84,6 +85,27 @@ EPILOG = epilog(
 @click.option("--key", metavar="FILE", help="Its key, if it is not in the same file.")
 @click.option("--client-ca", metavar="FILE", help="Clients need a certificate of this authority.")
 @click.option("--plain", is_flag=True, help="With --cert: let unencrypted connections in, too.")
+@click.option(
+    "--debug-token",
+    envvar="FASTRPC_DEBUG_TOKEN",
+    metavar="TOKEN",
+    help="Who asks for the debug page has to know it. Better in FASTRPC_DEBUG_TOKEN: a command "
+    "line can be read by everyone on this machine.",
+)
+@click.option(
+    "--origin",
+    "origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="A site whose pages may call, such as https://app.example.com; may be repeated.",
+)
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A name that HTTP requests may have for this server; may be repeated.",
+)
 @click.option("--factory", is_flag=True, help="Call NAME and serve what it returns.")
 @json_option('Print one line when serving: {"event": "serving", "targets": [...], "pid": ...}.')
 def serve(
@@ -97,6 +119,9 @@ def serve(
     key: str | None,
     client_ca: str | None,
     plain: bool,
+    debug_token: str | None,
+    origins: Sequence[str],
+    hosts: Sequence[str],
     factory: bool,
     as_json: bool,
 ) -> None:
@@ -112,7 +137,10 @@ def serve(
         console.file.flush()
 
     with screen.failures_told(as_json=as_json):
-        server = build_server(spec, factory=factory)
+        http = None
+        if debug_token or origins or hosts:
+            http = fastrpc.HttpOptions(debug_token=debug_token or "", origins=origins, hosts=hosts)
+        server = build_server(spec, factory=factory, http=http)
         # Does nothing where the module has set up logging itself.
         logging.basicConfig(level=log_level.upper(), format=_LOG_FORMAT)
         tls = None

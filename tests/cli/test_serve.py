@@ -114,3 +114,44 @@ def test_a_taken_port_is_told(target: str) -> None:
     assert result.exit_code != 0
     assert "error: " in result.stderr
     assert "in use" in result.stderr
+
+
+def test_plain_needs_a_certificate() -> None:
+    result = invoke("serve", "math:gcd", "--bind", "mem://x", "--plain")
+    assert result.exit_code == 2
+    assert "there is no tls" in result.stderr
+
+
+@pytest.mark.parametrize("words", [["--debug-token", "x" * 16], ["--host", "a"], ["--origin", "*"]])
+def test_a_ready_server_has_options_of_its_own(words: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "ready.py"
+    file.write_text("import fastrpc\nserver = fastrpc.Server()\n")
+    result = invoke("serve", str(file), *words)
+    assert result.exit_code == 2
+    assert "a ready server with options of its own" in result.stderr
+
+
+def test_options_of_http_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[fastrpc.Server] = []
+    monkeypatch.setattr(fastrpc, "run", lambda server, *_, **__: ran.append(server))
+    monkeypatch.setenv("FASTRPC_DEBUG_TOKEN", "correct-horse-battery")
+    words = [
+        "--origin",
+        "https://a.example",
+        "--origin",
+        "https://b.example",
+        "--host",
+        "c.example",
+    ]
+    assert invoke("serve", "math:gcd", *words).exit_code == 0
+    monkeypatch.delenv("FASTRPC_DEBUG_TOKEN")
+    assert invoke("serve", "math:gcd").exit_code == 0
+    assert invoke("serve", "math:gcd", "--debug-token", "short").exit_code == 2
+    assert [server.options.http for server in ran] == [
+        fastrpc.HttpOptions(
+            debug_token="correct-horse-battery",
+            origins=("https://a.example", "https://b.example"),
+            hosts=("c.example",),
+        ),
+        fastrpc.HttpOptions(),
+    ]

@@ -178,7 +178,7 @@ def _server(hall: "Hall", now: float) -> ServerFacts:
         python=f"{platform.python_implementation()} {platform.python_version()}",
         loop=loop.__module__.partition(".")[0],
         is_compiled=COMPILED,
-        places=hall.server.places,
+        places=hall.server.doors_by_target,
         calls=stats.calls,
         running=stats.running,
         refused=stats.refused,

@@ -7,24 +7,20 @@ Rules of the room:
 
 import logging
 from collections.abc import Iterable
-from typing import Literal, final
+from typing import final
 
 from fastrpc.errors import ConfigError
 from fastrpc.server.doors import DOORS, check_doors, usual_doors
 from fastrpc.server.hall import Entrance, Hall
-from fastrpc.transport import Listener, ServerTls, TlsOptions, listen, parse_target
-
-Plain = Literal["refuse", "allow"]
-
-
-def check_plain(plain: object) -> None:
-    """Refuse what says neither that unencrypted connections may come, nor that they may not.
-
-    Raises:
-        ConfigError: It does.
-    """
-    if plain not in ("refuse", "allow"):
-        raise ConfigError(f"plain must be 'refuse' or 'allow', got {plain!r}")
+from fastrpc.transport import (
+    Listener,
+    Plain,
+    ServerTls,
+    TlsOptions,
+    check_plain,
+    listen,
+    parse_target,
+)
 
 
 @final
@@ -39,21 +35,20 @@ class Entrances:
     def __init__(self, hall: Hall, log: logging.Logger) -> None:
         self._hall = hall
         self._log = log
-        self._listeners: list[Listener] = []
-        self._doors: list[frozenset[str]] = []  # of each
-        self._certificates: dict[int, ServerTls] = {}  # by the identity of their options
+        self._open: list[tuple[Listener, Entrance]] = []
+        self._certificates: dict[TlsOptions, ServerTls] = {}
 
     @property
     def targets(self) -> list[str]:
         """The real addresses, as text that a client can use."""
-        return [target for listener in self._listeners for target in listener.targets]
+        return [target for listener, _ in self._open for target in listener.targets]
 
     @property
-    def places(self) -> dict[str, tuple[str, ...]]:
+    def doors_by_target(self) -> dict[str, tuple[str, ...]]:
         """The open doors of each real address, in the order of `DOORS`."""
         return {
-            target: tuple(door for door in DOORS if door in doors)
-            for listener, doors in zip(self._listeners, self._doors, strict=True)
+            target: tuple(door for door in DOORS if door in entrance.doors)
+            for listener, entrance in self._open
             for target in listener.targets
         }
 
@@ -63,10 +58,10 @@ class Entrances:
         Raises:
             ConfigError: Its files can't be used.
         """
-        found = self._certificates.get(id(tls))
+        given: object = tls  # whatever people give in spite of the annotation
+        found = self._certificates.get(given) if isinstance(given, TlsOptions) else None
         if found is None:
-            found = self._certificates[id(tls)] = ServerTls(tls, self._stale)
-            found.on_refused = self._not_let_in
+            found = self._certificates[tls] = ServerTls(tls, self._stale, self._not_let_in)
         return found
 
     def reload(self) -> None:
@@ -97,11 +92,10 @@ class Entrances:
             TransportError: An address can't be had.
             ConfigError: A target, a door or a certificate can't be used.
         """
-        check_plain(plain)
+        check_plain(plain, tls)
         wanted = check_doors(doors)
         certificate = self.certificates(tls) if tls is not None else None
-        fresh: list[Listener] = []
-        opened: list[frozenset[str]] = []
+        fresh: list[tuple[Listener, Entrance]] = []
         try:
             for target in targets:
                 parsed = parse_target(target)
@@ -114,30 +108,28 @@ class Entrances:
                     tls=certificate,
                     plain=plain,
                 )
-                fresh.append(made)
-                opened.append(entrance.doors)
+                fresh.append((made, entrance))
             if self._hall.is_closing:
                 raise ConfigError("the server is closed; make a new one")
         except BaseException:
-            for listener in fresh:
+            for listener, _ in fresh:
                 listener.close()
             raise
-        self._listeners += fresh
-        self._doors += opened
+        self._open += fresh
 
     def close(self) -> None:
         """Let nobody in any more."""
-        for listener in self._listeners:
+        for listener, _ in self._open:
             listener.close()
 
     async def wait_closed(self) -> None:
         """Wait until whoever was on the way in has come in."""
-        for listener in self._listeners:
+        for listener, _ in self._open:
             await listener.wait_closed()
 
     def forget(self) -> None:
         """Let go of the listeners: they are the parent's, this is a child."""
-        self._listeners, self._doors = [], []
+        self._open = []
 
     def _stale(self, error: ConfigError) -> None:
         self._log.error("the certificate that is in force stays: %s", error)

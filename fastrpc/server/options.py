@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from fastrpc.codec import CodecRegistry
 from fastrpc.compress import COMPRESS_FROM, Compressor, CompressorRegistry, check_threshold
@@ -12,7 +12,7 @@ from fastrpc.protocol import Option
 from fastrpc.server.doors import check_doors
 from fastrpc.server.http import HttpOptions
 from fastrpc.session import SEGMENTS
-from fastrpc.transport import TlsOptions
+from fastrpc.transport import Plain, TlsOptions, check_plain
 from fastrpc.version import __version__
 from fastrpc.wire import LimitKeywords, Limits
 
@@ -42,7 +42,7 @@ class ServerKeywords(LimitKeywords, total=False):
     tracebacks: bool
     doors: Sequence[str] | None
     tls: TlsOptions | None
-    plain: Literal["refuse", "allow"]
+    plain: Plain
     http: HttpOptions
 
 
@@ -93,15 +93,14 @@ class ServerOptions:
     tracebacks: bool = False
     doors: Sequence[str] | None = None
     tls: TlsOptions | None = None
-    plain: Literal["refuse", "allow"] = "refuse"
+    plain: Plain = "refuse"
     http: HttpOptions = field(default_factory=HttpOptions)
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense."""
         check_threshold(self.compress_from, "compress_from")
         check_doors(self.doors)
-        if self.plain not in ("refuse", "allow"):
-            raise ConfigError(f"plain must be 'refuse' or 'allow', got {self.plain!r}")
+        check_plain(self.plain, self.tls)
         counted = {
             "max_running", "max_per_host", "max_pending", "threads", "backlog", "max_unsent_total",
         }  # fmt: skip

@@ -14,9 +14,8 @@ from functools import partial
 from typing import Final
 
 from fastrpc.errors import ConfigError
-from fastrpc.server.entrances import Plain
 from fastrpc.server.server import Server
-from fastrpc.transport import TlsOptions
+from fastrpc.transport import Plain, TlsOptions
 
 _PATIENCE: Final = 0.2  # for tasks that were cancelled because the loop ends
 
@@ -47,7 +46,8 @@ def run(
 
     Raises:
         TransportError: An address can't be had.
-        ConfigError: *workers* is not 1, or there is no target.
+        ConfigError: *workers* is not 1, there is no target, or a target, a door or a
+            certificate can't be used, or *plain* has no certificate beside it.
     """
     if workers != 1:
         raise ConfigError(f"workers must be 1 in this version, got {workers}")

@@ -20,7 +20,7 @@ from fastrpc.codec import Codec, CodecRegistry, default_codecs
 from fastrpc.compress import choose_compressors
 from fastrpc.errors import ConfigError, ConnectionLost
 from fastrpc.frame import release_bodies
-from fastrpc.server.entrances import Entrances, Plain
+from fastrpc.server.entrances import Entrances
 from fastrpc.server.hall import Hall
 from fastrpc.server.options import AGENT, LIMIT_NAMES, ServerKeywords, offer, read_options
 from fastrpc.session import (
@@ -33,7 +33,7 @@ from fastrpc.session import (
     fork,
     share_of,
 )
-from fastrpc.transport import TlsOptions
+from fastrpc.transport import Plain, TlsOptions
 
 DESCRIBE: Final = "fastrpc.describe"
 _PROPAGATION: Final = 0.05  # a GOAWAY's way to the peer, before calls are refused
@@ -192,9 +192,9 @@ class Server:
         return self._entrances.targets
 
     @property
-    def places(self) -> dict[str, tuple[str, ...]]:
+    def doors_by_target(self) -> dict[str, tuple[str, ...]]:
         """The real addresses, each with the doors that are open there."""
-        return self._entrances.places
+        return self._entrances.doors_by_target
 
     @property
     def hall(self) -> Hall:
@@ -272,8 +272,8 @@ class Server:
 
         Raises:
             TransportError: An address can't be had.
-            ConfigError: A target, a door or a certificate can't be used, or there is no
-                target, or the server is closed.
+            ConfigError: A target, a door or a certificate can't be used, *plain* has no
+                certificate beside it, or there is no target, or the server is closed.
         """
         if not targets:
             raise ConfigError("there is no target to listen at, such as tcp://127.0.0.1:7000")

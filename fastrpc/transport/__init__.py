@@ -7,7 +7,7 @@ says what every pipe here must do.
 
 from fastrpc.transport.address import Target, parse_target, peer_of
 from fastrpc.transport.dial import check_blocking, client_tls, dial, dial_blocking
-from fastrpc.transport.listen import Listener, connection_cap, listen
+from fastrpc.transport.listen import Listener, Plain, check_plain, connection_cap, listen
 from fastrpc.transport.memory import MemoryTransport, memory_pair
 from fastrpc.transport.poll import watch
 from fastrpc.transport.proxy import choose_proxy
@@ -19,11 +19,13 @@ __all__ = [
     "ClientTls",
     "Listener",
     "MemoryTransport",
+    "Plain",
     "ServerTls",
     "Target",
     "TlsOptions",
     "TlsSocket",
     "check_blocking",
+    "check_plain",
     "choose_proxy",
     "client_tls",
     "connection_cap",

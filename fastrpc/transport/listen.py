@@ -38,6 +38,26 @@ _SECURE: Final = {"tcp": "tls", "ws": "wss", "http": "https"}
 _EVERYWHERE: Final = ("", "*", "::")
 
 
+#: Whether connections may come unencrypted where there is a certificate.
+Plain = Literal["refuse", "allow"]
+
+
+def check_plain(plain: object, tls: object) -> None:
+    """Refuse what says neither that unencrypted connections may come, nor that they may not.
+
+    Args:
+        plain: Which of the two.
+        tls: What else is encrypted with, None for nothing.
+
+    Raises:
+        ConfigError: It says neither, or allows what nothing forbids.
+    """
+    if plain not in ("refuse", "allow"):
+        raise ConfigError(f"plain must be 'refuse' or 'allow', got {plain!r}")
+    if plain == "allow" and tls is None:
+        raise ConfigError("plain='allow' is for listeners with a certificate, and there is no tls")
+
+
 class _Accepting(Protocol):
     def close(self) -> None: ...
 
@@ -80,7 +100,7 @@ async def listen(
     backlog: int = 1024,
     mode: int | None = None,
     tls: ServerTls | None = None,
-    plain: Literal["refuse", "allow"] = "refuse",
+    plain: Plain = "refuse",
 ) -> Listener:
     """Listen at *target* and return the listener, which accepts from now on.
 

@@ -15,7 +15,7 @@ import re
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, final
+from typing import Final, Literal, final
 
 from fastrpc.errors import ConfigError
 from fastrpc.transport.lastwords import ServerContext
@@ -70,9 +70,9 @@ class TlsOptions:
     key: str | os.PathLike[str] | None = None
     password: str | None = field(default=None, repr=False)
     ca: str | os.PathLike[str] | None = None
-    client_cert: str = "required"
+    client_cert: Literal["required", "optional"] = "required"
     server_name: str | None = None
-    verify: str = "full"
+    verify: Literal["full", "insecure_nobody"] = "full"
     handshake_timeout: float = 10.0
     max_handshakes: int = 128
     max_waiting: int = 256
@@ -181,16 +181,17 @@ class ServerTls(_Contexts):
     Args:
         options: Certificate, trust and limits.
         on_failure: Told when changed files can't be loaded.
-
-    Attributes:
         on_refused: Told of each client that did not get in: its address, and why.
     """
 
     def __init__(
-        self, options: TlsOptions, on_failure: Callable[[ConfigError], None] | None = None
+        self,
+        options: TlsOptions,
+        on_failure: Callable[[ConfigError], None] | None = None,
+        on_refused: Callable[[str, str], None] | None = None,
     ) -> None:
         super().__init__(options, on_failure)
-        self.on_refused: Callable[[str, str], None] | None = None
+        self.on_refused = on_refused
         for name, usual in (("server_name", None), ("verify", "full")):
             if getattr(options, name) != usual:
                 raise ConfigError(f"tls: {name} is for clients")

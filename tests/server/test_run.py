@@ -200,7 +200,12 @@ def test_an_interrupt_that_reaches_a_handler_is_meant_for_the_server(
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(((), {}), "no target"), ((("mem://x",), {"workers": 2}), "workers")],
+    [
+        (((), {}), "no target"),
+        ((("mem://x",), {"workers": 2}), "workers"),
+        ((("mem://x",), {"plain": "allow"}), "no tls"),
+        ((("mem://x",), {"doors": ["window"]}), "window"),
+    ],
 )
 def test_arguments_of_no_sense(arguments: Any, words: str) -> None:
     targets, options = arguments

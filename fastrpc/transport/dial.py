@@ -41,7 +41,8 @@ _HTTP: Final = "fastrpc.transport.upgrade", "HttpUpgrade"
 _WEBSOCKET: Final = "fastrpc.transport.websocket_dial", "WebSocketDial"
 
 #: What stands on a connection before the caller's protocol, by scheme: module and name. Who
-#: dials no WebSocket shall not import the library of it, and other tongues are a storey above.
+#: dials no WebSocket shall not import the library of it, and other tongues stand above this
+#: storey, so nothing here may import them (decision 22).
 _UPGRADES: Final = {
     "http": _HTTP, "https": _HTTP, "ws": _WEBSOCKET, "wss": _WEBSOCKET,
     "jsonrpc": ("fastrpc.gateway.foreign", "JsonRpcDial"),

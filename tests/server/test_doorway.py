@@ -9,8 +9,6 @@ import msgpack
 import pytest
 
 import fastrpc
-from fastrpc.server.doors import BY_FIRST_BYTE, DOORS, TONGUES, usual_doors
-from fastrpc.transport import parse_target
 from tests.adversity.raw_peer import PATIENCE, RawPeer, Victim, call, hello_frame
 from tests.server.serving import serving, until
 
@@ -22,43 +20,6 @@ async def told(target: str, data: bytes) -> bytes:
         peer.send(data)
         async with asyncio.timeout(PATIENCE):
             return await peer.reader.read()
-
-
-def test_no_two_tongues_begin_alike() -> None:
-    assert len(BY_FIRST_BYTE) == sum(len(tongue.first) for tongue in TONGUES)
-
-
-def test_every_door_is_spoken_at() -> None:
-    assert frozenset().union(*(tongue.doors for tongue in TONGUES)) == set(DOORS)
-
-
-@pytest.mark.parametrize(
-    ("target", "has", "lacks"),
-    [
-        ("tcp://127.0.0.1:1", set(DOORS), set()),
-        ("unix:///x", set(DOORS), set()),
-        ("tcp://0.0.0.0:1", {"fastrpc", "http", "jsonrpc"}, {"metrics", "debug"}),
-        ("tls://10.1.2.3:1", {"fastrpc", "websocket"}, {"metrics", "debug"}),
-        ("ws://localhost:1", {"websocket", "jsonrpc"}, {"fastrpc", "http", "debug"}),
-        ("wss://10.1.2.3:1", {"websocket", "jsonrpc"}, {"fastrpc", "http", "msgpackrpc"}),
-        ("http://localhost:1", {"http", "upgrade", "debug"}, {"fastrpc", "msgpackrpc"}),
-        ("jsonrpc://localhost:1", {"jsonrpc"}, {"fastrpc", "http"}),
-    ],
-)
-def test_usual_doors(target: str, has: set[str], lacks: set[str]) -> None:
-    parsed = parse_target(target)
-    doors = usual_doors(parsed.scheme, is_private=parsed.is_private)
-    assert has <= doors
-    assert not lacks & doors
-
-
-@pytest.mark.parametrize(
-    ("doors", "says"),
-    [(("ftp",), "'ftp'"), ((), "none"), ("http", "several names"), (("http", 3), "got 3")],
-)
-def test_doors_that_are_none(doors: object, says: str) -> None:
-    with pytest.raises(fastrpc.ConfigError, match=says):
-        fastrpc.Server(doors=doors)  # type: ignore[arg-type]
 
 
 @pytest.mark.asyncio

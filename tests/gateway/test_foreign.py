@@ -14,6 +14,7 @@ import fastrpc
 from fastrpc.gateway.foreign import _WiredServer
 from fastrpc.gateway.lines import JsonLines
 from tests.gateway.party import Arith
+from tests.server.serving import until
 
 pytestmark = pytest.mark.asyncio
 
@@ -155,7 +156,9 @@ async def test_a_server_that_does_not_read_can_not_hold_the_client(scheme: str) 
         await played.came.wait()
         played.writers[-1].transport.pause_reading()
         waiters = [asyncio.ensure_future(_call(client, "sum", "x" * 500_000)) for _ in range(30)]
-        await asyncio.sleep(0.01)
+        session = client._links[0].session
+        assert session is not None
+        await until(lambda: session.lane.paused)
         await client.aclose()
         assert all(
             isinstance(one, fastrpc.FastRPCError)

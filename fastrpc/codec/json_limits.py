@@ -20,7 +20,8 @@ _TOKEN = re.compile(rb'[\[\]{},:]|"(?:[^"\\]++|\\.)*+"?|[^\s\[\]{},:"]++', re.DO
 
 # Reading a number takes time that grows with the square of its digits.
 DIGITS_MAX: Final = 512
-_LONG = re.compile(rb"[0-9]{%d}" % (DIGITS_MAX + 1))
+# From the first digit of a run only: else each of them is begun at anew.
+_LONG = re.compile(rb"(?<![0-9])[0-9]{%d}" % (DIGITS_MAX + 1))
 
 # Scalars that no container accounts for end the scan: such text is no JSON anyway.
 _LOOSE_MAX = 16

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrpc.codec import fast, plain
-from fastrpc.codec.json_limits import check_json
+from fastrpc.codec.json_limits import DIGITS_MAX, check_json
 from fastrpc.errors import TooLarge
 
 VALUES = st.recursive(
@@ -120,3 +120,18 @@ def test_a_number_with_too_many_digits(wrap: bytes) -> None:
 
 def test_a_text_may_hold_many_digits() -> None:
     check_json(b'["' + b"9" * 5000 + b'", 1]', 128, 100_000)
+
+
+def test_digits_in_texts_are_looked_at_once() -> None:
+    # A search that begins anew at each digit takes DIGITS_MAX times as long: 8 s in place of 0.02.
+    def seconds(data: bytes) -> float:
+        started = time.process_time()
+        check_json(data, 64, 100_000)
+        return time.process_time() - started
+
+    run = b"1" * DIGITS_MAX + b" "
+    digits = b'["' + run * 2000 + b'"]'
+    letters = b'["' + b"a" * (len(run) * 2000) + b'"]'
+    assert min(seconds(digits) for _ in range(3)) < 60 * max(
+        min(seconds(letters) for _ in range(3)), 1e-4
+    )

@@ -4,23 +4,39 @@ A query is text, and the types of the method say what is meant by it: where text
 `123` is text; elsewhere it is JSON, if it can be. A name that comes twice is an array.
 
 Rules of the room:
+  * what a parameter takes is found out once, however many names it gets;
   * what does not fit is passed on as the text it is: the session's error names the argument.
 """
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fastrpc.call import MethodInfo
+from fastrpc.call.method import Parameter
 from fastrpc.call.schema import SchemaBuilder
 from fastrpc.errors import FastRPCError
 from fastrpc.gateway.convert import json_of, value_of
 from fastrpc.gateway.request import RefusedError
 from fastrpc.wire import Limits
 
+#: Parameters whose types are remembered; they are those of methods, so few.
+KNOWN_MAX: Final = 4096
+
 _REF: Final = "#/$defs/"
 _TYPES: Final = (
     (bool, "boolean"), (int, "integer"), (float, "number"), (str, "string"),
     (list, "array"), (dict, "object"), (type(None), "null"),
 )  # fmt: skip
+
+
+class _Taken(NamedTuple):
+    """What a parameter takes: one schema for each possibility, and for each item of an array."""
+
+    parameter: Parameter  # kept, or its place in memory could be another's
+    members: list[dict[str, Any]]
+    items: list[dict[str, Any]] | None  # None if it takes no array
+
+
+_known: Final[dict[int, _Taken]] = {}
 
 
 def arguments_of(info: MethodInfo, pairs: list[tuple[str, str]], limits: Limits) -> bytes:
@@ -39,14 +55,11 @@ def arguments_of(info: MethodInfo, pairs: list[tuple[str, str]], limits: Limits)
     found: dict[str, list[str]] = {}
     for name, text in pairs:
         found.setdefault(name, []).append(text)
-    builder = SchemaBuilder()
     values: dict[str, Any] = {}
     for name, texts in found.items():
-        schema = _schema_of(info, name, builder)
-        members = _members(schema, builder)
-        arrays = [each for each in members if each.get("type") == "array"]
-        if arrays and not (len(texts) == 1 and texts[0].startswith("[")):
-            items = _members(arrays[0].get("items", {}), builder)
+        taken = _taken_by(info, name)
+        members, items = (taken.members, taken.items) if taken is not None else ([], None)
+        if items is not None and not (len(texts) == 1 and texts[0].startswith("[")):
             values[name] = [_value(text, items, limits) for text in texts]
         elif len(texts) > 1:
             raise RefusedError(400, f"argument {name[:100]!r} comes {len(texts)} times")
@@ -55,14 +68,29 @@ def arguments_of(info: MethodInfo, pairs: list[tuple[str, str]], limits: Limits)
     return json_of(values)
 
 
-def _schema_of(info: MethodInfo, name: str, builder: SchemaBuilder) -> dict[str, Any]:
-    rest: Any = None
+def _taken_by(info: MethodInfo, name: str) -> _Taken | None:
+    """Return what an argument of that name may be, None if there is none."""
+    rest: Parameter | None = None
     for parameter in info.parameters:
         if parameter.kind == "keywords":
             rest = parameter
         elif parameter.name == name and parameter.kind in ("positional", "keyword_only"):
-            return parameter.schema(builder)
-    return rest.schema(builder) if rest is not None else {}
+            return _taken(parameter)
+    return _taken(rest) if rest is not None else None
+
+
+def _taken(parameter: Parameter) -> _Taken:
+    known = _known.get(id(parameter))
+    if known is not None:
+        return known
+    builder = SchemaBuilder()
+    members = _members(parameter.schema(builder), builder)
+    array = next((each for each in members if each.get("type") == "array"), None)
+    items = _members(array.get("items", {}), builder) if array is not None else None
+    if len(_known) >= KNOWN_MAX:
+        _known.clear()
+    made = _known[id(parameter)] = _Taken(parameter, members, items)
+    return made
 
 
 def _members(schema: Any, builder: SchemaBuilder, depth: int = 0) -> list[dict[str, Any]]:

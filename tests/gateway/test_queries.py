@@ -3,11 +3,14 @@
 import datetime as dt
 import enum
 import json
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytest
 
 from fastrpc.call import describe_service
+from fastrpc.call.schema import SchemaBuilder
+from fastrpc.gateway import queries
 from fastrpc.gateway.queries import arguments_of
 from fastrpc.gateway.request import RefusedError
 from fastrpc.wire import Limits
@@ -15,6 +18,11 @@ from fastrpc.wire import Limits
 
 class Size(enum.IntEnum):
     SMALL = 1
+
+
+@dataclass
+class Ware:
+    name: str
 
 
 class Shop:
@@ -37,6 +45,8 @@ class Shop:
     ) -> None: ...
 
     def loose(self, **more: str) -> None: ...
+
+    def wares(self, **more: Ware) -> None: ...
 
 
 METHODS = describe_service(Shop()).methods
@@ -99,3 +109,34 @@ def test_a_name_that_comes_twice_is_an_array_or_wrong() -> None:
 def test_names_of_no_parameter() -> None:
     assert read(("a", "1"), ("b", "x"), info=LOOSE) == {"a": "1", "b": "x"}
     assert arguments_of(LOOSE, [], Limits()) == b"[]"
+
+
+def test_a_schema_is_built_once_for_all_names_of_a_parameter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built: list[Any] = []
+    write = SchemaBuilder.schema
+
+    def count(self: SchemaBuilder, annotation: Any) -> Any:
+        if annotation is Ware:
+            built.append(annotation)
+        return write(self, annotation)
+
+    monkeypatch.setattr(SchemaBuilder, "schema", count)
+    methods = describe_service(Shop()).methods
+    info = next(each for name, each in methods.items() if name.endswith("wares"))
+    built.clear()
+    pairs = [(f"a{index}", '{"name":"x"}') for index in range(256)]
+    assert len(read(*pairs, info=info)) == 256
+    assert read(*pairs[:1], info=info) == {"a0": {"name": "x"}}
+    assert built == [Ware]
+
+
+def test_what_is_remembered_of_parameters_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "KNOWN_MAX", 2)
+    monkeypatch.setattr(queries, "_known", {})
+    for _ in range(2):
+        assert read(("text", "1"), ("number", "1"), ("texts", "1")) == {
+            "text": "1", "number": 1, "texts": ["1"],
+        }  # fmt: skip
+    assert len(queries._known) <= 2

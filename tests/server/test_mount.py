@@ -170,7 +170,7 @@ async def test_a_close_that_is_cancelled_closes_what_is_mounted_at_once(
 async def test_what_a_mounted_server_raises_when_it_closes_is_told(
     cancelled: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    root, admin = server("root"), server("admin")
+    root, admin = fastrpc.Server(log=logging.getLogger("tests.mount")), server("admin")
     root.mount("/admin", admin)
     await root.start("tcp://127.0.0.1:0")
 

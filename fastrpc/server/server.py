@@ -59,6 +59,8 @@ class ServerStats:
     Attributes:
         state: Where it stands.
         connections: Open now, whatever is spoken on them.
+        sessions: Open now; a connection that speaks HTTP has none until it calls something,
+            and may have several then.
         accepted: Connections made since the start.
         turned_away: Those of them that a limit refused.
         calls: Calls taken since the start.
@@ -69,6 +71,7 @@ class ServerStats:
 
     state: ServerState
     connections: int
+    sessions: int
     accepted: int
     turned_away: int
     calls: int
@@ -217,6 +220,7 @@ class Server:
         return ServerStats(
             state=self._state,
             connections=len(hall.admission),
+            sessions=len(hall.sessions),
             accepted=hall.admission.accepted,
             turned_away=hall.admission.turned_away,
             calls=hall.calls + sum(session.lane.calls_in for session in hall.sessions),

@@ -25,7 +25,7 @@ from fastrpc.wire import SERIALIZERS, Limits, Serializer
 # looks at what HELLO settled; the lane can't.
 _ALWAYS: Final = frozenset({Serializer.RAW, Serializer.MSGPACK, Serializer.JSON})
 
-#: As the lane has it: one call in so many is timed.
+#: As the lane has it, which a test looks after: one call in so many is timed.
 SAMPLED: Final = 16
 _AT_ONCE: Final = (Mode.SYNC, Mode.INLINE)
 

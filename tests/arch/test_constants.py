@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fastrpc import wire
+from fastrpc import _lane_py, wire
+from fastrpc.session import routes
 from tests.arch.source import PYX, name_of
 
 ENUMERATOR = re.compile(r"^    ([A-Z][A-Z0-9_]*) = (\w+)", re.MULTILINE)
@@ -50,6 +51,12 @@ def test_copies_of_the_pure_twin_are_those_it_has(path: Path) -> None:
     pure = vars(importlib.import_module(f"fastrpc.{path.stem}_py"))
     shared = {name: value for name, value in copies(path).items() if name in pure}
     assert shared == {name: pure[name] for name in shared}
+
+
+def test_one_call_in_so_many_is_timed_wherever_it_goes() -> None:
+    """A session times the calls that its lane hands up, and both count alike."""
+    lane = next(path for path in PYX if path.name == "_lane.pyx")
+    assert copies(lane)["SAMPLED"] == _lane_py.SAMPLED == routes.SAMPLED
 
 
 @pytest.mark.compiled

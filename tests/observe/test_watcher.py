@@ -274,6 +274,7 @@ async def test_all_sessions_of_an_http_connection_have_rows() -> None:
         assert b"200" in await reader.readuntil(b"\r\n\r\n3")
         (one,) = snapshot(server).connections  # whose only session is another server's
         assert (one.door, one.state, one.calls) == ("http", "", 0)
+        assert (server.stats().sessions, server.stats().connections) == (0, 1)
         assert one.age >= 0
         assert one.bytes_in > len("POST /other/rpc/Work.add")
         assert one.bytes_out > len("HTTP/1.1 200 OK")
@@ -288,6 +289,8 @@ async def test_all_sessions_of_an_http_connection_have_rows() -> None:
         assert told == [("http", "open", 0), ("http", "open", 1)]
         assert [call.connection for call in facts.calls] == [facts.connections[1].number]
         assert (facts.doors, facts.server.connections) == ({"http": 1}, 1)
+        assert (server.stats().sessions, server.stats().connections) == (2, 1)
+        assert (other.stats().sessions, other.stats().connections) == (1, 0)
         service.gate.set()
         writer.close()
 

@@ -63,7 +63,7 @@ def _connect(exchange: Exchange) -> None:
     transport, early = connection.release()
     transport.write(CONNECTED)
     doors = (exchange.doors & _RAW) | {"fastrpc"}
-    inner = Entrance(entrance.target, doors, entrance.is_private)
+    inner = Entrance(entrance.target, doors, entrance.is_private, is_tunnel=True)
     doorway = Doorway(hall, inner, connection.peer, connection)
     transport.set_protocol(doorway)
     doorway.connection_made(transport)

@@ -328,7 +328,11 @@ class Exchange:
         if not self.is_read or self.connection.is_last:
             told.append(("Connection", "close"))
         reason = _REASONS.get(http, "")
-        self._write(h11.Response(status_code=http, headers=told, reason=reason.encode()))
+        try:
+            head = h11.Response(status_code=http, headers=told, reason=reason.encode())
+        except UnicodeError as error:  # h11 has no word of its own for this
+            raise h11.LocalProtocolError(str(error)) from None
+        self._write(head)
         self.is_begun = True
 
     def _data(self, data: bytes) -> None:

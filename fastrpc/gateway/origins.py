@@ -11,10 +11,12 @@ Rules of the room:
 """
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING, Final
 
 from fastrpc.gateway.request import RefusedError, Request
 from fastrpc.server.http import HttpOptions
+from fastrpc.transport.address import is_loopback
 from fastrpc.transport.origin import is_allowed
 from fastrpc.wire import StatusCode
 
@@ -24,8 +26,15 @@ if TYPE_CHECKING:
 #: Seconds for which a browser may remember what a preflight was told.
 _MAX_AGE: Final = 600
 
+_PLACE: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#]*", re.IGNORECASE)
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 _FOREIGN: Final = ("cross-site", "same-site")
 _SHOWN: Final = 100
+
+#: What proxies add to a request.
+_PASSED_ON: Final = (
+    "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip",
+)  # fmt: skip
 
 
 def check_origin(
@@ -48,15 +57,27 @@ def check_origin(
     _check_host(request, options, entrance)
     origin = request.headers.get("origin")
     if origin is None:
-        is_foreign = request.headers.get("sec-fetch-site") in _FOREIGN
+        is_foreign = request.headers.get("sec-fetch-site") in _FOREIGN or (
+            not is_page and _is_led(request)
+        )
         if is_foreign and not (is_page and _is_visit(request)):
             text = "a page of another site asks, and its browser does not say which (origins)"
             raise RefusedError(403, text, StatusCode.FORBIDDEN)
         return False
-    if not is_allowed(origin, request.host, options.origins):
+    if not origin.isascii() or not is_allowed(origin, request.host, options.origins):
         text = f"pages of {origin[:_SHOWN]!r} may not call this server (origins)"
         raise RefusedError(403, text, StatusCode.FORBIDDEN)
     return not is_allowed(origin, request.host)
+
+
+def is_passed_on(request: Request) -> bool:
+    """Say whether somebody asks from elsewhere, through a proxy on this machine.
+
+    As far as it shows: in headers that proxies add, or in a name that is not this machine's.
+    """
+    return any(name in request.headers for name in _PASSED_ON) or not (
+        _is_here(_name_of(request.host)) or (not request.host and request.version == "1.0")
+    )
 
 
 def cross_headers(request: Request) -> list[tuple[str, str]]:
@@ -71,9 +92,23 @@ def cross_headers(request: Request) -> list[tuple[str, str]]:
 def preflight_headers(request: Request, methods: str) -> list[tuple[str, str]]:
     """Return what a browser wants to know before it asks for a page of another site."""
     wanted = request.headers.get("access-control-request-headers", "")
-    names = ", ".join(name for name in request.tokens("access-control-request-headers"))
+    asked = request.tokens("access-control-request-headers")
+    names = ", ".join(name for name in asked if _TOKEN.fullmatch(name))
     told = [("Access-Control-Allow-Methods", methods), ("Access-Control-Max-Age", str(_MAX_AGE))]
     return [*told, ("Access-Control-Allow-Headers", names)] if wanted else told
+
+
+def _is_led(request: Request) -> bool:
+    """Say whether a page of elsewhere asks, whose browser tells no more than whose page it is.
+
+    Browsers send `Sec-Fetch-Site` to addresses only that they trust.
+    """
+    place = _PLACE.match(request.headers.get("referer", ""))
+    return (
+        place is not None
+        and "sec-fetch-site" not in request.headers
+        and not is_allowed(place[0], request.host)
+    )
 
 
 def _is_visit(request: Request) -> bool:
@@ -100,6 +135,11 @@ def _check_host(request: Request, options: HttpOptions, entrance: "Entrance") ->
     raise RefusedError(421, text, StatusCode.FORBIDDEN)
 
 
+def _is_here(name: str) -> bool:
+    """Say whether *name* means this machine, wherever it is said."""
+    return name == "localhost" or name.endswith(".localhost") or is_loopback(name.strip("[]"))
+
+
 def _name_of(host: str) -> str:
     """Return the name in a Host header, in lower case, without its port."""
     if host.startswith("["):
@@ -109,7 +149,7 @@ def _name_of(host: str) -> str:
 
 def _is_own(name: str) -> bool:
     """Say whether no page of the web can have *name*."""
-    if name == "localhost" or name.endswith(".localhost"):
+    if _is_here(name):
         return True
     try:
         ipaddress.ip_address(name.strip("[]"))

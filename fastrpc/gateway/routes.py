@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Final
 from fastrpc.gateway import calls, openapi, queries
 from fastrpc.gateway.exchange import Answer, Exchange
 from fastrpc.gateway.jsonposts import JsonRpcAnswer
-from fastrpc.gateway.origins import check_origin, preflight_headers
+from fastrpc.gateway.origins import check_origin, is_passed_on, preflight_headers
 from fastrpc.gateway.pages import PageAnswer
 from fastrpc.gateway.problems import JSON
 from fastrpc.gateway.request import RefusedError, decoded
+from fastrpc.server.doors import PRIVATE
 from fastrpc.server.pages import page_at
 from fastrpc.wire import StatusCode
 
@@ -161,6 +162,9 @@ def _check_open(hall: "Hall") -> None:
 def _check_door(exchange: Exchange, door: str) -> None:
     if door not in exchange.doors:
         raise _nothing(exchange, f" (the door {door!r} is closed)")
+    entrance = exchange.connection.entrance
+    if door in PRIVATE and not entrance.is_named and is_passed_on(exchange.request):
+        raise _nothing(exchange, f" (name the door {door!r} to open it to those behind a proxy)")
 
 
 def _check_method(exchange: Exchange, methods: tuple[str, ...]) -> None:

@@ -133,9 +133,9 @@ async def _enter(request: PageRequest, keeper: Guard) -> PageResponse:
 
 async def _ask(request: PageRequest, keeper: Guard) -> PageResponse:
     """Ask for the token."""
+    if "authorization" in request.headers:  # a wrong one, or it would not come here
+        await guard.brake()
     if request.path not in ("", "/"):
-        if "authorization" in request.headers:
-            await guard.brake()
         return _told(401, "the token of the debug page is needed")
     if "token" in request.query:
         return await _admit(request, keeper, request.query["token"])

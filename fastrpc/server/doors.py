@@ -61,6 +61,7 @@ class Tongue:
         doors: It is let in if one of these is open.
         module: Where what talks to it is found; empty for our own.
         opener: Its name there.
+        is_http: It asks for something, and may lead to another tongue.
         closed: Returns what a visitor is told that is not let in.
     """
 
@@ -70,6 +71,7 @@ class Tongue:
     closed: Callable[[bytes], bytes]
     module: str = ""
     opener: str = ""
+    is_http: bool = False
 
     def open(self, hall: "Hall", entrance: "Entrance", peer: str) -> "Visitor":
         """Return what talks to *peer* from now on."""
@@ -118,6 +120,7 @@ TONGUES: Final = (
         lambda data: _HTTP_CLOSED,
         "fastrpc.gateway.http",
         "HttpConnection",
+        is_http=True,
     ),
     Tongue(
         "JSON-RPC",

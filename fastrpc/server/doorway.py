@@ -128,7 +128,10 @@ class Doorway(asyncio.Protocol):
             return
         hall, entrance = self._hall, self._entrance
         tongue = BY_FIRST_BYTE.get(data[0])
-        if tongue is not None and not (tongue.doors & entrance.doors):
+        is_closed = tongue is not None and (
+            not tongue.doors & entrance.doors or (tongue.is_http and entrance.is_tunnel)
+        )
+        if tongue is not None and is_closed:
             self._turn_away(tongue.closed(data), f"{tongue.name} is not spoken here")
             return
         hall.side.ticker.forget(self)

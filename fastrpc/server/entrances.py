@@ -100,7 +100,9 @@ class Entrances:
             for target in targets:
                 parsed = parse_target(target)
                 usual = usual_doors(parsed.scheme, is_private=parsed.is_private)
-                entrance = Entrance(str(parsed), wanted or usual, parsed.is_private)
+                entrance = Entrance(
+                    str(parsed), wanted or usual, parsed.is_private, is_named=wanted is not None
+                )
                 made = await listen(
                     parsed,
                     self._hall.entrance(entrance),

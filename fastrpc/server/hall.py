@@ -38,11 +38,15 @@ class Entrance:
         target: Its address.
         doors: What is open.
         is_private: Nobody from another machine comes there.
+        is_named: The doors are open because somebody named them.
+        is_tunnel: It was asked for in HTTP, which is over there.
     """
 
     target: str
     doors: frozenset[str]
     is_private: bool = False
+    is_named: bool = False
+    is_tunnel: bool = False
 
 
 @final

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastrpc.gateway.origins import check_origin, cross_headers, preflight_headers
+from fastrpc.gateway.origins import check_origin, cross_headers, is_passed_on, preflight_headers
 from fastrpc.gateway.request import RefusedError, Request
 from fastrpc.server.hall import Entrance
 from fastrpc.server.http import HttpOptions
@@ -71,3 +71,45 @@ def test_a_preflight_is_told_what_it_asked_for() -> None:
     told = dict(preflight_headers(request(access_control_request_headers="A, b"), "GET"))
     assert told["Access-Control-Allow-Headers"] == "a, b"
     assert "Access-Control-Allow-Headers" not in dict(preflight_headers(request(), "GET"))
+
+
+@pytest.mark.parametrize(
+    ("headers", "passed_on"),
+    [
+        ({"host": "localhost:7000"}, False),
+        ({"host": "127.0.0.1"}, False),
+        ({"host": "[::1]:7000"}, False),
+        ({"host": "rpc.example.com"}, True),
+        ({"host": "203.0.113.7"}, True),
+        ({"host": "[2001:db8::1]"}, True),
+        ({"host": "localhost", "x_forwarded_for": "203.0.113.7"}, True),
+        ({"host": "localhost", "via": "1.1 tinyproxy"}, True),
+        ({"host": "localhost", "forwarded": "for=203.0.113.7"}, True),
+    ],
+)
+def test_who_comes_through_a_proxy_on_this_machine(
+    headers: dict[str, str], passed_on: bool
+) -> None:
+    assert is_passed_on(request(**headers)) is passed_on
+
+
+def test_an_origin_that_is_no_ascii_is_nobodys() -> None:
+    asked = request(origin="http://\xe9", host="a")
+    with pytest.raises(RefusedError):
+        check_origin(asked, HttpOptions(origins=("*",)), PUBLIC)
+
+
+def test_a_preflight_names_headers_only() -> None:
+    asked = request(access_control_request_headers="X-One, \xe9\xe9, a b, two", origin="http://a")
+    told = dict(preflight_headers(asked, "POST"))
+    assert told["Access-Control-Allow-Headers"] == "x-one, two"
+
+
+def test_a_page_that_only_its_referer_tells_of() -> None:
+    foreign = request(referer="http://evil.example/page", host="a.example")
+    with pytest.raises(RefusedError):
+        check_origin(foreign, HttpOptions(), PUBLIC)
+    assert not check_origin(foreign, HttpOptions(), PUBLIC, is_page=True), "a link leads here"
+    assert not check_origin(
+        request(referer="http://a.example/page", host="a.example"), HttpOptions(), PUBLIC
+    )

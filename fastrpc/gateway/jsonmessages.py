@@ -84,25 +84,44 @@ def nameless(error: bytes) -> bytes:
 
 
 @final
+class Held:
+    """What waits in all batches of one connection that are not answered yet.
+
+    Attributes:
+        size: Bytes of it.
+    """
+
+    __slots__ = ("size",)
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.size = 0
+
+
+@final
 class Answers:
     """What is still to be said to one message, a request or a batch.
 
     Args:
         respond: Told once, when all is said; None if there is nothing to say.
         missing: How many answers are awaited.
+        held: Counts what waits here, too, until all of it is said.
         is_batch: Whether they go in an array.
 
     Attributes:
         size: Bytes of those that are there.
+        missing: How many are awaited still.
+        is_batch: Whether they go in an array.
     """
 
-    __slots__ = ("_is_batch", "_missing", "_parts", "_respond", "size")
+    __slots__ = ("_held", "_parts", "_respond", "is_batch", "missing", "size")
 
-    def __init__(self, respond: Respond, missing: int, *, is_batch: bool) -> None:
+    def __init__(self, respond: Respond, missing: int, held: Held, *, is_batch: bool) -> None:
         self._respond = respond
-        self._missing = missing
-        self._is_batch = is_batch
+        self._held = held
         self._parts: list[bytes] = []
+        self.missing = missing
+        self.is_batch = is_batch
         self.size = 0
 
     def add(self, part: bytes | None) -> None:
@@ -110,12 +129,14 @@ class Answers:
         if part is not None:
             self._parts.append(part)
             self.size += len(part)
-        self._missing -= 1
-        if self._missing:
+            self._held.size += len(part)
+        self.missing -= 1
+        if self.missing:
             return
+        self._held.size -= self.size
         if not self._parts:
             self._respond(None)
-        elif self._is_batch:
+        elif self.is_batch:
             self._respond(b"[" + b",".join(self._parts) + b"]")
         else:
             self._respond(self._parts[0])

@@ -9,6 +9,8 @@ notification `rpc.cancel` gives a call up.
 Rules of the room:
   * a request is answered once, a notification never; a batch in one piece, when all of it is;
   * an id is not used twice while it is open;
+  * what waits in batches that are not whole is counted: past the limit their answers
+    become errors, and of further batches nothing is called;
   * what a client sends that is no request costs it an error, not the connection.
 """
 
@@ -22,6 +24,7 @@ from fastrpc.gateway.jsonerrors import CODES, INVALID_REQUEST, PARSE_ERROR, erro
 from fastrpc.gateway.jsonmessages import (
     NULL,
     Answers,
+    Held,
     Request,
     Respond,
     failure,
@@ -75,6 +78,9 @@ class JsonRpc(Tongue):
         self._ids: dict[bytes, int] = {}  # of those that have one, by what the peer calls it
         self._asked: dict[int, int] = {}  # serializer of the session's calls, by id
         self._last_asked = 0
+        self.held = Held()  # answers that wait for others of their batch
+        # One body may always wait; beyond that it is what may wait for who does not read.
+        self._most_held = max(self.limits.max_unsent, self.longest)
 
     # Messages of the peer's
 
@@ -111,7 +117,7 @@ class JsonRpc(Tongue):
             return
         is_batch = isinstance(parts, list)
         found = parts if isinstance(parts, list) else [parts]
-        answers = Answers(respond, len(found), is_batch=is_batch)
+        answers = Answers(respond, len(found), self.held, is_batch=is_batch)
         for part in found:
             if part is None:
                 answers.add(nameless(error_object(INVALID_REQUEST, _NOT_ONE)))
@@ -144,6 +150,10 @@ class JsonRpc(Tongue):
             is_large = error.status == StatusCode.TOO_LARGE
             return None, TOO_LARGE_CODE if is_large else PARSE_ERROR, str(error)
 
+    @property
+    def _over(self) -> str:
+        return f"hold over {self._most_held} bytes (max_unsent, or one message of max_body)"
+
     def too_long(self, size: int) -> str:
         """Return what is said of a message of more bytes than may come."""
         return f"a message of {size} bytes is over {self.longest} (max_body and what is around it)"
@@ -165,6 +175,10 @@ class JsonRpc(Tongue):
             text = f"{request.name.decode(errors='replace')} {why}"
             error = error_object(CODES[StatusCode.UNSUPPORTED], text)
             answers.add(None if request.is_silent else failure(request, error))
+            return
+        if answers.is_batch and not request.is_silent and self.held.size >= self._most_held:
+            error = error_object(CODES[StatusCode.OVERLOADED], f"unfinished batches {self._over}")
+            answers.add(failure(request, error))
             return
         number = self._next_id()
         kind, bits = (Kind.CALL, 0) if shape is Shape.CALL else (Kind.OPEN, BIT_END)
@@ -241,21 +255,31 @@ class JsonRpc(Tongue):
         found = self._leave(frame.id)
         if found is None:  # it was given up
             return
-        request = found.request
-        if frame.status:
-            make = jsonerrors.text_of if request.is_old else jsonerrors.error_of
-            found.answers.add(failure(request, make(frame)))
-            return
+        request, answers = found.request, found.answers
         try:
-            result = converted(frame.payload, frame.serializer, _JSON, self.limits)
-            if found.answers.size and found.answers.size + len(result) > self.longest:
-                # They wait for each other, and one body is the most that may wait.
-                raise TooLarge(f"the answers of a batch are over {self.longest} bytes together")
-            said = success(request, result)
+            if frame.status:
+                make = jsonerrors.text_of if request.is_old else jsonerrors.error_of
+                said = failure(request, make(frame))
+            else:
+                result = converted(frame.payload, frame.serializer, _JSON, self.limits)
+                said = success(request, result)
+            self._check_room(answers, len(said))
         except FastRPCError as error:
             code = CODES[StatusCode.RESULT_UNSENDABLE]
             said = failure(request, error_object(code, f"the result: {error}"))
-        found.answers.add(said)
+        answers.add(said)
+
+    def _check_room(self, answers: Answers, size: int) -> None:
+        """See whether an answer may wait for the others of its batch.
+
+        Raises:
+            TooLarge: It may not.
+        """
+        if answers.size and answers.size + size > self.longest:
+            # They wait for each other, and one body is the most that may wait.
+            raise TooLarge(f"the answers of a batch are over {self.longest} bytes together")
+        if answers.missing > 1 and self.held.size and self.held.size + size > self._most_held:
+            raise TooLarge(f"unfinished batches {self._over}")
 
     def _item(self, frame: Frame) -> None:
         found = self._open.get(frame.id)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fastrpc.gateway.jsonmessages import Answers, failure, nameless, read_request, success
+from fastrpc.gateway.jsonmessages import Answers, Held, failure, nameless, read_request, success
 from fastrpc.gateway.jsontext import members
 
 
@@ -31,15 +31,19 @@ def test_writes_answers_in_the_version_of_the_question(old: bool) -> None:
 
 def test_gathers_answers_and_says_them_once() -> None:
     said: list[bytes | None] = []
-    batch = Answers(said.append, 3, is_batch=True)
+    held = Held()
+    batch = Answers(said.append, 3, held, is_batch=True)
     batch.add(b"1")
     batch.add(None)
-    assert (said, batch.size) == ([], 1)
+    assert (said, batch.size, held.size) == ([], 1, 1)
+    other = Answers(said.append, 2, held, is_batch=True)
+    other.add(b"333")
+    assert held.size == 4
     batch.add(b"22")
-    assert (said, batch.size) == ([b"[1,22]"], 3)
-    Answers(said.append, 1, is_batch=False).add(b"{}")
-    Answers(said.append, 1, is_batch=False).add(None)
-    silent = Answers(said.append, 2, is_batch=True)
+    assert (said, batch.size, held.size) == ([b"[1,22]"], 3, 3)
+    Answers(said.append, 1, held, is_batch=False).add(b"{}")
+    Answers(said.append, 1, held, is_batch=False).add(None)
+    silent = Answers(said.append, 2, held, is_batch=True)
     silent.add(None)
     silent.add(None)
     assert said[1:] == [b"{}", None, None]

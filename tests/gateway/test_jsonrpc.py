@@ -198,6 +198,43 @@ async def test_holds_a_batch_until_all_of_it_is_answered() -> None:
     assert [item["id"] for item in answer] == [2, 3, 1]
 
 
+async def test_what_waits_in_all_batches_together_is_bounded() -> None:
+    party = JsonParty(limits={"max_unsent": 100_000, "max_body": 10_000})
+    held = party.tongue.held  # type: ignore[attr-defined]
+    for number in range(60):
+        blob = request("Arith.blob", [6_750], f"b{number}")  # 9000 in base64
+        party.hear(json.dumps([blob, request("Arith.wait", [], f"w{number}")]).encode())
+        await party.settle()
+        assert held.size < 101_000  # of half a million: results first, then errors
+    refused = party.values()  # nothing is called any more
+    assert refused
+    assert {code_of(one)[0] for batch in refused for one in batch} == {-32052}
+    assert code_of(refused[-1][1]) == (-32052, "w59")
+    assert party.ask(request("Arith.add", [1, 2], "one"))["result"] == 3  # alone, it holds nothing
+    party.told()
+    party.hear(json.dumps(request("rpc.cancel", ["w0"], "c")).encode())
+    assert [len(each) for each in party.values() if isinstance(each, list)] == [2]
+    party.arith.gate.set()
+    await party.settle()
+    firsts = [batch[0] for batch in party.values()]
+    assert len(firsts) == 60 - len(refused) - 1
+    assert sum("result" in one for one in firsts) == 10  # and one in the batch that was given up
+    assert {one["error"]["code"] for one in firsts if "error" in one} == {-32603}
+    assert held.size == 0
+    party.hear(json.dumps([request("Arith.blob", [6_000], id) for id in "ab"]).encode())
+    await party.settle()
+    assert ["result" in one for one in party.values()[0]] == [True, True]
+
+
+async def test_a_large_error_waits_no_more_than_a_large_result() -> None:
+    party = JsonParty(limits={"max_unsent": 20_000, "max_body": 10_000})
+    for number in range(30):
+        fail = request("Arith.fail", ["x" * 8000], f"f{number}")
+        party.hear(json.dumps([fail, request("Arith.wait", [], f"w{number}")]).encode())
+        await party.settle()
+    assert party.tongue.held.size < 90_000  # type: ignore[attr-defined]
+
+
 async def test_limits_the_length_of_a_batch() -> None:
     party = JsonParty()
     one = json.dumps(request("Arith.note", [1], None))

@@ -67,53 +67,55 @@ _HEADERS: Final = [
     }
 ]
 
-#: By server: the description it was made from, the list and the document.
-_made: WeakKeyDictionary[Any, tuple[Any, bytes, bytes]] = WeakKeyDictionary()
+#: By server, and by where it is mounted: the description they were made from, the list and the
+#: document.
+_made: WeakKeyDictionary[Any, dict[str, tuple[Any, bytes, bytes]]] = WeakKeyDictionary()
 
 
-def listing(hall: "Hall") -> bytes:
-    """Return the list of a server's methods."""
-    return _of(hall)[1]
+def listing(hall: "Hall", at: str = "") -> bytes:
+    """Return the list of the methods of a server that is mounted *at* a path."""
+    return _of(hall, at)[1]
 
 
-def document(hall: "Hall") -> bytes:
-    """Return a server's OpenAPI document."""
-    return _of(hall)[2]
+def document(hall: "Hall", at: str = "") -> bytes:
+    """Return the OpenAPI document of a server that is mounted *at* a path."""
+    return _of(hall, at)[2]
 
 
-def _of(hall: "Hall") -> tuple[Any, bytes, bytes]:
+def _of(hall: "Hall", at: str) -> tuple[Any, bytes, bytes]:
     told = hall.server.describe(schema=True)
-    found = _made.get(hall)
+    places = _made.setdefault(hall, {})
+    found = places.get(at)
     if found is None or found[0] is not told["services"]:  # the same until one is registered
-        title = hall.options.http.title
-        made = json_of(write_openapi(told, title))
-        found = _made[hall] = told["services"], json_of(write_listing(told)), made
+        made = json_of(write_openapi(told, hall.options.http.title, at))
+        found = places[at] = told["services"], json_of(write_listing(told, at)), made
     return found
 
 
-def write_listing(told: dict[str, Any]) -> dict[str, Any]:
-    """Return the list of methods that a description tells of."""
+def write_listing(told: dict[str, Any], at: str = "") -> dict[str, Any]:
+    """Return the list of methods that a description tells of, of a server *at* a path."""
     return {
         "methods": [
             {
                 "name": name,
                 "signature": method["signature"],
                 "doc": method["doc"].partition("\n")[0],
-                "path": f"/rpc/{name}",
+                "path": f"{at}/rpc/{name}",
                 "methods": ["GET", "POST"] if _may_get(method) else ["POST"],
             }
             for name, _, method in _methods(told)
         ],
-        "openapi": "/rpc/openapi.json",
+        "openapi": f"{at}/rpc/openapi.json",
     }
 
 
-def write_openapi(told: dict[str, Any], title: str) -> dict[str, Any]:
+def write_openapi(told: dict[str, Any], title: str, at: str = "") -> dict[str, Any]:
     """Return the OpenAPI document for what a server tells of itself.
 
     Args:
         told: Its description, with schemas.
         title: What the document is called.
+        at: The path that it is mounted at, if it is.
     """
     names = _usable(told["$defs"])
     schemas = {names[key]: _moved(schema, names) for key, schema in told["$defs"].items()}
@@ -128,7 +130,7 @@ def write_openapi(told: dict[str, Any], title: str) -> dict[str, Any]:
         "openapi": _OPENAPI,
         "info": {"title": title, "version": __version__},
         "jsonSchemaDialect": told["$schema"],
-        "servers": [{"url": "/"}],
+        "servers": [{"url": at or "/"}],
         "tags": [_tag(service) for service in told["services"]],
         "paths": paths,
         "components": {"schemas": schemas},

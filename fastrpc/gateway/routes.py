@@ -111,9 +111,9 @@ def _upgrades(exchange: Exchange) -> bool:
 def _rpc(exchange: Exchange) -> Answer:
     if exchange.path in (RPC, f"{RPC}/", OPENAPI):
         _check_method(exchange, ("GET",))
-        is_list = exchange.path != OPENAPI
-        body = openapi.listing(exchange.hall) if is_list else openapi.document(exchange.hall)
-        return ReadyAnswer(exchange, 200, body)
+        write = openapi.document if exchange.path == OPENAPI else openapi.listing
+        at = exchange.request.path.removesuffix(exchange.path)
+        return ReadyAnswer(exchange, 200, write(exchange.hall, at))
     _check_method(exchange, ("GET", "POST"))
     _check_open(exchange.hall)
     request, limits = exchange.request, exchange.hall.side.limits

@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import json
 import logging
+import urllib.request
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -68,6 +71,27 @@ async def test_the_longest_path_counts(scheme: str) -> None:
     for each in (root, admin, deep):
         assert each.stats().state is ServerState.CLOSED
         assert_nothing_left(each)
+
+
+@pytest.mark.asyncio
+async def test_documents_name_the_paths_that_lead_there() -> None:
+    root, admin = server("root"), server("admin")
+    root.mount("/admin", admin)
+    async with root:
+        await root.start("tcp://127.0.0.1:0")
+        base = root.targets[0].replace("tcp", "http")
+
+        def read(path: str) -> Any:
+            with urllib.request.urlopen(base + path) as answer:
+                return json.load(answer)
+
+        listed = await asyncio.to_thread(read, "/admin/rpc")
+        paths = {method["path"] for method in listed["methods"]}
+        assert {"/admin/rpc/Who.name_", "/admin/rpc/Who.wait"} < paths
+        assert all(path.startswith("/admin/rpc/Who.") for path in paths)
+        document = await asyncio.to_thread(read, listed["openapi"])
+        assert document["servers"] == [{"url": "/admin"}]
+        assert (await asyncio.to_thread(read, "/rpc/openapi.json"))["servers"] == [{"url": "/"}]
 
 
 @pytest.mark.asyncio

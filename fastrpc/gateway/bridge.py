@@ -146,6 +146,8 @@ class Bridge(asyncio.Transport):
             self._state = _State.LOST
             self._in.clear()
             self._protocol.connection_lost(exc)
+            # They lead back here, and nothing should be left for the garbage collector.
+            self._take = self._closed = self._pause = _nobody
 
     # For the session: the face of a transport
 
@@ -270,6 +272,10 @@ class Bridge(asyncio.Transport):
         self._is_scheduled = False
         while self._in and self._is_reading and self._state is _State.OPEN:
             self._work(self._feed_now, self._in.popleft())
+
+
+def _nobody(what: object) -> None:
+    """Be told instead of those who are gone."""
 
 
 def inside(

@@ -5,6 +5,7 @@ Rules of the room:
   * nobody is called, and no items are pushed: who waits for one answer gets one.
 """
 
+import weakref
 from typing import TYPE_CHECKING, Any, Final, final
 
 from fastrpc.gateway import problems
@@ -58,9 +59,12 @@ class JsonLink:
     def __init__(self, connection: "HttpConnection", hall: "Hall") -> None:
         self._connection = connection
         self.answer: JsonRpcAnswer | None = None
+        # Weak, or the two would have each other, and all the answers, when they are gone.
+        this = weakref.proxy(self)
         self.tongue = PostedRpc(
-            self._feed, limits=hall.side.limits, shape_of=shapes_of(hall.side.router)
-        )
+            lambda frames: this.bridge.feed(frames),
+            limits=hall.side.limits, shape_of=shapes_of(hall.side.router),
+        )  # fmt: skip
         self.bridge: Bridge = inside(
             hall, connection.peer, connection.transport, self.tongue.take, self._closed,
             agent=AGENT, pause=lambda wanted: None,
@@ -70,9 +74,6 @@ class JsonLink:
         """Answer what is open, because the session has ended."""
         if self.answer is not None:
             self.answer.broken(text)
-
-    def _feed(self, frames: bytes) -> None:
-        self.bridge.feed(frames)
 
     def _closed(self, at_once: bool) -> None:
         self._connection.link_closed(self, at_once=at_once)

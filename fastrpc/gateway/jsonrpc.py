@@ -82,6 +82,11 @@ class JsonRpc(Tongue):
         # One body may always wait; beyond that it is what may wait for who does not read.
         self._most_held = max(self.limits.max_unsent, self.longest)
 
+    def lose(self) -> None:
+        """Let go of everything; answers of unfinished batches, too."""
+        super().lose()
+        self._open, self._ids, self._asked = {}, {}, {}
+
     # Messages of the peer's
 
     def message(self, data: bytes, respond: Respond) -> None:

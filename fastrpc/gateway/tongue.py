@@ -154,6 +154,15 @@ class Tongue(ABC):
         """Go on: the peer has read."""
         self.is_paused = False
 
+    def lose(self) -> None:
+        """Let go of everything: the peer is gone.
+
+        What is open leads back here by way of who waits for it. Nobody should have to wait for
+        the garbage collector to have the memory of a connection that is gone.
+        """
+        self._to_peer = self._to_session = _nowhere
+        self._frames = []
+
     # What a tongue has to say
 
     @abstractmethod
@@ -269,6 +278,10 @@ class Tongue(ABC):
         if self._frames:
             frames, self._frames = self._frames, []
             self._to_session(b"".join(frames))
+
+
+def _nowhere(data: bytes) -> None:
+    """Drop what is for who is gone."""
 
 
 def stranger(name: str, data: bytes, why: str) -> ProtocolError:

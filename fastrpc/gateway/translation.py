@@ -98,6 +98,7 @@ class Translation:
     def lose(self, exc: Exception | None) -> None:
         """End the session: the peer is gone."""
         self.bridge.lose(exc)
+        self.tongue.lose()
 
     def _to_session(self, frames: bytes) -> None:
         self.bridge.feed(frames)

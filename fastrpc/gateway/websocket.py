@@ -222,5 +222,6 @@ class TextVisitor:
     def _lost(self, exc: Exception | None) -> None:
         if self._translation is not None:
             self._translation.lose(exc)
+            self._translation = None
         self._hall.side.ticker.forget(self)
         self._hall.depart(self)

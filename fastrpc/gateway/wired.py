@@ -102,6 +102,7 @@ class Wired(asyncio.Protocol):
         self.transport = None
         if self._translation is not None:
             self._translation.lose(exc)
+            self._translation = None
         self._words.clear()
 
     # What the session, and the tongue, want

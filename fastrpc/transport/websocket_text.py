@@ -148,4 +148,10 @@ class WebSocketText(WebSocketEnd):
 
     def _lost(self, exc: Exception | None) -> None:
         self._text.clear()
-        self._on_lost(exc)
+        lost, self._on_lost, self._on_message = self._on_lost, _nobody, _nobody
+        self._on_pause = self._on_resume = None  # whoever they belong to has us, too
+        lost(exc)
+
+
+def _nobody(what: object) -> None:
+    """Be told instead of who is gone."""

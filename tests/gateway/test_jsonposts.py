@@ -1,9 +1,13 @@
 """JSON-RPC in the body of a POST."""
 
+import gc
 import json
+import weakref
 
 import pytest
 
+from fastrpc.gateway.http import HttpConnection
+from fastrpc.gateway.jsonposts import JsonLink
 from tests.gateway.asking import asked, post
 from tests.server.serving import until
 
@@ -57,3 +61,22 @@ async def test_who_hangs_up_takes_his_calls_along() -> None:
         await until(lambda: server.stats().running == 2)
         asker.writer.close()
         await until(lambda: not server.stats().running)
+
+
+@pytest.mark.asyncio
+async def test_nothing_of_who_is_gone_waits_for_the_garbage_collector() -> None:
+    async with asked() as (server, _service, asker):
+        gc.disable()
+        try:
+            asker.send(body([rpc("Arith.echo", "x" * 9000), rpc("Arith.wait", id=2)]))
+            await until(lambda: server.stats().running == 1)
+            (visitor,) = server._hall.admission.visitors
+            assert isinstance(visitor, HttpConnection)
+            (link,) = visitor.links.values()
+            assert isinstance(link, JsonLink)
+            left = [weakref.ref(each) for each in (link, link.tongue, link.bridge)]
+            del visitor, link
+            asker.writer.close()
+            await until(lambda: all(each() is None for each in left))
+        finally:
+            gc.enable()

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import ssl
+import weakref
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -207,6 +209,34 @@ async def test_a_client_that_goes_takes_its_calls_along() -> None:
             await work.cancelled.wait()
             while server.stats().connections:
                 await asyncio.sleep(0.001)
+
+
+async def test_nothing_of_who_is_gone_waits_for_the_garbage_collector() -> None:
+    work = Work()
+    async with door(work) as (server, place):
+        gc.disable()
+        try:
+            async with talking(place) as peer:
+                peer.ask(1, "Work.wait")
+                await work.begun.wait()
+                left = _parts_of(server)
+                peer.writer.transport.abort()
+                while server.stats().connections:
+                    await asyncio.sleep(0.001)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert [each() for each in left] == [None] * 4
+        finally:
+            gc.enable()
+
+
+def _parts_of(server: fastrpc.Server) -> list[weakref.ref[Any]]:
+    (visitor,) = server._hall.admission.visitors
+    assert isinstance(visitor, TextVisitor)
+    translation = visitor._translation
+    assert translation is not None
+    parts = (visitor, visitor.end, translation.tongue, translation.bridge)
+    return [weakref.ref(each) for each in parts]
 
 
 async def test_a_server_that_stops_tells_a_binary_client() -> None:

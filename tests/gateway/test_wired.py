@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
 import socket
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -110,6 +112,40 @@ async def test_who_is_gone_has_its_calls_cancelled() -> None:
             await asyncio.sleep(0.001)
         while server.peers:
             await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("tongue", ["json", "msgpack"])
+async def test_nothing_of_who_is_gone_waits_for_the_garbage_collector(tongue: str) -> None:
+    async with serving() as (server, arith, come):
+        gc.disable()
+        try:
+            peer = await come()
+            if tongue == "json":  # a batch that is not whole, and holds what is
+                peer.say([request("Arith.blob", [90_000], 1), request("Arith.wait", [], 2)])
+                await peer.ask(request("Arith.add", [1, 2], 3))
+            else:
+                peer.writer.write(msgpack.packb([0, 1, "Arith.wait", []]))
+                peer.writer.write(msgpack.packb([0, 2, "Arith.add", [1, 2]]))
+                await peer.reader.readexactly(5)
+            left = _parts_of(await visitor_of(server))
+            peer.writer.transport.abort()
+            while any(each() is not None for each in left) and server._hall.admission.visitors:
+                for visitor in server._hall.admission.visitors:
+                    visitor.slow_tick(server._hall.clock(), False)
+                visitor = None
+                await asyncio.sleep(0.001)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert [each() for each in left] == [None] * 3
+            assert arith.given_up == 1
+        finally:
+            gc.enable()
+
+
+def _parts_of(visitor: WiredVisitor) -> list[weakref.ref[Any]]:
+    translation = visitor._translation
+    assert translation is not None
+    return [weakref.ref(each) for each in (visitor, translation.tongue, translation.bridge)]
 
 
 @pytest.mark.parametrize("nonsense", [b"\x94\x05\x01\x01\x01", b"\x93\xc1", b"\x93"])

@@ -164,6 +164,7 @@ class WiredVisitor(Wired):
         self._hall = hall
         self._kind = kind
         self._bytes_in = 0
+        self._is_greeted = False  # it has sent a whole message
         self._watch = Watch(hall.side.limits, hall.clock(), "message")
 
     @property
@@ -196,7 +197,6 @@ class WiredVisitor(Wired):
         session = Session(hall.side, client=False, address=self.peer)
         made = Translation(session, transport, self._kind, self._to_peer, self._closed)
         greet(hall, made.bridge, self._kind.name, hall.side.limits)
-        hall.admission.greeted(self)
         hall.side.ticker.watch(self)
         return made
 
@@ -208,6 +208,8 @@ class WiredVisitor(Wired):
         """Read what the peer says."""
         self._bytes_in += len(data)
         super().data_received(data)
+        if not self._is_greeted:
+            self._greet()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that it is gone."""
@@ -249,7 +251,18 @@ class WiredVisitor(Wired):
         tongue = translation.tongue
         is_waiting = tongue.is_waiting and translation.bridge.is_reading()
         why = self._watch.slow(now, late, self._bytes_in, tongue.messages, is_waiting)
+        # A first message may be long: while a part of it is there, only its own time counts.
+        if not (why or tongue.is_waiting or late or self._is_greeted or self._greet()):
+            limit = self._hall.side.limits.hello_timeout
+            why = f"no message within {limit:g} s" if now - self.since > limit else ""
         if why:
             text = f"closing: {why}"
             self._hall.side.complain(logging.WARNING, self.peer, text)
             self.abort(ConnectionLost(f"{self.peer}: {text}", "maybe"))
+
+    def _greet(self) -> bool:
+        """Let it stay if it has sent a whole message: a single byte must not be enough."""
+        if self._translation is not None and self._translation.tongue.messages:
+            self._is_greeted = True
+            self._hall.admission.greeted(self)
+        return self._is_greeted

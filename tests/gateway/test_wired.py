@@ -251,6 +251,50 @@ async def test_a_message_that_comes_byte_by_byte_for_ever_ends_the_connection(
     assert "a message takes longer than 5 s" in caplog.text
 
 
+@pytest.mark.parametrize("first", [b"\n", b" \r\n"])
+async def test_who_sends_no_whole_message_has_said_nothing(
+    first: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(hello_timeout=5.0, frame_timeout=30.0) as (server, _, come):
+        silent = await come()
+        silent.writer.write(first)
+        visitor = await visitor_of(server)
+        while not visitor._bytes_in:
+            await asyncio.sleep(0.001)
+        assert visitor in server._hall.admission._pending
+        visitor.slow_tick(visitor.since + 4.9, False)
+        visitor.slow_tick(visitor.since + 90, True)  # the loop was blocked: that proves nothing
+        assert visitor.transport is not None
+        silent.writer.write(b'{"jsonrpc": "2.0",')  # on its way: now it has frame_timeout
+        while visitor._translation is None or not visitor._translation.tongue.is_waiting:
+            await asyncio.sleep(0.001)
+        visitor.slow_tick(visitor.since + 6, False)
+        assert visitor in server._hall.admission._pending
+        silent.writer.write(b'"method":"Arith.add","params":[1,2],"id":1}\n')
+        assert (await silent.hear())["result"] == 3
+        assert visitor not in server._hall.admission._pending
+        visitor.slow_tick(visitor.since + 99, False)  # it may be silent for ever now
+        assert visitor.transport is not None
+        assert "no message" not in caplog.text
+
+
+async def test_who_sends_one_byte_is_left_after_hello_timeout(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving(hello_timeout=5.0) as (server, _, come):
+        peer = await come()
+        peer.writer.write(b"\n")
+        visitor = await visitor_of(server)
+        while not visitor._bytes_in:
+            await asyncio.sleep(0.001)
+        visitor.slow_tick(visitor.since + 5.1, False)
+        with contextlib.suppress(ConnectionError):
+            assert await peer.hear() is None
+        while server._hall.admission.visitors:
+            await asyncio.sleep(0)
+    assert "closing: no message within 5 s" in caplog.text
+
+
 async def test_the_kernel_looks_after_who_says_nothing() -> None:
     async with serving(idle_ping=7.0, ping_timeout=12.0) as (server, _, come):
         await (await come()).ask(request("Arith.add", [1, 2]))

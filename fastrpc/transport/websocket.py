@@ -13,7 +13,13 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Final, final
 
-from fastrpc.transport.websocket_end import CLOSE_PATIENCE, HALF_CLOSED, State, WebSocketEnd
+from fastrpc.transport.websocket_end import (
+    CLOSE_PATIENCE,
+    HALF_CLOSED,
+    PARTS_MAX,
+    State,
+    WebSocketEnd,
+)
 from fastrpc.transport.websocket_frames import (
     BINARY,
     COPY_MAX,
@@ -88,11 +94,11 @@ class WebSocketPipe(WebSocketEnd, asyncio.Transport):
                     self.fail(*reader.fault)
                 return
             if reader.opcode != BINARY:
-                if reader.opcode == TEXT:
-                    self.fail(CloseCode.UNSUPPORTED_DATA, "this subprotocol is binary")
-                else:
-                    self._control(reader.opcode, bytes(part))
+                self._take_other(part)
                 continue
+            self._parts += 1
+            if self._parts > PARTS_MAX:
+                self._rest()  # behind this part
             size = len(part)
             if not size:
                 self._carried_nothing()
@@ -103,6 +109,12 @@ class WebSocketPipe(WebSocketEnd, asyncio.Transport):
                 self._protocol.buffer_updated(size)
             else:
                 self._protocol.data_received(bytes(part))
+
+    def _take_other(self, part: Bytes) -> None:
+        if self._reader.opcode == TEXT:
+            self.fail(CloseCode.UNSUPPORTED_DATA, "this subprotocol is binary")
+        else:
+            self._control(self._reader.opcode, bytes(part))
 
     def _peer_ended(self) -> bool:
         return bool(self._protocol.eof_received())

@@ -4,6 +4,7 @@ Rules of the room:
   * whoever stands on an end hears of its end exactly once;
   * what a peer sends that carries nothing is counted;
   * nothing is sent behind our close, and nothing that comes behind the peer's is read;
+  * a flood of frames waits for the others' turn, see `turns`;
   * a peer that never closes is left after `patience`.
 """
 
@@ -30,6 +31,9 @@ from fastrpc.transport.websocket_frames import (
 EMPTY_MAX: Final = 100
 #: ...within so many seconds.
 EMPTY_SPAN: Final = 10.0
+
+#: Parts of messages that are handed on before it is others' turn of the loop.
+PARTS_MAX: Final = 1000
 
 #: Seconds that a peer has for its part of a close.
 CLOSE_PATIENCE: Final = 5.0
@@ -81,6 +85,8 @@ class WebSocketEnd(asyncio.Protocol):
         self._cause: Exception | None = None  # what connection_lost will tell
         self._is_reading = True
         self._is_taking = True  # what comes goes to whoever stands on us
+        self._is_resting = False  # it is others' turn of the loop
+        self._parts = 0  # that were handed on in this turn, about
         self._is_paused = False  # the peer reads too slowly
         self._pong: bytes | None = None  # waits until the peer reads
         self._empty = 0  # frames in a row that carried nothing
@@ -121,7 +127,9 @@ class WebSocketEnd(asyncio.Protocol):
         self._pump()
         if self._is_taking:
             return
-        if self._is_reading:
+        if self._is_resting and self._state in (State.OPEN, State.SAID):
+            self._outer.pause_reading()
+        elif self._is_reading:
             self._drop()
         elif self._reader.waits:
             self._outer.pause_reading()  # in case that somebody else has resumed it
@@ -171,10 +179,30 @@ class WebSocketEnd(asyncio.Protocol):
         """Hand on what comes, and what has come meanwhile."""
         if self._is_reading or self._state not in (State.OPEN, State.SAID):
             return
-        self._is_reading = self._is_taking = True
+        self._is_reading = True
+        if self._is_resting:
+            return
+        self._is_taking = True
         self._outer.resume_reading()
         if self._reader.waits:
             asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _rest(self) -> None:
+        """Let others have their turn of the loop: what is here waits, and no more is read."""
+        if self._is_taking:
+            self._is_taking = False
+            self._is_resting = True
+            self._outer.pause_reading()
+            asyncio.get_running_loop().call_soon(self._rested)
+
+    def _rested(self) -> None:
+        self._is_resting = False
+        self._parts = 0
+        if self._is_reading and self._state in (State.OPEN, State.SAID):
+            self._is_taking = True
+            self._go_on()
+            if self._is_taking and not self._outer.is_closing():
+                self._outer.resume_reading()
 
     def _go_on(self) -> None:
         try:
@@ -289,9 +317,10 @@ class WebSocketEnd(asyncio.Protocol):
         """Take nothing more, and wait for the peer's close, but not for ever."""
         self._state = State.CLOSING
         self._is_taking = False
-        if not self._is_reading and not self._outer.is_closing():
+        if (self._is_resting or not self._is_reading) and not self._outer.is_closing():
             self._outer.resume_reading()
         self._is_reading = True
+        self._is_resting = False
         self._wait()
         if self._reader.waits:
             asyncio.get_running_loop().call_soon(self._drop)

@@ -96,6 +96,11 @@ class FrameReader:
         """Whether bytes are here that were not read."""
         return self._at < len(self._data)
 
+    @property
+    def is_between(self) -> bool:
+        """Whether the last data frame was read to its end."""
+        return not self._left
+
     def feed(self, data: bytes) -> None:
         """Take the next bytes; `next` reads them."""
         if self.is_done:

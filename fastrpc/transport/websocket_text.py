@@ -11,9 +11,11 @@ Rules of the room:
 import asyncio
 import codecs
 from collections.abc import Callable
+from time import perf_counter
 from typing import Final, final
 
-from fastrpc.transport.websocket_end import CLOSE_PATIENCE, State, WebSocketEnd
+from fastrpc.transport.turns import TIME_MAX
+from fastrpc.transport.websocket_end import CLOSE_PATIENCE, PARTS_MAX, State, WebSocketEnd
 from fastrpc.transport.websocket_frames import (
     BINARY,
     COPY_MAX,
@@ -26,6 +28,11 @@ from fastrpc.transport.websocket_frames import (
     size_of,
 )
 from fastrpc.wire import DEFAULT_BODY
+
+#: Fragments of a text that may be tiny...
+CRUMBS_MAX: Final = 1000
+#: ...so many bytes of the text for each, on average, if there are more.
+CRUMB_MEAN: Final = 16
 
 _utf8: Final = codecs.getincrementaldecoder("utf-8")
 
@@ -67,6 +74,8 @@ class WebSocketText(WebSocketEnd):
         self._on_pause = on_pause
         self._on_resume = on_resume
         self._text = bytearray()  # what has come of a text that is not whole
+        self._crumbs = 0  # fragments that it came in
+        self._spent = 0.0  # seconds of this turn of the loop, about
         self._decoder = _utf8()
         self.bytes_in = self.messages = 0
 
@@ -104,6 +113,7 @@ class WebSocketText(WebSocketEnd):
         return self._outer.get_write_buffer_size()
 
     def _pump(self) -> None:
+        began, spent = perf_counter(), self._spent
         reader = self._reader
         while self._is_taking:
             part = reader.next()
@@ -112,10 +122,7 @@ class WebSocketText(WebSocketEnd):
                     self.fail(*reader.fault)
                 return
             if reader.opcode != TEXT:
-                if reader.opcode == BINARY:
-                    self.fail(CloseCode.UNSUPPORTED_DATA, "this subprotocol is text")
-                else:
-                    self._control(reader.opcode, bytes(part))
+                self._take_other(part)
                 continue
             if part:
                 self._empty = 0
@@ -123,6 +130,20 @@ class WebSocketText(WebSocketEnd):
                 self._carried_nothing()
                 continue
             self._take(bytes(part), reader.is_last)
+            self._parts += 1
+            self._spent = spent + perf_counter() - began
+            if self._parts > PARTS_MAX or self._spent > TIME_MAX:
+                self._rest()
+
+    def _rested(self) -> None:
+        self._spent = 0.0
+        super()._rested()
+
+    def _take_other(self, part: Bytes) -> None:
+        if self._reader.opcode == BINARY:
+            self.fail(CloseCode.UNSUPPORTED_DATA, "this subprotocol is text")
+        else:
+            self._control(self._reader.opcode, bytes(part))
 
     def _take(self, part: bytes, is_last: bool) -> None:
         try:
@@ -133,10 +154,14 @@ class WebSocketText(WebSocketEnd):
         if is_last:
             text = bytes(self._text + part) if self._text else part
             self._text = bytearray()
+            self._crumbs = 0
             self.messages += 1
             self._on_message(text)
         else:
             self._text += part
+            self._crumbs += self._reader.is_between
+            if self._crumbs > max(CRUMBS_MAX, len(self._text) // CRUMB_MEAN):
+                self.fail(CloseCode.POLICY_VIOLATION, "a text in too many tiny fragments")
 
     def _paused(self) -> None:
         if self._on_pause is not None:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from fastrpc.transport.websocket_end import State
 from fastrpc.transport.websocket_text import WebSocketText
 from tests.transport import websocket_raw as raw
 from tests.transport.test_websocket_end import Outer
@@ -74,7 +75,11 @@ async def test_little_is_kept_of_a_text_that_comes_in_crumbs() -> None:
     end = text_on(Outer(), [], [])
     for _ in range(1000):
         end.data_received(put(TEXT if not end._text else 0, b"ab", fin=False))
+    while end._reader.waits:  # others have their turn meanwhile
+        await asyncio.sleep(0)
     assert end._text == b"ab" * 1000
+    end.data_received(put(0, b"ab", fin=False))
+    assert end._state is not State.OPEN
     end.connection_lost(None)
     assert not end._text
 

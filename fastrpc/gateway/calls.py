@@ -41,6 +41,7 @@ META_OUT_MAX: Final = 4096
 ITEMS_AT_ONCE: Final = 256
 
 _MILLISECONDS_MAX: Final = 2**32 - 1
+_BLANK_LINES: Final = re.compile(rb"\s*\n")
 _TOKEN: Final = re.compile(r"[-!#$%&'*+.^_`|~0-9a-z]+")
 _VISIBLE: Final = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _JSON_TYPE: Final = re.compile(r"application/(json|[a-z0-9.!#$&^_-]+\+json)|text/json")
@@ -299,6 +300,8 @@ class FeedAnswer(CallAnswer):
         """Take lines, and parts of them."""
         start = 0
         while (end := data.find(b"\n", start)) >= 0:
+            if data[start] <= 32 and (blank := _BLANK_LINES.match(data, start)):
+                end = blank.end() - 1  # of a run of them, which costs no more than one
             self._line(bytes(self._rest) + data[start:end] if self._rest else data[start:end])
             self._rest.clear()
             start = end + 1

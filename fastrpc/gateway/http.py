@@ -12,6 +12,7 @@ Rules of the room:
 
 import asyncio
 import logging
+import re
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
@@ -27,6 +28,7 @@ from fastrpc.session import Session, part
 from fastrpc.session.flow import WRITE_HIGH
 from fastrpc.session.watch import Watch
 from fastrpc.transport import peer_of
+from fastrpc.transport.turns import Turns
 from fastrpc.wire import StatusCode
 
 if TYPE_CHECKING:
@@ -41,6 +43,10 @@ PIPELINE_MAX: Final = 64 * 1024
 DROPPED_MAX: Final = 64 * 1024
 
 
+#: Bytes of empty lines before a request that are forgiven.
+BLANK_MAX: Final = 1024
+
+_BLANK: Final = re.compile(rb"(?:\r\n)*")
 _L = TypeVar("_L", bound=AnyLink)
 
 
@@ -82,7 +88,9 @@ class HttpConnection(asyncio.Protocol):
         self._stage = Stage.HEAD
         self._since = hall.clock()
         self._exchange: Exchange | None = None
+        self._turns = Turns(self._read, lambda: self._is_reading)
         self._in = bytearray()  # of a head, or behind the request that is answered
+        self._blank = 0  # bytes of empty lines before the next request
         self._seen = 0  # of it, without the end of a head
         self._requests = self._bytes_in = self._bytes_out = 0
         self._is_reading = True
@@ -124,8 +132,11 @@ class HttpConnection(asyncio.Protocol):
         self.hall.side.ticker.watch(self)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came."""
+        """Take what came, as much of it as this turn of the loop allows."""
         self._bytes_in += len(data)
+        self._turns.feed(self.transport, data)
+
+    def _read(self, data: bytes) -> None:
         exchange = self._exchange
         if self._stage is Stage.BODY and exchange is not None:
             self._feed(exchange, data)
@@ -142,12 +153,14 @@ class HttpConnection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Close: an asker that hangs up wants no answer any more."""
+        self._turns.drain()
         if self._exchange is not None:
             self._exchange.give_up()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End everything that is under way."""
         self._stage = Stage.GONE
+        self._turns.stop()
         self.hall.side.ticker.forget(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -220,7 +233,7 @@ class HttpConnection(asyncio.Protocol):
     @property
     def early(self) -> bytes:
         """What came behind the request that is answered."""
-        return bytes(self._in)
+        return bytes(self._in) + self._turns.held
 
     def write(self, data: bytes) -> None:
         """Send bytes."""
@@ -231,7 +244,10 @@ class HttpConnection(asyncio.Protocol):
         """Read on, or not."""
         if wanted != self._is_reading and not self.transport.is_closing():
             self._is_reading = wanted
-            (self.transport.resume_reading if wanted else self.transport.pause_reading)()
+            if not wanted:
+                self.transport.pause_reading()
+            elif not self._turns.is_resting:
+                self.transport.resume_reading()
 
     def finished(self, exchange: Exchange, *, must_close: bool) -> None:
         """Go on behind an exchange that is done."""
@@ -273,8 +289,10 @@ class HttpConnection(asyncio.Protocol):
         self._stage = Stage.GONE
         self.hall.side.ticker.forget(self)
         self._lose(None)
+        early = self.early
+        self._turns.stop()
         self.read_on(True)
-        return self.transport, self.early
+        return self.transport, early
 
     # Inside
 
@@ -289,9 +307,10 @@ class HttpConnection(asyncio.Protocol):
         if self._stage is not Stage.HEAD or self.is_paused:
             return
         if self._requests:  # an empty line between requests is an old habit
-            while self._in.startswith(b"\r\n"):
-                del self._in[:2]
+            self._skip_blank()
         try:
+            if self._blank > BLANK_MAX:
+                raise RefusedError(400, f"over {BLANK_MAX} bytes of empty lines before a request")
             size = find_head(self._in, self._seen, self.options)
             if not size:
                 self._seen = len(self._in)
@@ -305,6 +324,7 @@ class HttpConnection(asyncio.Protocol):
         except RefusedError as refused:
             self._refuse(refused)
             return
+        self._blank = 0
         self._requests += 1
         if self._requests == 1:
             self.hall.admission.greeted(self)
@@ -327,6 +347,14 @@ class HttpConnection(asyncio.Protocol):
             del self._in[:size]
             self.read_on(True)
             self._feed(exchange, body)
+
+    def _skip_blank(self) -> None:
+        if self._in.startswith(b"\r\n"):
+            blank = _BLANK.match(self._in)
+            size = blank.end() if blank is not None else 0
+            del blank  # it holds on to the bytes
+            del self._in[:size]
+            self._blank += size
 
     def _answer_to(self, exchange: Exchange) -> Answer | None:
         """Return who answers; a refusal waits for a body that is short, and closes nothing."""

@@ -176,10 +176,14 @@ class JsonRpc(Tongue):
             return
         shape = self._shape_of(request.name)
         why = "" if shape is Shape.CALL else self._no_stream(shape, request.is_silent)
+        if request.is_silent and (why or not request.name):
+            self.vain += 1
+            answers.add(None)
+            return
         if why:
             text = f"{request.name.decode(errors='replace')} {why}"
             error = error_object(CODES[StatusCode.UNSUPPORTED], text)
-            answers.add(None if request.is_silent else failure(request, error))
+            answers.add(failure(request, error))
             return
         if answers.is_batch and not request.is_silent and self.held.size >= self._most_held:
             error = error_object(CODES[StatusCode.OVERLOADED], f"unfinished batches {self._over}")
@@ -229,6 +233,8 @@ class JsonRpc(Tongue):
         if wanted is None:
             if not 0 < number <= self._last_asked:  # out of nowhere, not late: the session counts
                 self._frame(Kind.CALL, 0, reply=True, serializer=_JSON, payload=NULL)
+            else:
+                self._stray()
             return
         error = found["error"]
         try:
@@ -315,7 +321,8 @@ class JsonRpc(Tongue):
         self._to_peer(text + b',"id":%d}' % frame.id)
 
     def _forget(self, id: int) -> None:
-        self._asked.pop(id, None)
+        if self._asked.pop(id, None) is not None:
+            self._late += 1
 
     def _part(self, status: int, message: str) -> None:
         if self._can_push and not self.is_dialled:

@@ -8,6 +8,7 @@ Rules of the room:
   * what is too long is answered and then skipped as it comes, up to a limit.
 """
 
+import re
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from fastrpc.errors import ProtocolError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from fastrpc.server.hall import Entrance, Hall
 
 _SPACE: Final = b" \t\r\n"
+_BLANK_LINES: Final = re.compile(rb"[ \t\r\n]*\n")
 
 
 class JsonLines(JsonRpc):
@@ -44,6 +46,8 @@ class JsonLines(JsonRpc):
     def _feed(self, data: bytes) -> None:
         start = 0
         while (end := data.find(b"\n", start)) >= 0:
+            if data[start] in _SPACE and (blank := _BLANK_LINES.match(data, start)):
+                end = blank.end() - 1  # of a run of them, which costs no more than one
             self._line(data[start:end], is_whole=True)
             start = end + 1
         if start < len(data):

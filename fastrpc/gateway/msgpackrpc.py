@@ -102,17 +102,21 @@ class MsgpackRpc(Tongue):
 
     def _notification(self, data: bytes, at: int) -> None:
         name, at = _text(data, at)
-        if not _fault(name, data, at):
-            self._frame(
-                Kind.CALL, self._next_id(), oneway=True, serializer=_MSGPACK, name=name,
-                payload=data[at:],
-            )  # fmt: skip
+        if _fault(name, data, at):
+            self.vain += 1
+            return
+        self._frame(
+            Kind.CALL, self._next_id(), oneway=True, serializer=_MSGPACK, name=name,
+            payload=data[at:],
+        )  # fmt: skip
 
     def _response(self, data: bytes, at: int, id: int) -> None:
         found = self._asked.pop(id, None)
         if found is None:
             if id > self._last_asked:  # out of nowhere, and not late: the session counts it
                 self._frame(Kind.CALL, 0, reply=True, serializer=_MSGPACK, payload=_NIL)
+            else:
+                self._stray()
             return
         number, wanted = found
         del self._numbers[number]
@@ -182,6 +186,7 @@ class MsgpackRpc(Tongue):
         number = self._numbers.pop(id, None)
         if number is not None:
             del self._asked[number]
+            self._late += 1
 
     def _item(self, frame: Frame) -> None:
         pass  # no stream was opened

@@ -74,6 +74,7 @@ class Tongue(ABC):
 
     Attributes:
         messages: How many the peer has sent.
+        vain: Of those, since somebody looked last, what achieved nothing and got no answer.
     """
 
     #: What the tongue is called in messages and in `agent`.
@@ -100,6 +101,8 @@ class Tongue(ABC):
         self.is_dialled = dialled
         self.is_paused = False  # the peer reads too slowly
         self.messages = 0  # of the peer's, so far
+        self.vain = 0
+        self._late = 0  # calls that we gave up, whose answers may still come
         self._shape_of = shape_of if shape_of is not None else shapes_of(None)
         self._to_peer = to_peer
         self._to_session = to_session
@@ -257,6 +260,13 @@ class Tongue(ABC):
 
     def _frame(self, kind: Kind, id: int, **fields: Any) -> None:
         self._frames.append(encode_frame(int(kind), id, **fields))
+
+    def _stray(self) -> None:
+        """Count an answer that nobody waits for: one may come for each call that was given up."""
+        if self._late:
+            self._late -= 1
+        else:
+            self.vain += 1
 
     def _next_id(self) -> int:
         self._last_id += 1

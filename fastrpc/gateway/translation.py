@@ -11,9 +11,12 @@ import asyncio
 from collections.abc import Callable
 from typing import final
 
+from fastrpc.errors import ProtocolError
 from fastrpc.gateway.bridge import Bridge
 from fastrpc.gateway.tongue import Sink, Tongue, shapes_of
+from fastrpc.protocol.guard import UNKNOWN_BURST, UNKNOWN_RATE, TokenBucket
 from fastrpc.session import Session
+from fastrpc.wire import StatusCode
 
 
 @final
@@ -35,7 +38,7 @@ class Translation:
         bridge: What the session has for a transport.
     """
 
-    __slots__ = ("bridge", "session", "tongue")
+    __slots__ = ("_vain", "bridge", "session", "tongue")
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class Translation:
     ) -> None:
         side = session.side
         self.session = session
+        self._vain = TokenBucket(UNKNOWN_RATE, UNKNOWN_BURST)
         self.tongue = kind(
             to_peer,
             self._to_session,
@@ -72,10 +76,17 @@ class Translation:
         """Take what the peer says; nothing when the session has closed.
 
         Raises:
-            ProtocolError: It is not of this protocol.
+            ProtocolError: It is not of this protocol, or too much of it achieves nothing.
         """
-        if self.bridge.is_open:
-            self.tongue.feed(data)
+        if not self.bridge.is_open:
+            return
+        tongue = self.tongue
+        tongue.feed(data)
+        if tongue.vain:
+            count, tongue.vain = tongue.vain, 0
+            if not self._vain.take(self.session.side.share.clock(), count):
+                text = "too many notifications and answers that achieve nothing"
+                raise ProtocolError(text, status=StatusCode.FLOOD)
 
     def pause_writing(self) -> None:
         """Slow the session down: the peer does not read."""

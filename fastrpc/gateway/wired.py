@@ -5,6 +5,7 @@
 Rules of the room:
   * who sends nonsense, or a message byte by byte for ever, is told and left;
   * who does not read is not written to, and not asked for more;
+  * who says much has its turn like everybody else;
   * nothing outlives its connection.
 """
 
@@ -20,6 +21,7 @@ from fastrpc.gateway.tongue import Tongue
 from fastrpc.gateway.translation import Translation
 from fastrpc.session import Session, part
 from fastrpc.session.watch import Watch
+from fastrpc.transport.turns import Turns
 
 if TYPE_CHECKING:
     from fastrpc.server.hall import Hall
@@ -39,6 +41,7 @@ class Wired(asyncio.Protocol):
         """Wait for `connection_made`."""
         self.transport: asyncio.Transport | None = None
         self._translation: Translation | None = None
+        self._turns = Turns(self._read, self._is_wanted)
         self._words: list[bytes] = []  # for the peer, written together
         self._size = 0  # of them
         self._bytes_out = 0
@@ -58,7 +61,11 @@ class Wired(asyncio.Protocol):
         probe(self.transport, self._translation.session.side.limits)
 
     def data_received(self, data: bytes) -> None:
-        """Read what the peer says."""
+        """Read what the peer says, as much of it as this turn of the loop allows."""
+        if self.transport is not None:
+            self._turns.feed(self.transport, data)
+
+    def _read(self, data: bytes) -> None:
         translation = self._translation
         if translation is None:
             return
@@ -68,8 +75,12 @@ class Wired(asyncio.Protocol):
             translation.session.broken(error)
         self._flush()
 
+    def _is_wanted(self) -> bool:
+        return self._translation is None or self._translation.bridge.is_reading()
+
     def eof_received(self) -> bool:
         """Let a peer that sends no more still have its answers, if it can be seen to be there."""
+        self._turns.drain()
         translation = self._translation
         if translation is None or not translation.is_open:
             return False
@@ -100,6 +111,7 @@ class Wired(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End the session, too."""
         self.transport = None
+        self._turns.stop()
         if self._translation is not None:
             self._translation.lose(exc)
             self._translation = None

@@ -6,6 +6,7 @@ import pytest
 
 from fastrpc.testing import TRANSPORT_CHECKS, check_transport
 from fastrpc.transport.websocket import WebSocketPipe
+from fastrpc.transport.websocket_end import PARTS_MAX
 from fastrpc.transport.websocket_frames import MESSAGE_SENT
 from tests.transport.test_websocket_end import Outer, pipe_on
 from tests.transport.websocket_ends import dial_pipe, listen_pipe
@@ -93,3 +94,22 @@ async def test_a_pipe_that_nobody_stands_on_ends_in_silence() -> None:
     pipe.set_write_buffer_limits(high=9)
     assert outer.asked == ["limits None 9"]
     assert pipe.get_write_buffer_limits() == (1, 4)
+
+
+@pytest.mark.asyncio
+async def test_one_byte_frames_are_handed_on_in_turns() -> None:
+    pipe, outer, inner = pipe_on()
+    pipe.data_received(put(BINARY, b"x") * (3 * PARTS_MAX))
+    assert 0 < len(inner.received) <= PARTS_MAX + 1
+    assert set(outer.asked) == {"pause"}
+    pipe.pause_reading()
+    before = len(inner.received)
+    await asyncio.sleep(0)
+    assert len(inner.received) == before  # the pause of others counts, too
+    pipe.resume_reading()
+    while len(inner.received) < 3 * PARTS_MAX:
+        before = len(inner.received)
+        await asyncio.sleep(0)
+        assert len(inner.received) - before <= PARTS_MAX + 1
+    assert outer.asked[-1] == "resume"
+    pipe.connection_lost(None)

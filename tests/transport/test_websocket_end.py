@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fastrpc.errors import TransportError
-from fastrpc.transport import websocket_end
+from fastrpc.transport import websocket_end, websocket_text
 from fastrpc.transport.websocket import WebSocketPipe
 from fastrpc.transport.websocket_end import EMPTY_MAX, HALF_CLOSED, WebSocketEnd
 from fastrpc.transport.websocket_text import WebSocketText
@@ -15,6 +15,12 @@ from tests.transport.websocket_ends import connected, echoing
 from tests.transport.websocket_raw import BINARY, CLOSE, PING, PONG, TEXT, Frame, close, put
 
 pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no turn of the loop end because the machine is slow."""
+    monkeypatch.setattr(websocket_text, "TIME_MAX", 1e9)
 
 
 class Outer(asyncio.Transport):

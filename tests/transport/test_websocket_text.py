@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from fastrpc.transport.websocket_end import State
+from fastrpc.transport import websocket_text
+from fastrpc.transport.websocket_end import PARTS_MAX, State
 from fastrpc.transport.websocket_text import WebSocketText
 from tests.transport import websocket_raw as raw
 from tests.transport.test_websocket_end import Outer
@@ -12,6 +13,12 @@ from tests.transport.websocket_ends import connected, echoing
 from tests.transport.websocket_raw import PING, TEXT, Frame, close, pieces, put
 
 pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no turn of the loop end because the machine is slow."""
+    monkeypatch.setattr(websocket_text, "TIME_MAX", 1e9)
 
 
 def text_on(outer: Outer, got: list[bytes], told: list[object]) -> WebSocketText:
@@ -110,3 +117,34 @@ async def test_over_a_real_connection() -> None:
         writer.write(put(TEXT, b"x" * 200_000) + put(TEXT, b"y") + close(1000))
         found = await raw.rest(reader)
     assert [(frame.opcode, len(frame.payload)) for frame in found[:2]] == [(1, 200_000), (1, 1)]
+
+
+async def test_a_flood_of_frames_is_handed_on_in_turns() -> None:
+    got: list[bytes] = []
+    outer = Outer()
+    end = text_on(outer, got, [])
+    end.data_received(put(TEXT, b"x") * (3 * PARTS_MAX))
+    assert 0 < len(got) <= PARTS_MAX + 1
+    end.pause_reading()
+    before = len(got)
+    await asyncio.sleep(0)
+    assert len(got) == before  # the pause of others counts, too
+    end.resume_reading()
+    while len(got) < 3 * PARTS_MAX:
+        before = len(got)
+        await asyncio.sleep(0)
+        assert len(got) - before <= PARTS_MAX + 1
+    end.connection_lost(None)
+
+
+async def test_a_text_that_takes_long_is_the_last_of_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(websocket_text, "TIME_MAX", -1.0)
+    got: list[bytes] = []
+    end = text_on(Outer(), got, [])
+    end.data_received(put(TEXT, b"x") * 3)
+    for count in (1, 2, 3):
+        assert len(got) == count
+        await asyncio.sleep(0)
+    end.connection_lost(None)

@@ -5,5 +5,4 @@ source "$(dirname "$0")/env.sh"
 export FASTRPC_EXT=off
 ci/install.sh
 say "pytest, pure twin"
-"$PY" -m pytest -q -n 2 tests/call tests/protocol tests/transport tests/session tests/policy \
-    tests/client tests/server tests/gateway tests/observe tests/adversity tests/examples "$@"
+"$PY" -m pytest -q -n 2 tests/session tests/client tests/server tests/gateway tests/examples "$@"

@@ -35,7 +35,7 @@ def test_one_method_or_service(target: str) -> None:
     told = json.loads(invoke("describe", target, "Arith.add", "--json").stdout)
     assert [m["name"] for s in told["services"] for m in s["methods"]] == ["Arith.add"]
     told = json.loads(invoke("describe", target, "Arith", "--json").stdout)
-    assert len(told["services"][0]["methods"]) == 9
+    assert len(told["services"][0]["methods"]) == 10
 
 
 def test_a_method_that_is_not_there(target: str) -> None:

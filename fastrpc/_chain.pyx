@@ -29,6 +29,7 @@ cdef extern from "Python.h":
     object PyContext_CopyCurrent()
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
+    int PyContextVar_Get(object var, PyObject* default, PyObject** value) except -1
     bint PyCoro_CheckExact(object thing)
     ctypedef struct PyAsyncMethods:
         void* am_send
@@ -159,14 +160,30 @@ def begin(CallFields call not None, inherited, clock):
     Raises:
         DeadlineExceeded: It has passed.
     """
+    _begin(call, inherited, clock)
+
+
+cdef int _begin(CallFields call, object inherited, object clock) except -1:
     if call.deadline and call.deadline <= <double>clock():
         text = f"{call.method}: the deadline passed before the handler was called"
         error = DeadlineExceeded(text, ran="no", method=call.method)
         error.call_id = getattr(call, "id", "")
         raise error
-    if call.deadline != inherited.get():
+    if call.deadline != _seconds_in(inherited):
         inherited.set(call.deadline)
     call.is_called = True
+    return 0
+
+
+cdef double _seconds_in(object var) except? -1.0:
+    # What `var.get()` returns, without a call of Python's.
+    cdef PyObject* found = NULL
+    PyContextVar_Get(var, NULL, &found)
+    if found is NULL:
+        raise LookupError(var)
+    value = <object>found
+    Py_DECREF(value)
+    return value
 
 
 @cython.final
@@ -196,7 +213,7 @@ cdef class AtOnce:
     def __call__(self, CallFields call not None):
         """Run the handler and return what gives its reply."""
         cdef Done done
-        begin(call, self._inherited, self._clock)
+        _begin(call, self._inherited, self._clock)
         if type(call.kwargs) is dict and not call.kwargs:
             value = self._handler(*call.args)
         else:
@@ -283,7 +300,7 @@ cdef class Through:
             context = PyContext_CopyCurrent()
             PyContext_Enter(context)
             try:
-                if deadline or self._inherited.get():
+                if deadline or _seconds_in(self._inherited):
                     self._inherited.set(deadline)
                 call.method = self._name
                 call.args = args

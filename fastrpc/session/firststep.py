@@ -86,31 +86,26 @@ class Rest:
 class _Spare:
     """A task that waits until it is needed."""
 
-    __slots__ = ("_needed", "_rest", "_whole", "task")
+    __slots__ = ("_rest", "_whole", "needed", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._needed: asyncio.Future[None] = loop.create_future()
+        self.needed: asyncio.Future[None] = loop.create_future()
         self._rest: Rest | None = None
         self._whole: Coroutine[Any, Any, None] | None = None
         waiting = self._run()
         waiting.send(None)  # else a task cancelled in this turn would never come to its `try`
         self.task = loop.create_task(waiting)
 
-    @property
-    def is_spoilt(self) -> bool:
-        """Whether somebody cancelled it in a first step, though they may have taken it back."""
-        return self._needed.done() or self.task.done() or self.task.cancelling() > 0
-
     def go_on(self, rest: Rest, whole: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         self._rest, self._whole = rest, whole
-        if not self._needed.done():  # the first step itself may have cancelled its task
-            self._needed.set_result(None)
+        if not self.needed.done():  # the first step itself may have cancelled its task
+            self.needed.set_result(None)
         return self.task
 
     async def _run(self) -> None:
         try:
             await _begun()
-            await self._needed
+            await self.needed
         except asyncio.CancelledError:
             if self._rest is None:
                 raise
@@ -138,9 +133,14 @@ class FirstSteps:
 
     def task(self) -> "asyncio.Task[None]":
         """Return the task in whose name the next step runs."""
-        if self._spare is None or self._spare.is_spoilt:
-            self._spare = _Spare(self.loop)
-        return self._spare.task
+        spare = self._spare
+        if spare is not None:
+            task = spare.task
+            # Somebody may have cancelled it in a first step, and even taken that back.
+            if not (task.cancelling() or spare.needed.done() or task.done()):
+                return task
+        self._spare = spare = _Spare(self.loop)
+        return spare.task
 
     def keep(
         self, coroutine: Coroutine[Any, Any, Any], waited: Any, context: Context, call: Call

@@ -28,18 +28,23 @@ cdef double LEAST = 1e-6  # of a deadline that has passed: 0 would be none
 cdef double FRESH = 0.05
 
 
+cdef double seconds_in(object var) except? -1.0:
+    """Return what `var.get()` does, without a call of Python's."""
+    cdef PyObject* found = NULL
+    PyContextVar_Get(var, NULL, &found)
+    if found == NULL:
+        raise LookupError(var)
+    value = <object>found
+    Py_DECREF(value)
+    return value
+
+
 cdef double shorter(double timeout, object inherited, object clock) except -1.0:
     """Return *timeout*, or what is left of the call in hand if that is less; 0 for none."""
-    cdef PyObject* found = NULL
     cdef double deadline, left
     if inherited is None:
         return timeout
-    PyContextVar_Get(inherited, NULL, &found)
-    if found == NULL:
-        raise LookupError(inherited)
-    value = <object>found
-    Py_DECREF(value)
-    deadline = value
+    deadline = seconds_in(inherited)
     if deadline == 0.0:
         return timeout
     left = deadline - <double>clock()

@@ -13,7 +13,7 @@ cimport cython
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport uint64_t
 
-from fastrpc._caller cimport shorter
+from fastrpc._caller cimport seconds_in, shorter
 from fastrpc._lane cimport Lane
 
 import asyncio
@@ -29,7 +29,6 @@ cdef extern from "Python.h":
     object PyContext_CopyCurrent()
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
-    int PyContextVar_Get(object var, PyObject* default, PyObject** value) except -1
     bint PyCoro_CheckExact(object thing)
     ctypedef struct PyAsyncMethods:
         void* am_send
@@ -169,21 +168,10 @@ cdef int _begin(CallFields call, object inherited, object clock) except -1:
         error = DeadlineExceeded(text, ran="no", method=call.method)
         error.call_id = getattr(call, "id", "")
         raise error
-    if call.deadline != _seconds_in(inherited):
+    if call.deadline != seconds_in(inherited):
         inherited.set(call.deadline)
     call.is_called = True
     return 0
-
-
-cdef double _seconds_in(object var) except? -1.0:
-    # What `var.get()` returns, without a call of Python's.
-    cdef PyObject* found = NULL
-    PyContextVar_Get(var, NULL, &found)
-    if found is NULL:
-        raise LookupError(var)
-    value = <object>found
-    Py_DECREF(value)
-    return value
 
 
 @cython.final
@@ -300,7 +288,7 @@ cdef class Through:
             context = PyContext_CopyCurrent()
             PyContext_Enter(context)
             try:
-                if deadline or _seconds_in(self._inherited):
+                if deadline or seconds_in(self._inherited):
                     self._inherited.set(deadline)
                 call.method = self._name
                 call.args = args

@@ -34,6 +34,8 @@ from fastrpc.wire import (
     MAGIC,
     MASK_KIND,
     MASK_SERIALIZER,
+    MSGPACK_FIXED,
+    MSGPACK_VARIABLE,
     SEGMENT_ALIGN,
     SERIALIZERS,
     SKIP_MAX,
@@ -356,13 +358,13 @@ def check_msgpack(data: bytes, max_depth: int, max_items: int) -> str:
             if pos > size:
                 return ""
         else:
-            if byte in _VARIABLE:
-                width, extra = _VARIABLE[byte]
+            if byte in MSGPACK_VARIABLE:
+                width, extra = MSGPACK_VARIABLE[byte]
                 pos += width + extra + int.from_bytes(data[pos : pos + width], "big")
             elif 0xA0 <= byte <= 0xBF:
                 pos += byte & 31
             else:
-                pos += _FIXED.get(byte, 0)
+                pos += MSGPACK_FIXED.get(byte, 0)
             continue
         items += min(count, size - pos)  # more is not there, which the decoder will say
         if items > max_items:
@@ -374,17 +376,6 @@ def check_msgpack(data: bytes, max_depth: int, max_items: int) -> str:
         left.append(count)
         maps.append(byte < 0x90 or byte >= 0xDE)
     return ""
-
-
-# Bytes after the marker: fixed ones, and (width of the length, bytes beside it).
-_FIXED: Final = {
-    0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8,
-    0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17,
-}  # fmt: skip
-_VARIABLE: Final = {
-    0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), 0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1),
-    0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0),
-}  # fmt: skip
 
 
 def writable(data: bytes) -> memoryview:

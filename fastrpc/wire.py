@@ -208,3 +208,14 @@ class Limits:
 BASELINE_BODY: Final = 2**20
 BASELINE_CALLS: Final = 128
 BASELINE_WINDOW: Final = 65_536
+
+#: What comes behind the marker of a msgpack value that is no container: so many bytes, or a
+#: length of so many bytes and so many beside what it counts.
+MSGPACK_FIXED: Final = {
+    0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8,
+    0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17,
+}  # fmt: skip
+MSGPACK_VARIABLE: Final = {
+    0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), 0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1),
+    0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0),
+}  # fmt: skip

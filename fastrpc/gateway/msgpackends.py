@@ -14,16 +14,8 @@ from typing import TYPE_CHECKING, Final, final
 from msgpack import OutOfData, Unpacker  # type: ignore[import-untyped]
 
 from fastrpc.errors import ProtocolError
+from fastrpc.wire import MSGPACK_FIXED, MSGPACK_VARIABLE
 
-# Bytes after the marker: fixed ones, and (width of the length, bytes beside it).
-_FIXED: Final = {
-    0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8,
-    0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17,
-}  # fmt: skip
-_VARIABLE: Final = {
-    0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), 0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1),
-    0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0),
-}  # fmt: skip
 _NEVER: Final = 0xC1
 _STEP: Final = 2**20
 
@@ -46,10 +38,10 @@ def scalar_end(data: bytes | bytearray, at: int) -> int:
         return -1
     if byte < 0xC0:
         end = at + 1 + (byte & 31)
-    elif byte in _FIXED:
-        end = at + 1 + _FIXED[byte]
+    elif byte in MSGPACK_FIXED:
+        end = at + 1 + MSGPACK_FIXED[byte]
     else:
-        width, beside = _VARIABLE[byte]
+        width, beside = MSGPACK_VARIABLE[byte]
         start = at + 1 + width
         if start > len(data):
             return 0

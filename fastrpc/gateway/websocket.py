@@ -20,8 +20,9 @@ from fastrpc.gateway.bridge import greet
 from fastrpc.gateway.jsonrpc import JsonRpc
 from fastrpc.gateway.tongue import ENVELOPE
 from fastrpc.gateway.translation import Translation
+from fastrpc.gateway.visitor import TranslatedVisitor
 from fastrpc.session import Session
-from fastrpc.session.watch import PING, Watch
+from fastrpc.session.watch import PING
 from fastrpc.transport.websocket import WebSocketPipe
 from fastrpc.transport.websocket_frames import CloseCode
 from fastrpc.transport.websocket_handshake import (
@@ -96,7 +97,7 @@ def _complain(hall: "Hall", peer: str, words: str) -> None:
 
 
 @final
-class TextVisitor:
+class TextVisitor(TranslatedVisitor):
     """Someone who speaks JSON-RPC in texts.
 
     Args:
@@ -109,11 +110,8 @@ class TextVisitor:
     """
 
     def __init__(self, hall: "Hall", peer: str, outer: asyncio.Transport) -> None:
-        self.peer = peer
-        self._hall = hall
+        super().__init__(hall, peer)
         self._outer = outer
-        self._translation: Translation | None = None
-        self._watch = Watch(hall.side.limits, hall.clock(), "message")
         self.end = WebSocketText(
             outer,
             on_message=self._take,
@@ -128,25 +126,6 @@ class TextVisitor:
         """What is spoken: JSON-RPC, in WebSocket messages."""
         return "websocket"
 
-    @property
-    def since(self) -> float:
-        """When it came."""
-        return self._watch.since
-
-    @property
-    def sessions(self) -> tuple[Session, ...]:
-        """What stands behind it."""
-        return (self._translation.session,) if self._translation is not None else ()
-
-    @property
-    def traffic(self) -> tuple[int, int]:
-        """Bytes of frames, as the session counts them."""
-        return self._translation.session.traffic if self._translation is not None else (0, 0)
-
-    def __repr__(self) -> str:
-        """Tell whose it is."""
-        return f"<TextVisitor {self.peer}>"
-
     def begin(self) -> None:
         """Put a session behind it."""
         hall = self._hall
@@ -158,22 +137,12 @@ class TextVisitor:
         hall.admission.greeted(self)
         hall.side.ticker.watch(self)
 
-    def leave(self) -> None:
-        """Take nothing new; the session closes when nothing is under way."""
-        if self._translation is not None:
-            self._translation.leave()
-
     def abort(self, cause: Exception) -> None:
         """Close at once."""
-        if self._translation is not None:
-            self._translation.abort(cause)
+        super().abort(cause)
         self.end.abort()
 
     # What the ticker calls
-
-    def fast_tick(self, now: float) -> bool:
-        """Expire nothing: the session does."""
-        return False
 
     def slow_tick(self, now: float, late: bool) -> None:
         """Find peers that are silent, or that never end what they say."""
@@ -223,5 +192,4 @@ class TextVisitor:
         if self._translation is not None:
             self._translation.lose(exc)
             self._translation = None
-        self._hall.side.ticker.forget(self)
-        self._hall.depart(self)
+        self.depart()

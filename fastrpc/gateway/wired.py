@@ -19,8 +19,8 @@ from fastrpc.gateway.bridge import greet
 from fastrpc.gateway.probe import probe
 from fastrpc.gateway.tongue import Tongue
 from fastrpc.gateway.translation import Translation
+from fastrpc.gateway.visitor import TranslatedVisitor
 from fastrpc.session import Session, part
-from fastrpc.session.watch import Watch
 from fastrpc.transport.turns import Turns
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Wired(asyncio.Protocol):
 
 
 @final
-class WiredVisitor(Wired):
+class WiredVisitor(TranslatedVisitor, Wired):
     """Someone who came to a server.
 
     Args:
@@ -171,37 +171,16 @@ class WiredVisitor(Wired):
 
     def __init__(self, hall: "Hall", peer: str, kind: type[Tongue]) -> None:
         """Wait for `connection_made`."""
-        super().__init__()
-        self.peer = peer
-        self._hall = hall
+        TranslatedVisitor.__init__(self, hall, peer)
+        Wired.__init__(self)
         self._kind = kind
         self._bytes_in = 0
         self._is_greeted = False  # it has sent a whole message
-        self._watch = Watch(hall.side.limits, hall.clock(), "message")
 
     @property
     def door(self) -> str:
         """What is spoken."""
         return self._kind.door
-
-    @property
-    def since(self) -> float:
-        """When it came."""
-        return self._watch.since
-
-    @property
-    def sessions(self) -> tuple[Session, ...]:
-        """What stands behind it."""
-        return (self._translation.session,) if self._translation is not None else ()
-
-    @property
-    def traffic(self) -> tuple[int, int]:
-        """Bytes of frames, as the session counts them."""
-        return self._translation.session.traffic if self._translation is not None else (0, 0)
-
-    def __repr__(self) -> str:
-        """Tell whose it is."""
-        return f"<WiredVisitor {self.peer}>"
 
     def begin(self, transport: asyncio.Transport) -> Translation:
         """Put a session of the server's behind it."""
@@ -226,28 +205,13 @@ class WiredVisitor(Wired):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that it is gone."""
         super().connection_lost(exc)
-        self._hall.side.ticker.forget(self)
-        self._hall.depart(self)
-
-    # What the hall wants
-
-    def leave(self) -> None:
-        """Take nothing new; the session closes when nothing is under way."""
-        if self._translation is not None:
-            self._translation.leave()
+        self.depart()
 
     def abort(self, cause: Exception) -> None:
         """Close at once."""
-        if self._translation is not None:
-            self._translation.abort(cause)
+        super().abort(cause)
         if self.transport is not None:
             self.transport.abort()
-
-    # What the ticker wants
-
-    def fast_tick(self, now: float) -> bool:
-        """Expire nothing."""
-        return False
 
     def slow_tick(self, now: float, late: bool) -> None:
         """Give up on a peer that is gone, that ends no message, or does not read our last words."""

@@ -5,10 +5,9 @@
 import { ProtocolError } from "./errors.js";
 import * as wire from "./wire.js";
 
-/** What this side speaks and accepts. */
-export interface Offer {
+/** What either side says of itself. */
+interface Terms {
   agent: string;
-  auth: string;
   nonce: string;
   maxBody: number;
   maxCalls: number;
@@ -17,16 +16,14 @@ export interface Offer {
   pingMs: number;
 }
 
+/** What this side speaks and accepts. */
+export interface Offer extends Terms {
+  auth: string;
+}
+
 /** What the server accepts. */
-export interface Answer {
-  agent: string;
+export interface Answer extends Terms {
   instance: string;
-  nonce: string;
-  maxBody: number;
-  maxCalls: number;
-  methods: number;
-  window: number;
-  pingMs: number;
 }
 
 const CODECS = { raw: 0, msgpack: 1, json: 2 };

@@ -8,17 +8,8 @@ import { encodeFrame } from "../src/frame.js";
 import { ApplicationError, connect, RpcError, withCall } from "../src/index.js";
 import { decode, encode } from "../src/payload.js";
 import { BIT_END, BIT_ZIP, Kind } from "../src/wire.js";
+import { failing } from "./failing.js";
 import { FakeSocket, joined, Script, type Peer } from "./scripted.js";
-
-async function failing(promise: Promise<unknown>): Promise<RpcError> {
-  try {
-    await promise;
-  } catch (error) {
-    assert.ok(error instanceof RpcError, String(error));
-    return error;
-  }
-  throw new Error("it did not fail");
-}
 
 function text(bytes: Uint8Array): string {
   return new TextDecoder().decode(bytes);

@@ -16,6 +16,7 @@ import {
   type Client,
   type ClientOptions,
 } from "../src/index.js";
+import { failing } from "./failing.js";
 
 const url = process.env["FASTRPC_URL"] ?? "";
 const options = { skip: url ? false : "FASTRPC_URL says where the server is" };
@@ -36,16 +37,6 @@ function join(given: ClientOptions = {}): Client {
 }
 
 after(() => clients.forEach((client) => client.close()));
-
-async function failing(promise: Promise<unknown>): Promise<RpcError> {
-  try {
-    await promise;
-  } catch (error) {
-    assert.ok(error instanceof RpcError, String(error));
-    return error;
-  }
-  throw new Error("it did not fail");
-}
 
 async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
   const found: T[] = [];

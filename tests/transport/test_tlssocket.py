@@ -186,7 +186,6 @@ def test_interrupted_in_the_midst_of_decrypting_it_has_ended() -> None:
 
     with pair() as (tls, peer):
         peer.sendall(b"lost")
-        time.sleep(0)
         tls._end = Interrupts(tls._end)  # type: ignore[assignment]
         with pytest.raises(KeyboardInterrupt):
             while True:

@@ -1,4 +1,4 @@
-"""Call the methods of one server from asyncio.
+"""Call the methods of a service from asyncio: what clients of a server and of a cluster share.
 
 Rules of the room:
   * the constructor touches no loop; the client binds to the one it is first used on;
@@ -8,18 +8,18 @@ Rules of the room:
 """
 
 import asyncio
-import copy
 import functools
 import logging
 import time
+from abc import abstractmethod
 from collections.abc import Awaitable, Mapping
 from enum import Enum
 from types import TracebackType
-from typing import Any, Final, Unpack, cast, final
+from typing import Any, Final, cast
 
 from fastrpc.call import chain
 from fastrpc.client.link import Link
-from fastrpc.client.options import ClientOptions, ConnectOptions, read_options
+from fastrpc.client.options import ClientOptions
 from fastrpc.client.pace import PingPace
 from fastrpc.client.room import News, RoomQueue
 from fastrpc.errors import ConfigError, ConnectionLost, Unavailable
@@ -41,7 +41,6 @@ from fastrpc.session import (
     outcome,
     share_of,
 )
-from fastrpc.transport import parse_target
 
 #: Most blocking methods of a client's own that the server's calls run at once.
 CALLBACK_THREADS: Final = 4
@@ -58,18 +57,15 @@ class ClientState(Enum):
     CLOSED = "closed"
 
 
-@final
 class Client(View, Origin):
-    """A server, as seen from here. Made by `connect`.
+    """A server or a cluster of them, as seen from here. Made by `connect`.
 
     Use it as `async with`, or call `aclose` when done. It may be made anywhere
     and belongs to the event loop where it is first used.
     """
 
-    def __init__(self, target: str, options: ClientOptions) -> None:
-        self._target = parse_target(target)
+    def __init__(self, options: ClientOptions) -> None:
         self._options = options
-        self._tls = options.encryption(self._target)
         self._codecs = options.registry()
         self._compressors = options.compressor_registry()
         self.codec = self._codecs.get(options.codec)
@@ -79,9 +75,9 @@ class Client(View, Origin):
         self._routes = Routes(self._codecs, options.limits)
         self._answers: Answerer | None = None
         self._errors = options.error_registry(self._codecs)
-        self._links: list[Link] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ticker: Ticker | None = None
+        self._side: Side | None = None
         self._news = News()
         self._room = RoomQueue(self.lanes)
         self._pace = PingPace()
@@ -91,12 +87,12 @@ class Client(View, Origin):
 
     def __repr__(self) -> str:
         """Tell target and state."""
-        return f"<Client {self._target} {self._state.value}, {len(self.lanes)} connected>"
+        return f"<Client {self.target} {self._state.value}, {len(self.lanes)} connected>"
 
     @property
+    @abstractmethod
     def target(self) -> str:
-        """Where the server is."""
-        return str(self._target)
+        """Where the server is, or where servers are looked up."""
 
     def register(self, obj: Any, name: str | None = None) -> None:
         """Serve the public methods of *obj* to the server, which may call them at any time.
@@ -142,12 +138,13 @@ class Client(View, Origin):
             self._running_loop()
         self._state = ClientState.CLOSED
         self.lanes.clear()
-        endings = [ending for link in self._links for ending in link.close()]
+        links = self.links()
+        endings = [ending for link in links for ending in link.close()]
         self._changed()
         try:
             stuck = await _all_done(endings)
         finally:  # a peer that reads nothing can't keep us, nor can a cancel
-            for link in self._links:
+            for link in links:
                 link.abort()
             if self._ticker is not None:
                 self._ticker.close()
@@ -229,17 +226,22 @@ class Client(View, Origin):
             )
             if self._routes.table:
                 self._serve(side)
-            options, serializer = self._options, self.codec.serializer
-            self._links = [
-                Link(
-                    side, loop, self._target, options.connect_timeout, self._tls, options.proxy,
-                    serializer, self.lanes, self._changed,
-                )
-                for _ in range(options.connections)
-            ]  # fmt: skip
+            self._side = side
             self._state = ClientState.OPEN
-        for link in self._links:
-            link.begin()
+        self._begin(self._side, loop)
+
+    @abstractmethod
+    def links(self) -> list[Link]:
+        """Return all connections that come back."""
+
+    @abstractmethod
+    def _begin(self, side: Side, loop: asyncio.AbstractEventLoop) -> None:
+        """Connect, unless that is under way: whoever wants to call says so first.
+
+        Args:
+            side: What all connections share.
+            loop: The client's.
+        """
 
     def _serve(self, side: Side) -> None:
         """Let the server call what was registered."""
@@ -256,13 +258,17 @@ class Client(View, Origin):
     def after_fork(self) -> None:
         """Let go of the parent's connections: a child dials its own, on its own loop."""
         self.lanes.clear()
-        self._links = []
-        self._loop = self._ticker = None
+        self._forget()
+        self._loop = self._ticker = self._side = None
         release_bodies(everything=True)
         self._news = News()
         self._room = RoomQueue(self.lanes)
         if self._state is ClientState.OPEN:
             self._state = ClientState.IDLE
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Let go of everything that belongs to the loop, without a word to anybody."""
 
     # What links and sessions report
 
@@ -284,37 +290,17 @@ class Client(View, Origin):
         why = "the server reads too slowly" if self.lanes else "no connection is ready"
         raise Unavailable(f"{name}: not sent to {self.target}: {why}", method=name)
 
+    @abstractmethod
     async def _connected(self) -> Session:
         """Wait for a connection and return one."""
-        while True:
-            self._bind()
-            for link in self._links:
-                if link.session is not None:
-                    return link.session
-            await self._attempt(0.0)
 
+    @abstractmethod
     async def _attempt(self, deadline: float) -> bool:
         """Wait for a connection; False if the deadline came first.
 
         Raises:
-            FastRPCError: An attempt failed, or none begins within `connect_timeout`.
+            FastRPCError: There is none, and will be none soon.
         """
-        self._bind()
-        ended = sum(link.ended for link in self._links)
-        soonest = min(self._links, key=Link.next_attempt)
-        if soonest.next_attempt() > self._options.connect_timeout and soonest.failure is not None:
-            raise copy.copy(soonest.failure)
-        while await self._news.wait(deadline):
-            if self._state is ClientState.CLOSED:
-                raise ConnectionLost(f"this client of {self.target} is closed", "no")
-            if self.lanes:
-                return True
-            if any(link.is_dialling for link in self._links):
-                continue
-            failed = [link.failure for link in self._links if link.failure is not None]
-            if failed and sum(link.ended for link in self._links) > ended:
-                raise copy.copy(failed[0])  # its own for each: tracebacks are not shared
-        return False
 
     def start_waiting(
         self,
@@ -351,7 +337,7 @@ class Client(View, Origin):
         started = time.monotonic()
         deadline = started + seconds if seconds else 0.0
         connecting = queued = left = 0.0
-        attempts = sum(link.attempts for link in self._links)
+        attempts = sum(link.attempts for link in self.links())
         lane: Lane | None = None
         in_time = True
         while in_time and lane is None:
@@ -362,7 +348,7 @@ class Client(View, Origin):
             else:
                 in_time = await self._attempt(deadline)
                 connecting += time.monotonic() - since
-        attempts = max(sum(link.attempts for link in self._links) - attempts, 1)
+        attempts = max(sum(link.attempts for link in self.links()) - attempts, 1)
         late = functools.partial(
             outcome.late, name, started, deadline, address=self.target,
             connecting=connecting, queued=queued, attempts=attempts,
@@ -382,18 +368,3 @@ async def _all_done(endings: list[asyncio.Future[Any]]) -> list[asyncio.Future[A
         return []
     _, stuck = await asyncio.wait(endings, timeout=CLOSE_PATIENCE)
     return list(stuck)
-
-
-def connect(target: str, **options: Unpack[ConnectOptions]) -> Client:
-    """Return a client of *target*; nothing is connected yet.
-
-    Args:
-        target: Such as "tcp://127.0.0.1:7000" or "unix:///run/service.sock".
-        **options: Fields of `ClientOptions` and of `wire.Limits`.
-
-    Raises:
-        ConfigError: The target or an option is wrong; the message names it.
-    """
-    if target.partition(":")[0].lower() == "jsonrpc":
-        options.setdefault("codec", "json")  # what it is translated to anyway
-    return Client(target, read_options(options))

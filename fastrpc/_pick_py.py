@@ -1,0 +1,335 @@
+"""Choose the instance that a call goes to, send it there, and learn from how it went.
+
+`_pick.pyx` is the same in Cython; this file is the plain one and the owner of the
+docstrings. The common call stays here from end to end: picked, put into a lane, its
+reply timed. Whatever else may happen to it is handed up: `slow` gets calls that no
+instance takes now, `failed` those that came back with an error.
+
+The average of latency is Finagle's peak EWMA (twitter/finagle, `PeakEwma.scala`): it
+jumps to what is slower and sinks exponentially to what is faster. Two members, chosen
+by chance, are compared by latency times calls in flight (Mitzenmacher, "The Power of
+Two Choices in Randomized Load Balancing", 1996).
+
+Rules of the room:
+  * time is an argument, or the clock that was given; chance has a seed;
+  * calls in flight are what the call tables hold: nothing is counted twice;
+  * a change here without the same change in `_pick.pyx` does not merge.
+"""
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from contextvars import ContextVar
+from typing import Any, Final, final
+
+from fastrpc._caller_py import shorter
+from fastrpc._lane_py import Lane
+
+__all__ = ["ClusterCall", "ClusterCaller", "MemberFields", "Picked", "TwoChoices"]
+
+#: Seconds that a member counts as which has calls and no reply yet.
+UNKNOWN: Final = 1e4
+
+_WORD: Final = 2**64 - 1
+_HALF: Final = 2**32 - 1
+_SCRAMBLE: Final = 0x2545F4914F6CDD1D
+_SPREAD: Final = 0x9E3779B97F4A7C15
+
+
+class MemberFields:
+    """What `cluster.Member` keeps about the calls to one instance.
+
+    Attributes:
+        lanes: The lanes to it; its links keep the list.
+        weight: Its share of the calls beside others, above 0.
+        latency: Moving average, in seconds; 0 as long as nothing is known.
+        seen: When the average last changed, 0 for never.
+        calls: How many calls have ended, well or not.
+        errors: How many of them count against it.
+        streak: How many of these came without a good one between.
+    """
+
+    __slots__ = ("_turn", "calls", "decay", "errors", "lanes", "latency", "seen", "streak", "weight")
+
+    def __init__(self, lanes: list[Lane], decay: float, weight: float = 1.0) -> None:
+        self.lanes = lanes
+        self.decay = decay
+        self.weight = weight
+        self.latency = self.seen = 0.0
+        self.calls = self.errors = self.streak = 0
+        self._turn = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that were sent to it and have not ended."""
+        return sum(len(lane.table) for lane in self.lanes)
+
+    def lane(self) -> Lane | None:
+        """Return a lane that takes a call now; those that do take turns."""
+        lanes = self.lanes
+        count = len(lanes)
+        for _ in range(count):
+            self._turn = self._turn + 1 if self._turn + 1 < count else 0
+            lane = lanes[self._turn]
+            if lane.ready and not lane.crowded and len(lane.table) < lane.peer_calls:
+                return lane
+        return None
+
+    def cost(self, now: float) -> float:
+        """Return what a call to it costs beside others at *now*; infinity if it takes none."""
+        waiting, is_ready = 0, False
+        for lane in self.lanes:
+            used = len(lane.table)
+            waiting += used
+            is_ready = is_ready or (lane.ready and not lane.crowded and used < lane.peer_calls)
+        if not is_ready:
+            return math.inf
+        latency = self.latency
+        if not self.seen:
+            return (UNKNOWN + waiting) / self.weight if waiting else 0.0
+        if now > self.seen:
+            latency *= math.exp((self.seen - now) / self.decay)
+        return latency * (waiting + 1) / self.weight
+
+    def note(self, seconds: float, now: float) -> None:
+        """Note a call that ended well.
+
+        Args:
+            seconds: How long it took.
+            now: When it ended.
+        """
+        self.calls += 1
+        self.streak = 0
+        self.observe(seconds, now)
+
+    def blame(self, seconds: float, now: float) -> None:
+        """Note a call whose end counts against the member; arguments as `note` has them."""
+        self.calls += 1
+        self.errors += 1
+        self.streak += 1
+        self.observe(seconds, now)
+
+    def observe(self, seconds: float, now: float) -> None:
+        """Let the average know a latency; arguments as `note` has them."""
+        if seconds > self.latency or not self.seen:
+            self.latency = seconds
+        elif now > self.seen:
+            kept = math.exp((self.seen - now) / self.decay)
+            self.latency = self.latency * kept + seconds * (1.0 - kept)
+        self.seen = now
+
+
+@final
+class TwoChoices:
+    """Two members by chance, and the one that costs less.
+
+    Args:
+        seed: Of its chance; 0 is as good as any.
+
+    Attributes:
+        members: Those to choose from.
+    """
+
+    __slots__ = ("_state", "members")
+
+    def __init__(self, seed: int = 0) -> None:
+        self.members: list[Any] = []
+        self._state = (seed * _SCRAMBLE ^ _SPREAD) & _WORD or _SPREAD
+
+    def update(self, members: list[Any], now: float) -> None:
+        """Choose from *members* from now on."""
+        self.members = list(members)
+
+    def pick(self, key: object, now: float, avoid: Collection[Any] = ()) -> Any:
+        """Return a member that takes a call now, None if there is none.
+
+        Args:
+            key: Is not looked at.
+            now: Time of the clock.
+            avoid: Members that are taken only if all others take none.
+        """
+        members = self.members
+        count = len(members)
+        if not count:
+            return None
+        word = self._chance()
+        first = (word & _HALF) * count >> 32
+        if count > 1:
+            second = (word >> 32) * (count - 1) >> 32
+            second += second >= first
+            one, other = members[first], members[second]
+            if not avoid:
+                mine, its = one.cost(now), other.cost(now)
+                if its < mine:
+                    return other
+                if mine < math.inf:
+                    return one
+        return self._any(first, now, avoid)
+
+    def _chance(self) -> int:
+        """Return the next word of xorshift64* (Vigna, 2016)."""
+        x = self._state
+        x ^= x >> 12
+        x = (x ^ x << 25) & _WORD
+        x ^= x >> 27
+        self._state = x
+        return x * _SCRAMBLE & _WORD
+
+    def _any(self, first: int, now: float, avoid: Collection[Any]) -> Any:
+        """Return the first that takes a call, from place *first* on; the avoided ones last."""
+        members = self.members
+        turned = members[first:] + members[:first]
+        spare = None
+        for member in turned:
+            if member.cost(now) < math.inf:
+                if member not in avoid:
+                    return member
+                spare = spare or member
+        return spare
+
+
+@final
+class Picked:
+    """A call that has left for a member: the call table has it in a future's place.
+
+    It keeps what is needed to send the call once more.
+
+    Attributes:
+        caller: Who sent it.
+        member: Where to.
+        method: Full method name.
+        args: Positional arguments.
+        kwargs: Arguments by name, or None.
+        decode: Decoder of the result, None for the connection's own.
+        deadline: Of the call, on the caller's clock, 0 for none.
+        future: What the user waits for.
+        started: When it was sent.
+    """
+
+    __slots__ = (
+        "args", "caller", "deadline", "decode", "future", "kwargs", "member", "method", "started",
+    )  # fmt: skip
+
+    def __init__(
+        self, caller: "ClusterCaller", member: MemberFields, method: str, args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None, decode: Callable[[bytes], Any] | None,
+        deadline: float, future: Any, started: float,
+    ) -> None:  # fmt: skip
+        self.caller = caller
+        self.member = member
+        self.method = method
+        self.args = args
+        self.kwargs = kwargs
+        self.decode = decode
+        self.deadline = deadline
+        self.future = future
+        self.started = started
+
+    def done(self) -> bool:
+        """Return whether there is an outcome, or nobody waits for it any more."""
+        return bool(self.future.done())
+
+    def set_result(self, value: Any) -> None:
+        """End with a value."""
+        now = self.caller.clock()
+        self.member.note(now - self.started, now)
+        self.future.set_result(value)
+
+    def set_exception(self, error: BaseException) -> None:
+        """End with an error, unless somebody takes it from here."""
+        if not self.caller.failed(self, error):
+            self.future.set_exception(error)
+
+
+@final
+class ClusterCaller:
+    """Put plain calls into a lane of the member that the balancer picks; hand all others up.
+
+    Args:
+        balancer: Has `pick(key, now)`.
+        slow: `slow(name, args, kwargs, decode)` returns an awaitable for calls that
+            nobody takes now.
+        failed: `failed(picked, error)` is told of every call that ended in an error, and
+            says whether it sees to the end of it.
+        key: What the balancer is given, None for nothing.
+        key_of: `key_of(name, args, kwargs)` returns it, in the place of *key*; None
+            if there is one key for all.
+        timeout: Seconds each call may take, 0 for no deadline.
+        metadata: Packed metadata sent with each call.
+        inherited: Context variable with the deadline of the call in hand, 0 for none.
+        clock: Returns seconds, monotonic.
+    """
+
+    __slots__ = (
+        "balancer", "clock", "failed", "inherited", "key", "key_of", "metadata", "slow", "timeout",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        balancer: Any,
+        slow: Callable[..., Any],
+        failed: Callable[[Picked, BaseException], bool],
+        key: object,
+        key_of: Callable[..., object] | None,
+        timeout: float,
+        metadata: bytes,
+        inherited: ContextVar[float] | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self.balancer = balancer
+        self.slow = slow
+        self.failed = failed
+        self.key = key
+        self.key_of = key_of
+        self.timeout = timeout
+        self.metadata = metadata
+        self.inherited = inherited
+        self.clock = clock
+
+    def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Start a call and return its awaitable."""
+        return self.send(method, args, kwargs, None)
+
+    def send(
+        self,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None,
+        decode: Callable[[bytes], Any] | None,
+    ) -> Any:
+        """Start a call whose result goes through *decode*."""
+        key = self.key if self.key_of is None else self.key_of(method, args, kwargs)
+        now = self.clock()
+        member = self.balancer.pick(key, now)
+        lane = member.lane() if member is not None else None
+        if lane is None:
+            return self.slow(method, args, kwargs, decode)
+        timeout = shorter(self.timeout, self.inherited, self.clock)
+        future = lane.share.create_future()
+        deadline = now + timeout if timeout else 0.0
+        picked = Picked(self, member, method, args, kwargs, decode, deadline, future, now)
+        lane.start(method, args, kwargs, timeout, self.metadata, decode, picked, 0)
+        return future
+
+
+@final
+class ClusterCall:
+    """A method of a stub: call it to call a remote one.
+
+    Args:
+        caller: Who sends.
+        method: Full method name.
+        decode: Decoder of the result, None for the connection's own.
+    """
+
+    __slots__ = ("caller", "decode", "method")
+
+    def __init__(
+        self, caller: ClusterCaller, method: str, decode: Callable[[bytes], Any] | None = None
+    ) -> None:
+        self.caller = caller
+        self.method = method
+        self.decode = decode
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Start the call and return its awaitable."""
+        return self.caller.send(self.method, args, kwargs, self.decode)

@@ -1,0 +1,174 @@
+"""Say what a registry knows about one server: where it is, and what it is like.
+
+What comes out of a registry was written by anybody who may write there. So it is
+read with limits, and an entry that is wrong is told apart from one that is not there.
+
+Rules of the room:
+  * the text of an instance is JSON, the same in every registry;
+  * fields that a newer version adds are ignored, those that are missing have defaults;
+  * an error names the field.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Final, final
+
+import msgspec
+
+from fastrpc.errors import CodecError, ConfigError
+from fastrpc.transport import parse_target
+
+#: Longest text of an instance, in bytes.
+INSTANCE_MAX: Final = 4096
+
+#: Most instances that are taken of one service.
+INSTANCES_MAX: Final = 10_000
+
+#: Most addresses of one instance, and most tags.
+ADDRESSES_MAX: Final = 8
+TAGS_MAX: Final = 32
+
+WEIGHT_MAX: Final = 10_000.0
+
+_NAME: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_SERVICE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~-]{0,127}")
+
+
+class InstanceState(Enum):
+    """What calls an instance wants."""
+
+    UP = "up"
+    DRAINING = "draining"  # finishes what it has, takes no new ones
+    DOWN = "down"  # known, and not to be called
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """One server known to a registry.
+
+    Attributes:
+        id: Unique among the instances of a service; the same server has another one
+            after each start.
+        addresses: Targets that lead to it, best first.
+        weight: Its share of the calls beside others, above 0; 1 is usual.
+        zone: Where it stands, such as a data centre; "" if nobody said.
+        version: Of the service it serves; "" for the default.
+        group: Of the service it serves; "" for the default.
+        tags: Whatever else somebody wants to choose by.
+        state: Whether it wants calls.
+    """
+
+    id: str
+    addresses: tuple[str, ...]
+    weight: float = 1.0
+    zone: str = ""
+    version: str = ""
+    group: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    state: InstanceState = InstanceState.UP
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        if not isinstance(self.id, str) or not _NAME.fullmatch(self.id):
+            raise _wrong("id", "1 to 128 letters, digits and . _ ~ -", self.id)
+        if not 1 <= len(self.addresses) <= ADDRESSES_MAX:
+            raise _wrong("addresses", f"1 to {ADDRESSES_MAX} targets", self.addresses)
+        for address in self.addresses:
+            parse_target(address)
+        weight: object = self.weight
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise _wrong("weight", "a number", weight)
+        if not 0 < weight <= WEIGHT_MAX:
+            raise _wrong("weight", f"above 0 and at most {WEIGHT_MAX:.0f}", weight)
+        for field in ("zone", "version", "group"):
+            text = getattr(self, field)
+            if not isinstance(text, str) or (text and not _NAME.fullmatch(text)):
+                raise _wrong(field, "at most 128 letters, digits and . _ ~ -", text)
+        if len(self.tags) > TAGS_MAX:
+            raise _wrong("tags", f"at most {TAGS_MAX}", len(self.tags))
+        if not isinstance(self.state, InstanceState):
+            raise _wrong("state", "an InstanceState", self.state)
+
+    def with_state(self, state: InstanceState) -> "Instance":
+        """Return the same instance in another state."""
+        return replace(self, state=state)
+
+
+class _Text(msgspec.Struct, frozen=True):
+    """An instance as registries keep it."""
+
+    id: str
+    addresses: list[str]
+    weight: float = 1.0
+    zone: str = ""
+    version: str = ""
+    group: str = ""
+    tags: dict[str, str] = {}
+    state: InstanceState = InstanceState.UP
+
+
+_DECODER: Final = msgspec.json.Decoder(_Text)
+
+
+def encode_instance(instance: Instance) -> bytes:
+    """Return *instance* as registries keep it: JSON.
+
+    Raises:
+        ConfigError: It is too long.
+    """
+    text = msgspec.json.encode(
+        {
+            "id": instance.id,
+            "addresses": list(instance.addresses),
+            "weight": instance.weight,
+            "zone": instance.zone,
+            "version": instance.version,
+            "group": instance.group,
+            "tags": dict(instance.tags),
+            "state": instance.state.value,
+        }
+    )
+    if len(text) > INSTANCE_MAX:
+        raise ConfigError(f"instance {instance.id}: {len(text)} bytes are over {INSTANCE_MAX}")
+    return text
+
+
+def decode_instance(text: bytes) -> Instance:
+    """Return the instance that a registry has kept as *text*.
+
+    Raises:
+        CodecError: It is none, or one that nobody can call.
+    """
+    if len(text) > INSTANCE_MAX:
+        raise CodecError(f"an instance of {len(text)} bytes is over {INSTANCE_MAX}")
+    try:
+        found = _DECODER.decode(text)
+        return Instance(
+            id=found.id,
+            addresses=tuple(found.addresses),
+            weight=found.weight,
+            zone=found.zone,
+            version=found.version,
+            group=found.group,
+            tags=tuple(sorted(found.tags.items())),
+            state=found.state,
+        )
+    except (msgspec.MsgspecError, ConfigError, UnicodeDecodeError) as error:
+        raise CodecError(f"no instance: {error}") from None
+
+
+def check_service(name: object) -> str:
+    """Return *name* if it can be the name of a service in a registry.
+
+    Raises:
+        ConfigError: It can't.
+    """
+    if not isinstance(name, str) or not _SERVICE.fullmatch(name):
+        raise ConfigError(f"a service's name is letters, digits and . _ ~ -, got {name!r}")
+    return name
+
+
+def _wrong(field: str, wanted: str, given: Any) -> ConfigError:
+    return ConfigError(f"instance: {field} must be {wanted}, got {given!r}")

@@ -48,7 +48,9 @@ class MemberFields:
         streak: How many of these came without a good one between.
     """
 
-    __slots__ = ("_turn", "calls", "decay", "errors", "lanes", "latency", "seen", "streak", "weight")
+    __slots__ = (
+        "_turn", "calls", "decay", "errors", "lanes", "latency", "seen", "streak", "weight",
+    )  # fmt: skip
 
     def __init__(self, lanes: list[Lane], decay: float, weight: float = 1.0) -> None:
         self.lanes = lanes

@@ -11,6 +11,7 @@ The tree, whole:
             * `ProxyError`: the forward proxy on the way did not make it
         * `ConnectionLost`: it broke while calls were open
         * `ConnectionDraining`: the peer takes no more calls
+        * `RegistryLost`: a registry can't be asked now
     * `CodecError`: a value could not be encoded, or bytes not decoded
     * `CallError`: the call ended with a status other than ok
         * `DeadlineExceeded` (a `TimeoutError`)
@@ -122,6 +123,10 @@ class ConnectionDraining(TransportError):
     """The peer takes no more calls on this connection; the call was not run."""
 
     status = 53
+
+
+class RegistryLost(TransportError):
+    """A registry can't be asked now: nobody knows more than before."""
 
 
 class CodecError(FastRPCError):

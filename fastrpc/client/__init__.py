@@ -1,7 +1,8 @@
-"""Call a server: one target, its connections, stubs; with a loop or without."""
+"""Call a server or a cluster: a target, its connections, stubs; with a loop or without."""
 
 from fastrpc.client.blocking import BlockingClient, connect_sync
-from fastrpc.client.client import Client, connect
+from fastrpc.client.client import Client
+from fastrpc.client.connect import connect
 from fastrpc.client.options import ClientOptions
 
 __all__ = [

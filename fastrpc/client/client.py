@@ -228,6 +228,7 @@ class Client(View, Origin):
                 self._serve(side)
             self._side = side
             self._state = ClientState.OPEN
+        assert self._side is not None
         self._begin(self._side, loop)
 
     @abstractmethod

@@ -16,6 +16,9 @@ CLUSTER_SCHEMES: Final = frozenset(
     {"etcd", "zookeeper", "redis", "registry", "static", "file", "dns"}
 )
 
+#: Behind a scheme: connections to the registry are encrypted.
+TLS: Final = "+tls"
+
 #: Module and function that makes the client of a cluster.
 CLUSTER: Final = ("fastrpc.cluster.client", "connect_cluster")
 
@@ -32,4 +35,11 @@ def connect(target: str, **options: Unpack[ConnectOptions]) -> Client:
     Raises:
         ConfigError: The target or an option is wrong; the message names it.
     """
-    ...
+    scheme = str(target).partition(":")[0].lower()
+    if scheme.removesuffix(TLS) in CLUSTER_SCHEMES:
+        module, name = CLUSTER
+        client: Client = getattr(importlib.import_module(module), name)(target, options)
+        return client
+    if scheme == "jsonrpc":
+        options.setdefault("codec", "json")  # what it is translated to anyway
+    return DirectClient(target, read_options(options))

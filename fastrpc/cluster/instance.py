@@ -71,7 +71,8 @@ class Instance:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        if not isinstance(self.id, str) or not _NAME.fullmatch(self.id):
+        id: object = self.id
+        if not isinstance(id, str) or not _NAME.fullmatch(id):
             raise _wrong("id", "1 to 128 letters, digits and . _ ~ -", self.id)
         if not 1 <= len(self.addresses) <= ADDRESSES_MAX:
             raise _wrong("addresses", f"1 to {ADDRESSES_MAX} targets", self.addresses)

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import final
 
 from fastrpc.cluster.instance import Instance
-from fastrpc.cluster.registry import Change, Gone, Listing, Put, Registry, RegistryLost
+from fastrpc.cluster.registry import Change, Gone, Listing, Put, Registry
+from fastrpc.errors import RegistryLost
 
 __all__ = ["MemoryRegistry", "MemoryStore"]
 
@@ -141,9 +142,9 @@ class MemoryRegistry(Registry):
             self._store.unsubscribe(service, queue)
         raise RegistryLost("the registry in memory is down")
 
-    async def services(self) -> list[str]:
+    async def services(self) -> tuple[str, ...]:
         """Return the names of the services that have instances, sorted."""
-        return self._store.services()
+        return tuple(self._store.services())
 
     def lose(self) -> None:
         """Be as if the session was lost: what was published has another owner now."""

@@ -17,13 +17,8 @@ from dataclasses import dataclass
 from typing import final
 
 from fastrpc.cluster.instance import Instance
-from fastrpc.errors import TransportError
 
-__all__ = ["Change", "Gone", "Listing", "Put", "Registry", "RegistryLost"]
-
-
-class RegistryLost(TransportError):
-    """A registry can't be asked now: nobody knows more than before."""
+__all__ = ["Change", "Gone", "Listing", "Put", "Registry"]
 
 
 @final
@@ -122,7 +117,7 @@ class Registry(ABC):
         """
 
     @abstractmethod
-    async def services(self) -> "list[str]":
+    async def services(self) -> tuple[str, ...]:
         """Return the names of the services that have instances, sorted."""
 
     @abstractmethod

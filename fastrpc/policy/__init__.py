@@ -11,6 +11,8 @@ Rules of the room:
 
 from fastrpc.policy.access import access_log
 from fastrpc.policy.backoff import Backoff
+from fastrpc.policy.budget import RetryBudget
+from fastrpc.policy.ejection import Ejection, EjectionOptions, Standing, is_panic
 from fastrpc.policy.ending import Outcome
 from fastrpc.policy.timeout import default_timeout, max_timeout
 from fastrpc.policy.timing import MethodTiming, Timings
@@ -18,12 +20,17 @@ from fastrpc.policy.token import bearer, require_token
 
 __all__ = [
     "Backoff",
+    "Ejection",
+    "EjectionOptions",
     "MethodTiming",
     "Outcome",
+    "RetryBudget",
+    "Standing",
     "Timings",
     "access_log",
     "bearer",
     "default_timeout",
+    "is_panic",
     "max_timeout",
     "require_token",
 ]

@@ -5,7 +5,7 @@ service does not know what it is served over. `fastrpc.testing.check_transport`
 says what every pipe here must do.
 """
 
-from fastrpc.transport.address import Target, parse_target, peer_of
+from fastrpc.transport.address import Target, join_host, parse_target, peer_of
 from fastrpc.transport.dial import check_blocking, client_tls, dial, dial_blocking
 from fastrpc.transport.listen import Listener, Plain, check_plain, connection_cap, listen
 from fastrpc.transport.memory import MemoryTransport, memory_pair
@@ -32,6 +32,7 @@ __all__ = [
     "dial",
     "dial_blocking",
     "explain_loss",
+    "join_host",
     "listen",
     "memory_pair",
     "parse_target",

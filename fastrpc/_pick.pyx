@@ -29,14 +29,17 @@ cdef class MemberFields:
         weight: Its share of the calls beside others, above 0.
         latency: Moving average, in seconds; 0 as long as nothing is known.
         seen: When the average last changed, 0 for never.
+        answered: When a reply came last, 0 for never.
+        cap: Most calls in flight there, 0 for what its connections take.
         calls: How many calls have ended, well or not.
         errors: How many of them count against it.
         streak: How many of these came without a good one between.
     """
 
     cdef public list lanes
-    cdef public double decay, weight, latency, seen
+    cdef public double decay, weight, latency, seen, answered
     cdef public uint64_t calls, errors, streak
+    cdef public Py_ssize_t cap
     cdef Py_ssize_t _turn
 
     def __init__(self, list lanes not None, double decay, double weight=1.0):
@@ -47,11 +50,27 @@ cdef class MemberFields:
     @property
     def in_flight(self):
         """Calls that were sent to it and have not ended."""
+        return self._waiting()
+
+    cdef Py_ssize_t _waiting(self) except -1:
         cdef Lane lane
         cdef Py_ssize_t found = 0
         for lane in self.lanes:
             found += lane.table._used
         return found
+
+    def takes(self):
+        """Return whether it takes a call now."""
+        return self._takes()
+
+    cdef bint _takes(self) except -1:
+        cdef Lane lane
+        if self.cap and self._waiting() >= self.cap:
+            return False
+        for lane in self.lanes:
+            if lane.ready and not lane.crowded and lane.table._used < lane.peer_calls:
+                return True
+        return False
 
     def lane(self):
         """Return a lane that takes a call now; those that do take turns."""
@@ -60,6 +79,8 @@ cdef class MemberFields:
     cdef Lane _lane(self):
         cdef Py_ssize_t count = len(self.lanes)
         cdef Lane lane
+        if self.cap and self._waiting() >= self.cap:
+            return None
         for _ in range(count):
             self._turn = self._turn + 1 if self._turn + 1 < count else 0
             lane = self.lanes[self._turn]
@@ -80,7 +101,7 @@ cdef class MemberFields:
             used = lane.table._used
             waiting += used
             is_ready = is_ready or (lane.ready and not lane.crowded and used < lane.peer_calls)
-        if not is_ready:
+        if not is_ready or (self.cap and waiting >= self.cap):
             return INFINITY
         if self.seen == 0.0:
             return (UNKNOWN + waiting) / self.weight if waiting else 0.0
@@ -97,6 +118,7 @@ cdef class MemberFields:
         """
         self.calls += 1
         self.streak = 0
+        self.answered = now
         self.observe(seconds, now)
 
     cpdef blame(self, double seconds, double now):
@@ -105,6 +127,21 @@ cdef class MemberFields:
         self.errors += 1
         self.streak += 1
         self.observe(seconds, now)
+
+    cpdef given_up(self, double started, double now):
+        """Note a call whose caller did not wait for its end.
+
+        It counts against the member if that has answered nobody since the call was sent:
+        else a server that hangs would look idle to callers that are impatient.
+
+        Args:
+            started: When it was sent.
+            now: When it was given up.
+        """
+        if self.answered < started:
+            self.blame(now - started, now)
+        else:
+            self.observe(now - started, now)
 
     cpdef observe(self, double seconds, double now):
         """Let the average know a latency; arguments as `note` has them."""
@@ -171,7 +208,7 @@ cdef class TwoChoices:
                     return other
                 if mine < INFINITY:
                     return one
-        return self._any(first, now, avoid)
+        return self._any(first, avoid)
 
     cdef uint64_t _chance(self) noexcept:
         cdef uint64_t x = self._state
@@ -181,10 +218,10 @@ cdef class TwoChoices:
         self._state = x
         return x * SCRAMBLE
 
-    cdef MemberFields _any(self, Py_ssize_t first, double now, avoid):
+    cdef MemberFields _any(self, Py_ssize_t first, avoid):
         cdef MemberFields member, spare = None
         for member in self.members[first:] + self.members[:first]:
-            if member._cost(now) < INFINITY:
+            if member._takes():
                 if member not in avoid:
                     return member
                 spare = spare or member
@@ -216,6 +253,7 @@ cdef class Picked:
     cdef readonly tuple args
     cdef readonly object kwargs, decode, future
     cdef readonly double deadline, started
+    cdef bint _is_noted
 
     def __init__(
         self, ClusterCaller caller not None, MemberFields member not None, str method not None,
@@ -233,16 +271,23 @@ cdef class Picked:
 
     def done(self):
         """Return whether there is an outcome, or nobody waits for it any more."""
-        return bool(self.future.done())
+        if not self.future.done():
+            return False
+        if not self._is_noted:
+            self._is_noted = True
+            self.member.given_up(self.started, self.caller.clock())
+        return True
 
     def set_result(self, value):
         """End with a value."""
         cdef double now = self.caller.clock()
+        self._is_noted = True
         self.member.note(now - self.started, now)
         self.future.set_result(value)
 
     def set_exception(self, error):
         """End with an error, unless somebody takes it from here."""
+        self._is_noted = True
         if not self.caller.failed(self, error):
             self.future.set_exception(error)
 

@@ -43,21 +43,24 @@ class MemberFields:
         weight: Its share of the calls beside others, above 0.
         latency: Moving average, in seconds; 0 as long as nothing is known.
         seen: When the average last changed, 0 for never.
+        answered: When a reply came last, 0 for never.
+        cap: Most calls in flight there, 0 for what its connections take.
         calls: How many calls have ended, well or not.
         errors: How many of them count against it.
         streak: How many of these came without a good one between.
     """
 
     __slots__ = (
-        "_turn", "calls", "decay", "errors", "lanes", "latency", "seen", "streak", "weight",
+        "_turn", "answered", "calls", "cap", "decay", "errors", "lanes", "latency", "seen",
+        "streak", "weight",
     )  # fmt: skip
 
     def __init__(self, lanes: list[Lane], decay: float, weight: float = 1.0) -> None:
         self.lanes = lanes
         self.decay = decay
         self.weight = weight
-        self.latency = self.seen = 0.0
-        self.calls = self.errors = self.streak = 0
+        self.latency = self.seen = self.answered = 0.0
+        self.calls = self.errors = self.streak = self.cap = 0
         self._turn = 0
 
     @property
@@ -65,8 +68,19 @@ class MemberFields:
         """Calls that were sent to it and have not ended."""
         return sum(len(lane.table) for lane in self.lanes)
 
+    def takes(self) -> bool:
+        """Return whether it takes a call now."""
+        if self.cap and self.in_flight >= self.cap:
+            return False
+        return any(
+            lane.ready and not lane.crowded and len(lane.table) < lane.peer_calls
+            for lane in self.lanes
+        )
+
     def lane(self) -> Lane | None:
         """Return a lane that takes a call now; those that do take turns."""
+        if self.cap and self.in_flight >= self.cap:
+            return None
         lanes = self.lanes
         count = len(lanes)
         for _ in range(count):
@@ -83,7 +97,7 @@ class MemberFields:
             used = len(lane.table)
             waiting += used
             is_ready = is_ready or (lane.ready and not lane.crowded and used < lane.peer_calls)
-        if not is_ready:
+        if not is_ready or (self.cap and waiting >= self.cap):
             return math.inf
         latency = self.latency
         if not self.seen:
@@ -101,6 +115,7 @@ class MemberFields:
         """
         self.calls += 1
         self.streak = 0
+        self.answered = now
         self.observe(seconds, now)
 
     def blame(self, seconds: float, now: float) -> None:
@@ -109,6 +124,21 @@ class MemberFields:
         self.errors += 1
         self.streak += 1
         self.observe(seconds, now)
+
+    def given_up(self, started: float, now: float) -> None:
+        """Note a call whose caller did not wait for its end.
+
+        It counts against the member if that has answered nobody since the call was sent:
+        else a server that hangs would look idle to callers that are impatient.
+
+        Args:
+            started: When it was sent.
+            now: When it was given up.
+        """
+        if self.answered < started:
+            self.blame(now - started, now)
+        else:
+            self.observe(now - started, now)
 
     def observe(self, seconds: float, now: float) -> None:
         """Let the average know a latency; arguments as `note` has them."""
@@ -165,7 +195,7 @@ class TwoChoices:
                     return other
                 if mine < math.inf:
                     return one
-        return self._any(first, now, avoid)
+        return self._any(first, avoid)
 
     def _chance(self) -> int:
         """Return the next word of xorshift64* (Vigna, 2016)."""
@@ -176,13 +206,13 @@ class TwoChoices:
         self._state = x
         return x * _SCRAMBLE & _WORD
 
-    def _any(self, first: int, now: float, avoid: Collection[Any]) -> Any:
+    def _any(self, first: int, avoid: Collection[Any]) -> Any:
         """Return the first that takes a call, from place *first* on; the avoided ones last."""
         members = self.members
         turned = members[first:] + members[:first]
         spare = None
         for member in turned:
-            if member.cost(now) < math.inf:
+            if member.takes():
                 if member not in avoid:
                     return member
                 spare = spare or member
@@ -208,7 +238,8 @@ class Picked:
     """
 
     __slots__ = (
-        "args", "caller", "deadline", "decode", "future", "kwargs", "member", "method", "started",
+        "_is_noted", "args", "caller", "deadline", "decode", "future", "kwargs", "member", "method",
+        "started",
     )  # fmt: skip
 
     def __init__(
@@ -225,19 +256,27 @@ class Picked:
         self.deadline = deadline
         self.future = future
         self.started = started
+        self._is_noted = False
 
     def done(self) -> bool:
         """Return whether there is an outcome, or nobody waits for it any more."""
-        return bool(self.future.done())
+        if not self.future.done():
+            return False
+        if not self._is_noted:
+            self._is_noted = True
+            self.member.given_up(self.started, self.caller.clock())
+        return True
 
     def set_result(self, value: Any) -> None:
         """End with a value."""
         now = self.caller.clock()
+        self._is_noted = True
         self.member.note(now - self.started, now)
         self.future.set_result(value)
 
     def set_exception(self, error: BaseException) -> None:
         """End with an error, unless somebody takes it from here."""
+        self._is_noted = True
         if not self.caller.failed(self, error):
             self.future.set_exception(error)
 

@@ -9,7 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 #: The compiled twins; the pure ones have "_py" behind their names.
-UNITS = ("fastrpc._frame", "fastrpc._lane", "fastrpc._stream", "fastrpc._caller", "fastrpc._chain")
+UNITS = (
+    "fastrpc._frame", "fastrpc._lane", "fastrpc._stream", "fastrpc._caller", "fastrpc._chain",
+    "fastrpc._pick",
+)  # fmt: skip
 _PURE = os.environ.get("FASTRPC_PURE", "0") not in ("", "0")
 
 
@@ -57,6 +60,7 @@ if TYPE_CHECKING or not COMPILED:
         writable,
     )
     from fastrpc._lane_py import Durations, Lane, LoopShare, Method, drive
+    from fastrpc._pick_py import ClusterCall, ClusterCaller, MemberFields, Picked, TwoChoices
     from fastrpc._stream_py import Inlet, ItemReader, Outlet
 else:
     from fastrpc._caller import BoundCall, ByteStream, Caller, Exchange, Turns, Waiter
@@ -86,6 +90,7 @@ else:
         writable,
     )
     from fastrpc._lane import Durations, Lane, LoopShare, Method, drive
+    from fastrpc._pick import ClusterCall, ClusterCaller, MemberFields, Picked, TwoChoices
     from fastrpc._stream import Inlet, ItemReader, Outlet
 
 __all__ = [
@@ -97,6 +102,8 @@ __all__ = [
     "CallTable",
     "Caller",
     "ChainCaller",
+    "ClusterCall",
+    "ClusterCaller",
     "Done",
     "Durations",
     "Exchange",
@@ -106,14 +113,17 @@ __all__ = [
     "ItemReader",
     "Lane",
     "LoopShare",
+    "MemberFields",
     "Method",
     "Outlet",
     "Pending",
+    "Picked",
     "ReplyFields",
     "Sender",
     "Sent",
     "Through",
     "Turns",
+    "TwoChoices",
     "Waiter",
     "advance",
     "begin",

@@ -44,8 +44,8 @@ class DirectClient(Client):
             options, serializer = self._options, self.codec.serializer
             self._links = [
                 Link(
-                    side, loop, self._target, options.connect_timeout, self._tls, options.proxy,
-                    serializer, self.lanes, self._changed,
+                    side, loop, [(self._target, self._tls)], options.connect_timeout,
+                    options.proxy, serializer, self.lanes, self._changed,
                 )
                 for _ in range(options.connections)
             ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Keep one connection to a target: dial, notice its end, dial again.
+"""Keep one connection to a server: dial, notice its end, dial again.
 
 One link belongs to one client; a client with several connections has several.
 It dials in a task of its own, so that no caller who gives up takes the attempt
@@ -7,12 +7,13 @@ along.
 Rules of the room:
   * one attempt at a time, with growing, jittered waits between failed ones;
   * whoever waits is told of the end of every attempt;
-  * the lane is in the client's list exactly while calls may be sent on it.
+  * the lane is in the client's list exactly while calls may be sent on it;
+  * of several addresses of one server the first that answers is taken.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import Any, Final, final
@@ -33,6 +34,10 @@ RETRY_CAP: Final = 4.0
 STEADY: Final = 1.0
 
 
+#: Where a server is reached, and what connections there encrypt with, if they do.
+Place = tuple[Target, ClientTls | None]
+
+
 class LinkState(Enum):
     """Where a link stands."""
 
@@ -50,13 +55,13 @@ class Link:
     Args:
         side: The client's share of every session.
         loop: Where to run.
-        target: Where to.
+        places: Where to, best first.
         timeout: Seconds for an attempt, HELLO included.
-        tls: What to encrypt with, if at all.
         proxy: Forward proxy, see `transport.choose_proxy`.
         serializer: Number of the codec that calls are sent with.
         lanes: The client's list of usable lanes.
         changed: Told when that list has changed, and when an attempt has ended.
+        retry_cap: Longest planned wait between attempts, in seconds.
 
     Attributes:
         attempts: How many were begun.
@@ -70,26 +75,26 @@ class Link:
         self,
         side: Side,
         loop: asyncio.AbstractEventLoop,
-        target: Target,
+        places: Sequence[Place],
         timeout: float,
-        tls: ClientTls | None,
         proxy: str | None,
         serializer: int,
         lanes: list[Lane],
         changed: Callable[[], None],
+        retry_cap: float = RETRY_CAP,
     ) -> None:
         self._side = replace(
             side, on_open=self._up, on_end=self._ended, on_lost=self._lost, on_drain=self._leave
         )
         self._loop = loop
-        self._target = target
+        self._places = places
+        self._place = 0
         self._timeout = timeout
-        self._tls = tls
         self._proxy = proxy
         self._serializer = serializer
         self._lanes = lanes
         self._changed = changed
-        self._backoff = Backoff(cap=RETRY_CAP)
+        self._backoff = Backoff(cap=retry_cap)
         self._task: asyncio.Task[None] | None = None
         self._retry_at = 0.0
         self._up_at = 0.0
@@ -108,6 +113,34 @@ class Link:
             self._task = self._loop.create_task(self._keep(pause))
             self._task.add_done_callback(self._stopped)
 
+    def hurry(self) -> None:
+        """Dial now, if the next attempt only waits for its time: the server is said to be back."""
+        if self.state is LinkState.WAITING and self._task is not None:
+            waiting, self._task = self._task, None
+            waiting.cancel()
+            self._backoff.reset()
+            self.state = LinkState.DOWN
+            self.begin()
+
+    def retire(self) -> None:
+        """Take no more calls, and close once those that are open have ended."""
+        session = self.session
+        self._stop()
+        if session is not None:
+            self.session = None
+            self._drain(session)
+            if session.lane in self._lanes:
+                self._lanes.remove(session.lane)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was closed or retired, and nothing of it is left."""
+        return self.state is LinkState.CLOSED and not self._sessions()
+
+    @property
+    def _target(self) -> Target:
+        return self._places[self._place][0]
+
     @property
     def is_dialling(self) -> bool:
         """Whether an attempt is under way."""
@@ -121,16 +154,20 @@ class Link:
 
     def close(self) -> list[asyncio.Future[Any]]:
         """Stop for good; return what is done once everything has ended."""
-        self.state = LinkState.CLOSED
-        endings: list[asyncio.Future[Any]] = []
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            endings.append(self._task)
+        endings = self._stop()
         for session in self._sessions():
             endings.append(session.gone())
             self._give_up(session)
             session.close()
         return endings
+
+    def _stop(self) -> list[asyncio.Future[Any]]:
+        """Dial no more; return the task that does, if there is one."""
+        self.state = LinkState.CLOSED
+        if self._task is None or self._task.done():
+            return []
+        self._task.cancel()
+        return [self._task]
 
     def _give_up(self, session: Session) -> None:
         """Fail the calls that are open, and tell the server that nobody waits for them."""
@@ -172,10 +209,14 @@ class Link:
         """Leave a connection whose peer takes no more calls, and make another."""
         if session is not self.session:
             return
+        self._drain(session)
+        self._replace(session, ConnectFailed(f"{self._target}: the server is shutting down"))
+
+    def _drain(self, session: Session) -> None:
+        """Close *session* once the calls on it have ended."""
         self._draining.add(session)
         # Handlers of the server that still run for us may need us: what it calls is answered.
         session.until_idle().add_done_callback(lambda _: session.close())
-        self._replace(session, ConnectFailed(f"{self._target}: the server is shutting down"))
 
     def _lost(self, session: Session, cause: Exception) -> None:
         """Note that a connection is gone."""
@@ -207,7 +248,8 @@ class Link:
     # Dialling
 
     async def _keep(self, pause: float) -> None:
-        """Dial until a connection is open."""
+        """Dial until a connection is open: address after address, then again after a pause."""
+        self._place = 0
         while True:
             if pause:
                 await asyncio.sleep(pause)
@@ -218,6 +260,10 @@ class Link:
                 return
             except (FastRPCError, OSError) as exc:
                 self.failure = exc if isinstance(exc, FastRPCError) else ConnectFailed(str(exc))
+            self._place = (self._place + 1) % len(self._places)
+            if self._place:
+                pause = 0.0
+                continue
             pause = self._backoff.next()
             self._retry_at = self._loop.time() + pause
             self.state = LinkState.WAITING
@@ -235,9 +281,8 @@ class Link:
             return made
 
         try:
-            _, session = await dial(
-                self._target, make, timeout=self._timeout, tls=self._tls, proxy=self._proxy
-            )
+            target, tls = self._places[self._place]
+            _, session = await dial(target, make, timeout=self._timeout, tls=tls, proxy=self._proxy)
             try:
                 async with asyncio.timeout_at(deadline):
                     await opened

@@ -64,8 +64,7 @@ class View:
 
     def __init__(self, origin: Origin, timeout: float, metadata: bytes) -> None:
         self._origin = origin
-        slow = functools.partial(origin.start_waiting, timeout, metadata)
-        self._caller = Caller(origin.lanes, slow, timeout, metadata, DEADLINE)
+        self._caller = self._caller_for(timeout, metadata)
         self._sender = self._sender_for(None)
         self._chained: ChainCaller | None = None
         # The lane's own method stands in for `call` below: same signature, no frame.
@@ -201,13 +200,22 @@ class View:
 
     # Inside
 
+    def _caller_for(self, timeout: float, metadata: bytes) -> Any:
+        """Return what puts plain calls into a lane."""
+        slow = functools.partial(self._origin.start_waiting, timeout, metadata)
+        return Caller(self._origin.lanes, slow, timeout, metadata, DEADLINE)
+
+    def _bound_plainly(self, bound: Bound) -> Any:
+        """Return the callable of a stub's plain method, without interceptors."""
+        return BoundCall(self._caller, bound.key, bound.decode)
+
     def _bound(self, bound: Bound) -> Any:
         """Return the callable of a stub's method."""
         if bound.info.mode is Mode.STREAM:
             return functools.partial(_call_stream, self, bound)
         if self._chained is not None:
             return functools.partial(self._chained.send, self._sender_for(bound.decode), bound.key)
-        return BoundCall(self._caller, bound.key, bound.decode)
+        return self._bound_plainly(bound)
 
     def _open(self, opening: Opening) -> Stream[Any]:
         return Stream(self._origin, opening, self._caller.timeout, self._caller.metadata)

@@ -13,6 +13,7 @@ ALSO = {
     "_lane.pyx": re.compile(r"fastrpc\._frame(\.\w+)*"),
     "_stream.pyx": re.compile(r"fastrpc\._(frame|lane)(\.\w+)*|collections"),
     "_chain.pyx": re.compile(r"fastrpc\._(caller|lane)(\.\w+)*|asyncio(\.tasks)?"),
+    "_pick.pyx": re.compile(r"fastrpc\._(caller|lane)(\.\w+)*"),
     "_caller.pyx": re.compile(r"fastrpc\._lane(\.\w+)*|threading"),
 }
 FROM = re.compile(r"\s*from\s+([.\w]+)\s+c?import\s+\(?\s*(.*)")

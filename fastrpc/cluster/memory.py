@@ -12,7 +12,7 @@ Rules of the room:
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import final
 
 from fastrpc.cluster.instance import (
@@ -46,6 +46,8 @@ class MemoryStore:
         self._entries: dict[str, dict[str, tuple[object, bytes, float]]] = {}
         self._watches: dict[str, set[_Queue]] = {}
         self._is_down = False
+        # No entry expires before; so nobody looks through all of them at each call.
+        self._soonest = float("inf")
 
     @property
     def is_down(self) -> bool:
@@ -73,7 +75,9 @@ class MemoryStore:
         self.expire()
         entries = self._entries.setdefault(service, {})
         before = entries.get(id)
-        entries[id] = (owner, text, self._clock() + ttl)
+        until = self._clock() + ttl
+        entries[id] = (owner, text, until)
+        self._soonest = min(self._soonest, until)
         instance = _read(id, text)
         if instance is not None and (before is None or _read(id, before[1]) != instance):
             self._tell(service, Put(instance))
@@ -104,17 +108,19 @@ class MemoryStore:
     def expire(self) -> None:
         """Let go of what was not renewed in time."""
         now = self._clock()
-        self._drop_where(lambda entry: entry[2] <= now)
+        if now >= self._soonest:
+            self._drop_where(lambda entry: entry[2] <= now)
+            ends = (each[2] for entries in self._entries.values() for each in entries.values())
+            self._soonest = min(ends, default=float("inf"))
 
     def forget(self, owner: object) -> None:
         """Let go of what an owner has, as if it had died and its time was over."""
         self._drop_where(lambda entry: entry[0] is owner)
 
     def soonest(self) -> float | None:
-        """Return in how many seconds the next entry expires; None if none will."""
-        ends = [entry[2] for entries in self._entries.values() for entry in entries.values()]
-        soonest = min(ends, default=float("inf"))
-        return None if soonest == float("inf") else max(soonest - self._clock(), 0.0)
+        """Return in how many seconds to look what has expired; None if nothing will."""
+        wait = self._soonest - self._clock()
+        return None if wait == float("inf") else max(wait, 0.0)
 
     def check(self) -> None:
         """Raise if nobody can ask."""
@@ -198,7 +204,7 @@ class MemoryRegistry(Registry):
         self._check()
         return self._store.listing(service)
 
-    async def watch(self, service: str) -> AsyncIterator[Change]:
+    async def watch(self, service: str) -> AsyncGenerator[Change, None]:
         """Give what is there, and then what changes."""
         self._check()
         # Before the subscription: what expires by it was never listed.

@@ -1,0 +1,178 @@
+"""Find out how many calls a server can do at once, from how long they take.
+
+The limit follows brpc's auto limiter (apache/brpc, `auto_concurrency_limiter.cpp`): by
+Little's law what a server does without a queue is its highest rate times its lowest latency;
+so much may be in flight, and a little more as long as latency says that the little does not
+wait. From time to time the limit is lowered for a moment, to see the lowest latency anew.
+
+Ours differs in five points, each because a simulation (tests/policy/test_limiter.py) was bad
+without it:
+
+* the limit goes half of the way to where the formula points: the whole way, latency and
+  limit chase each other;
+* a queue of `SLACK` seconds is always allowed: a share of a latency of 0.1 ms is less than one
+  turn of an event loop brings;
+* a window in which nobody was refused does not lower what we think of the highest rate: few
+  calls are no sign of a slow server;
+* the lowest latency is also looked for when it is plain that it is no longer true;
+* what failed or was given up can raise the average, and never lowers the lowest latency.
+
+The other candidate was Gradient2 of Netflix (Netflix/concurrency-limits), which compares a
+short average of the latency with a long one, and has no lowest latency. In the same simulation
+with three times the load the long average follows the short one, and the limit creeps up for
+as long as the overload lasts; with brpc's rule it does not.
+
+Rules of the room:
+  * time and chance are arguments;
+  * nothing here counts what is in flight: who asks compares that with `limit`.
+"""
+
+import random
+from typing import Final, final
+
+from fastrpc.errors import ConfigError
+
+#: Share of the lowest latency that calls may wait ...
+TOLERANCE: Final = 0.3
+#: ... and seconds that they may wait however short the latency is.
+SLACK: Final = 0.002
+
+#: Seconds of a window at most, and calls that are enough; it goes on until it has the least.
+WINDOW: Final = 1.0
+ENOUGH: Final = 500
+LEAST: Final = 40
+
+#: Seconds between two looks for the lowest latency; half of it to the whole, by chance.
+LOOK: Final = 20.0
+#: Of the limit meanwhile.
+LOWERED: Final = 0.5
+#: Of the latency before, at which a look was thorough enough.
+CLOSE: Final = 0.8
+#: Windows that were too slow one after the other, until the lowest latency is doubted.
+DOUBT: Final = 5
+
+_SMOOTH: Final = 0.1
+
+
+@final
+class Limiter:
+    """How many calls of one kind may be in flight.
+
+    Args:
+        rng: Source of chance.
+        start: The limit until something is known.
+        least: The limit is never lower.
+        most: The limit is never higher.
+
+    Attributes:
+        limit: How many may be in flight now.
+        lowest: What a call takes that need not wait, in seconds; 0 if nothing is known.
+        peak: Most calls per second that were seen.
+    """
+
+    __slots__ = (
+        "_began", "_count", "_doubts", "_failed", "_held", "_least", "_look_at", "_looking",
+        "_most", "_pressed", "_rng", "_skip_until", "_total", "limit", "lowest", "peak",
+    )  # fmt: skip
+
+    def __init__(
+        self, rng: random.Random, *, start: int = 40, least: int = 4, most: int = 4096
+    ) -> None:
+        if not 1 <= least <= most:
+            raise ConfigError(f"least must be 1 to most ({most}), got {least!r}")
+        self._rng = rng
+        self._least, self._most = least, most
+        self.limit = min(max(start, least), most)
+        self.lowest = self.peak = 0.0
+        self._began: float | None = None  # of the window
+        self._count = 0
+        self._total = self._failed = 0.0
+        self._pressed = False
+        self._doubts = 0
+        self._look_at = 0.0
+        self._looking = False
+        self._held = self.limit  # what it was before the look
+        self._skip_until = 0.0
+
+    def refused(self) -> None:
+        """Note that a call was refused because of the limit."""
+        self._pressed = True
+
+    def ended(self, seconds: float, now: float, well: bool = True) -> None:
+        """Note that a call has ended.
+
+        Args:
+            seconds: How long it took.
+            now: Time of the clock.
+            well: Whether it came to its own end: it did not fail, nor was it given up.
+        """
+        if self._began is None:
+            self._begin(now)
+            self._look_at = self._next_look(now)
+        if now < self._skip_until:  # it may have begun when more were allowed
+            return
+        if well:
+            self._count += 1
+            self._total += seconds
+        else:
+            self._failed += seconds
+        if self._count < LEAST:
+            if self._failed > 0 and self._is_hopeless(now):
+                self._set(self.limit * LOWERED)
+                self._begin(now)
+            return
+        spent = now - self._began
+        if spent > 0 and (spent >= WINDOW or self._count >= ENOUGH or self._looking):
+            self._judge(spent, now)
+            self._begin(now)
+
+    def _is_hopeless(self, now: float) -> bool:
+        """Say whether a whole window went by in which nothing ended well."""
+        return not self._count and self._began is not None and now - self._began >= WINDOW
+
+    def _judge(self, spent: float, now: float) -> None:
+        """Set the limit by what a window has shown."""
+        average = (self._total + self._failed) / self._count
+        if self._looking:
+            self._looking = False
+            fresh = self._total / self._count
+            # Much lower than it was: then it may be lower still.
+            self._look_at = now if fresh < CLOSE * self.lowest else self._next_look(now)
+            self.lowest = fresh
+            self._set(self._held)
+            return
+        rate = self._count / spent
+        if rate >= self.peak:
+            self.peak = rate
+        elif self._pressed:
+            self.peak += (rate - self.peak) * _SMOOTH
+        if not self.lowest or average < self.lowest:
+            self.lowest += (average - self.lowest) * (_SMOOTH if self.lowest else 1.0)
+        slack = max(self.lowest * TOLERANCE, SLACK)
+        room = self.lowest + slack - average
+        self._doubts = self._doubts + 1 if room < 0 else 0
+        aim = self.peak * (self.lowest + max(room, 0.0))
+        if aim > self.limit or self._pressed or room < 0:  # else few are in flight as few come
+            self._set((self.limit + aim) / 2)
+        if now >= self._look_at or self._doubts >= DOUBT:
+            self._look(average, now)
+
+    def _look(self, average: float, now: float) -> None:
+        """Lower the limit for a moment, so that calls need not wait for each other."""
+        self._looking = True
+        self._doubts = 0
+        self._held = self.limit
+        self._set(self.limit * LOWERED)
+        self._skip_until = now + average
+
+    def _next_look(self, now: float) -> float:
+        return now + LOOK * self._rng.uniform(0.5, 1.0)
+
+    def _set(self, limit: float) -> None:
+        self.limit = min(max(round(limit), self._least), self._most)
+
+    def _begin(self, now: float) -> None:
+        self._began = max(now, self._skip_until)
+        self._count = 0
+        self._total = self._failed = 0.0
+        self._pressed = False

@@ -156,7 +156,8 @@ def decode_instance(text: bytes) -> Instance:
             tags=tuple(sorted(found.tags.items())),
             state=found.state,
         )
-    except (msgspec.MsgspecError, ConfigError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, ConfigError, UnicodeError, RecursionError) as error:
+        # The last one is what an unknown field with a thousand brackets in it comes to.
         raise CodecError(f"no instance: {error}") from None
 
 

@@ -9,6 +9,7 @@ Rules of the room:
   * an error names the field.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -71,11 +72,10 @@ class Instance:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        id: object = self.id
-        if not isinstance(id, str) or not _NAME.fullmatch(id):
-            raise _wrong("id", "1 to 128 letters, digits and . _ ~ -", self.id)
-        if not 1 <= len(self.addresses) <= ADDRESSES_MAX:
-            raise _wrong("addresses", f"1 to {ADDRESSES_MAX} targets", self.addresses)
+        check_id(self.id)
+        addresses: object = self.addresses
+        if not isinstance(addresses, tuple) or not 1 <= len(addresses) <= ADDRESSES_MAX:
+            raise _wrong("addresses", f"a tuple of 1 to {ADDRESSES_MAX} targets", addresses)
         for address in self.addresses:
             parse_target(address)
         weight: object = self.weight
@@ -87,10 +87,20 @@ class Instance:
             text = getattr(self, field)
             if not isinstance(text, str) or (text and not _NAME.fullmatch(text)):
                 raise _wrong(field, "at most 128 letters, digits and . _ ~ -", text)
-        if len(self.tags) > TAGS_MAX:
-            raise _wrong("tags", f"at most {TAGS_MAX}", len(self.tags))
+        self._check_tags(self.tags)
         if not isinstance(self.state, InstanceState):
             raise _wrong("state", "an InstanceState", self.state)
+
+    def _check_tags(self, tags: object) -> None:
+        """Refuse what is no tags; keep them sorted, so that equal ones are the same."""
+        if not isinstance(tags, tuple) or len(tags) > TAGS_MAX:
+            raise _wrong("tags", f"a tuple of at most {TAGS_MAX} pairs", tags)
+        for tag in tags:
+            if not isinstance(tag, tuple) or [*map(type, tag)] != [str, str]:
+                raise _wrong("tags", "pairs of texts", tag)
+        if len(dict(tags)) < len(tags):
+            raise _wrong("tags", "names that stand there once", tags)
+        object.__setattr__(self, "tags", tuple(sorted(tags)))
 
     def with_state(self, state: InstanceState) -> "Instance":
         """Return the same instance in another state."""
@@ -159,6 +169,24 @@ def decode_instance(text: bytes) -> Instance:
     except (msgspec.MsgspecError, ConfigError, UnicodeError, RecursionError) as error:
         # The last one is what an unknown field with a thousand brackets in it comes to.
         raise CodecError(f"no instance: {error}") from None
+
+
+def check_id(id: object) -> str:
+    """Return *id* if it can be the id of an instance.
+
+    Raises:
+        ConfigError: It can't.
+    """
+    if not isinstance(id, str) or not _NAME.fullmatch(id):
+        raise _wrong("id", "1 to 128 letters, digits and . _ ~ -", id)
+    return id
+
+
+def id_of(address: str) -> str:
+    """Return an id for an instance that is known by its address alone: the same each time."""
+    digest = hashlib.blake2s(address.encode(), digest_size=6).hexdigest()
+    readable = re.sub(r"[^A-Za-z0-9._~-]+", "-", address.rpartition("//")[2])
+    return f"{readable.strip('-')[:100]}-{digest}"
 
 
 def check_service(name: object) -> str:

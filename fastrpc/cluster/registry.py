@@ -120,6 +120,13 @@ class Registry(ABC):
     async def services(self) -> tuple[str, ...]:
         """Return the names of the services that have instances, sorted."""
 
+    def hint(self) -> None:  # noqa: B027 - those who are told of changes have nothing to do
+        """Look again soon: a connection to what was listed has failed.
+
+        For engines that look from time to time; these look again, but not as often as
+        they are told.
+        """
+
     @abstractmethod
     async def wait_lost(self) -> None:
         """Return when what was published may be gone before its time: a session was lost."""

@@ -1,0 +1,1 @@
+"""Serve as a registry: leases, and what keeps them over a restart."""

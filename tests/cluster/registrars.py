@@ -1,0 +1,63 @@
+"""Registry servers for tests, with a clock that the test holds."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastrpc.cluster import Registry, parse_cluster
+from fastrpc.cluster.embedded import EmbeddedRegistry
+from fastrpc.cluster.registrar.run import Registrar
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Scene:
+    """A registry server, and owners of its entries."""
+
+    def __init__(self, registrar: Registrar, clock: Clock) -> None:
+        self.registrar = registrar
+        self.clock = clock
+        self.host = registrar.targets[0].removeprefix("tcp://")
+        self.raw = self.owner()
+
+    def owner(self, *, ttl: float = 15.0) -> EmbeddedRegistry:
+        return EmbeddedRegistry(parse_cluster(f"registry://{self.host}"), ttl=ttl)
+
+    async def expire(self, registry: Registry) -> None:
+        """Let an hour pass in which everybody but *registry* renews."""
+        assert isinstance(registry, EmbeddedRegistry)
+        leases = self.registrar.service.leases
+        rows = [
+            (name, id, lease.row)
+            for name, place in leases._places.items()
+            for id, lease in place.leases.items()
+        ]
+        self.clock.now += 3600
+        for name, id, row in rows:
+            if row.owner != registry.owner:
+                assert not leases.publish(name, id, row, self.clock.now)
+        self.registrar.service.sweep()
+
+    async def poison(self, service: str, id: str, text: bytes) -> None:
+        await self.raw._hosts[0].api.publish("fastrpc", service, id, text, "x" * 64, 15.0)
+
+
+@asynccontextmanager
+async def registrar_scene(data: str = ":memory:", **options: Any) -> AsyncIterator[Scene]:
+    clock = Clock()
+    registrar = Registrar(data, clock=clock, **options)
+    await registrar.start("tcp://127.0.0.1:0")
+    scene = Scene(registrar, clock)
+    try:
+        yield scene
+    finally:
+        await scene.raw.aclose()
+        await registrar.aclose(grace=0.0)

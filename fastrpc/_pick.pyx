@@ -17,6 +17,7 @@ from fastrpc._lane cimport Lane
 __all__ = ["ClusterCall", "ClusterCaller", "MemberFields", "Picked", "TwoChoices"]
 
 cdef double UNKNOWN = 1e4
+cdef double NOISE = 1e-3
 cdef uint64_t SCRAMBLE = 0x2545F4914F6CDD1DULL
 cdef uint64_t SPREAD = 0x9E3779B97F4A7C15ULL
 
@@ -107,7 +108,7 @@ cdef class MemberFields:
             return (UNKNOWN + waiting) / self.weight if waiting else 0.0
         if now > self.seen:
             latency *= exp((self.seen - now) / self.decay)
-        return latency * (waiting + 1) / self.weight
+        return max(latency, NOISE) * (waiting + 1) / self.weight
 
     cpdef note(self, double seconds, double now):
         """Note a call that ended well.

@@ -29,6 +29,9 @@ __all__ = ["ClusterCall", "ClusterCaller", "MemberFields", "Picked", "TwoChoices
 #: Seconds that a member counts as which has calls and no reply yet.
 UNKNOWN: Final = 1e4
 
+#: Differences of latency below this are noise, in seconds: there the load alone decides.
+NOISE: Final = 1e-3
+
 _WORD: Final = 2**64 - 1
 _HALF: Final = 2**32 - 1
 _SCRAMBLE: Final = 0x2545F4914F6CDD1D
@@ -104,7 +107,7 @@ class MemberFields:
             return (UNKNOWN + waiting) / self.weight if waiting else 0.0
         if now > self.seen:
             latency *= math.exp((self.seen - now) / self.decay)
-        return latency * (waiting + 1) / self.weight
+        return max(latency, NOISE) * (waiting + 1) / self.weight
 
     def note(self, seconds: float, now: float) -> None:
         """Note a call that ended well.

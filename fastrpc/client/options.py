@@ -5,9 +5,9 @@ It is apart from the clients so that both read and refuse the same words.
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Final
+from typing import Any, Final, Literal, TypedDict
 
 from fastrpc.call import ErrorClasses, ErrorRegistry, Interceptor, Pairs, encode_metadata
 from fastrpc.codec import Codec, CodecRegistry, default_codecs
@@ -19,6 +19,7 @@ from fastrpc.compress import (
     choose_compressors,
 )
 from fastrpc.errors import ConfigError
+from fastrpc.policy import EjectionOptions
 from fastrpc.protocol import Option
 from fastrpc.session.view import check_timeout
 from fastrpc.transport import ClientTls, Target, TlsOptions, choose_proxy, client_tls
@@ -27,11 +28,38 @@ from fastrpc.wire import LimitKeywords, Limits
 
 CONNECTIONS_MAX: Final = 1024
 
+#: What becomes of a call of a service in a registry that fails, see `ClusterOptions`.
+FailureMode = Literal["fail_fast", "fail_over", "retry", "hedge"]
 
-class ConnectOptions(LimitKeywords, total=False):
+
+class ClusterKeywords(TypedDict, total=False):
+    """The keyword arguments of `connect` for services in a registry, for type checkers.
+
+    What they mean stands at `fastrpc.cluster.ClusterOptions`.
+    """
+
+    balance: Any
+    key: str | Callable[..., object] | None
+    failure_mode: FailureMode
+    attempts: int
+    retry_share: float
+    retry_rate: float
+    hedge_after: float | str
+    ejection: EjectionOptions | None
+    slow_start: float
+    zone: str
+    version: str
+    group: str
+    subset: int
+    cache: str | None
+    ttl: float
+
+
+class ConnectOptions(ClusterKeywords, LimitKeywords, total=False):
     """The keyword arguments of `connect` and `connect_sync`, for type checkers.
 
-    What they mean stands at `ClientOptions`, and for limits at `wire.Limits`.
+    What they mean stands at `ClientOptions`, for services in a registry at
+    `fastrpc.cluster.ClusterOptions`, and for limits at `wire.Limits`.
     """
 
     timeout: float | None
@@ -173,6 +201,9 @@ def _stale(error: ConfigError) -> None:
     logging.getLogger("fastrpc.client").error("the certificate that is in force stays: %s", error)
 
 
+#: Options that only services in a registry know.
+CLUSTER_OPTIONS: Final = frozenset(ClusterKeywords.__annotations__)
+
 _LIMITS: Final = frozenset(item.name for item in fields(Limits))
 _OPTIONS: Final = frozenset(item.name for item in fields(ClientOptions)) - {"limits"}
 
@@ -184,6 +215,8 @@ def read_options(options: ConnectOptions) -> ClientOptions:
         ConfigError: One is unknown or wrong; the message names it.
     """
     given: dict[str, Any] = {**options}
+    if misplaced := sorted(given.keys() & CLUSTER_OPTIONS):
+        raise ConfigError(f"{', '.join(misplaced)}: only for a service in a registry")
     unknown = sorted(given.keys() - _OPTIONS - _LIMITS)
     if unknown:
         raise ConfigError(f"unknown client option: {', '.join(unknown)}")

@@ -14,6 +14,7 @@ from fastrpc.policy.backoff import Backoff
 from fastrpc.policy.budget import RetryBudget
 from fastrpc.policy.ejection import Ejection, EjectionOptions, Standing, is_panic
 from fastrpc.policy.ending import Outcome
+from fastrpc.policy.resend import Resend, has_run, is_fault, judge, pushback
 from fastrpc.policy.timeout import default_timeout, max_timeout
 from fastrpc.policy.timing import MethodTiming, Timings
 from fastrpc.policy.token import bearer, require_token
@@ -24,13 +25,18 @@ __all__ = [
     "EjectionOptions",
     "MethodTiming",
     "Outcome",
+    "Resend",
     "RetryBudget",
     "Standing",
     "Timings",
     "access_log",
     "bearer",
     "default_timeout",
+    "has_run",
+    "is_fault",
     "is_panic",
+    "judge",
     "max_timeout",
+    "pushback",
     "require_token",
 ]

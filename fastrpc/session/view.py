@@ -180,13 +180,22 @@ class View:
         return cast("T", stub)
 
     def options(
-        self, *, timeout: float | Keep | None = KEEP, metadata: Pairs | Keep | None = KEEP
+        self,
+        *,
+        timeout: float | Keep | None = KEEP,
+        metadata: Pairs | Keep | None = KEEP,
+        key: object = KEEP,
+        idempotent: bool | Keep | None = KEEP,
     ) -> "View":
         """Return a view with other options; this one stays as it is.
 
         Args:
             timeout: Seconds each call may take, None for no deadline.
             metadata: Sent with each call, None for nothing.
+            key: What consistent hashing goes by. Of one server it means nothing.
+            idempotent: Whether calls may be sent again when nobody knows whether they ran;
+                None for what the methods say. Of one server it means nothing: nothing is
+                sent again there.
 
         Raises:
             ConfigError: The timeout is not above 0.

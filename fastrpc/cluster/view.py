@@ -1,0 +1,135 @@
+"""Call a cluster with certain options: the face of its client, and of its views."""
+
+import functools
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fastrpc.call import Metadata, Pairs, Reply, encode_metadata
+from fastrpc.call.deadline import DEADLINE
+from fastrpc.cluster.origin import CallPlan, ClusterOrigin
+from fastrpc.frame import ClusterCall, ClusterCaller, Sender
+from fastrpc.session import KEEP, Keep, View, check_timeout
+from fastrpc.session.origin import Decode
+from fastrpc.session.stub import Bound
+
+if TYPE_CHECKING:
+    from fastrpc.cluster.client import ClusterClient
+
+__all__ = ["ClusterView", "key_finder"]
+
+T = TypeVar("T")
+
+
+class ClusterView(View):
+    """A cluster to call, with certain options. Made by `options`.
+
+    Args:
+        client: Whose view it is.
+        plan: What to do about calls.
+        timeout: Seconds each call may take, 0 for no deadline.
+        metadata: Packed metadata sent with each call.
+    """
+
+    _route: ClusterOrigin
+    _client: "ClusterClient"
+
+    def __init__(
+        self, client: "ClusterClient", plan: CallPlan, timeout: float, metadata: bytes
+    ) -> None:
+        self._client = client
+        self._route = ClusterOrigin(client, plan)
+        super().__init__(self._route, timeout, metadata)
+
+    def stub(
+        self, service: type[T], name: str | None = None, *, version: str = "", group: str = ""
+    ) -> T:
+        """Return a stub, see `View.stub`; version and group are the client's if left out."""
+        options = self._client.cluster_options
+        return super().stub(
+            service, name, version=version or options.version, group=group or options.group
+        )
+
+    def options(
+        self,
+        *,
+        timeout: float | Keep | None = KEEP,
+        metadata: Pairs | Keep | None = KEEP,
+        key: object = KEEP,
+        idempotent: bool | Keep | None = KEEP,
+    ) -> "View":
+        """Return a view with other options, see `View.options`."""
+        mine, plan, packed = self._caller, self._route.plan, self._caller.metadata
+        seconds = mine.timeout if isinstance(timeout, Keep) else check_timeout(timeout)
+        if not isinstance(metadata, Keep):
+            packed = encode_metadata(metadata, self._client.limits) if metadata else b""
+        if not isinstance(key, Keep):
+            plan = replace(plan, key=key, key_of=None)
+        if not isinstance(idempotent, Keep):
+            plan = replace(plan, idempotent=idempotent)
+        return ClusterView(self._client, plan, seconds, packed)
+
+    # Inside
+
+    def _caller_for(self, timeout: float, metadata: bytes) -> Any:
+        route = self._route
+        slow = functools.partial(route.start_waiting, timeout, metadata)
+        plan, balancer = route.plan, self._client.balancer
+        if plan.mode == "hedge":
+            balancer = _NOBODY  # a hedged call is more than one: all go by `slow`
+        found = plan.key_of
+        if isinstance(wanted := self._client.cluster_options.key, str) and plan.key is None:
+            found = key_finder(wanted, self._client.places, metadata)
+            route.plan = plan = replace(plan, key_of=found)
+        return ClusterCaller(
+            balancer, slow, route.failed, plan.key, found, timeout, metadata, DEADLINE,
+            time.monotonic,
+        )  # fmt: skip
+
+    def _bound(self, bound: Bound) -> Any:
+        self._client.know(bound)
+        return super()._bound(bound)
+
+    def _bound_plainly(self, bound: Bound) -> Any:
+        return ClusterCall(self._caller, bound.key, bound.decode)
+
+    def _sender_for(self, decode: Decode | None) -> Sender:
+        route, limits = self._route, self._route.limits
+        return Sender(
+            [], route.send_call, decode, lambda call: call.packed(limits), Reply, time.monotonic
+        )
+
+
+class _Nobody:
+    """A balancer that picks nobody."""
+
+    def pick(self, key: object, now: float, avoid: object = ()) -> None:
+        """Return None."""
+
+
+_NOBODY: Any = _Nobody()
+
+
+def key_finder(
+    wanted: str, places: Mapping[str, Mapping[str, int]], metadata: bytes
+) -> Callable[..., object]:
+    """Return what finds the key of a call.
+
+    Args:
+        wanted: Name or place of an argument, or a key of the metadata behind "metadata:".
+        places: Of each known method, where which argument stands.
+        metadata: Packed metadata of the calls.
+    """
+    if wanted.startswith("metadata:"):
+        value = Metadata(metadata).get(wanted.removeprefix("metadata:"))
+        return lambda method, args, kwargs: value
+    number = int(wanted) if wanted.isdecimal() else -1
+
+    def find(method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> object:
+        if kwargs and wanted in kwargs:
+            return kwargs[wanted]
+        place = number if number >= 0 else places.get(method, {}).get(wanted, -1)
+        return args[place] if 0 <= place < len(args) else None
+
+    return find

@@ -72,7 +72,7 @@ class ClumsyRegistry(Registry):
     async def wait_lost(self) -> None:
         await self.inner.wait_lost()
 
-    def hint(self, service: str = "") -> None:
+    def hint(self) -> None:
         self.hints += 1
 
     async def aclose(self) -> None:

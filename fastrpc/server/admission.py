@@ -49,6 +49,11 @@ class Admission:
         """Return how many there are."""
         return len(self._visitors)
 
+    @property
+    def arriving(self) -> int:
+        """How many of them have not said HELLO."""
+        return len(self._pending)
+
     def __contains__(self, visitor: "Visitor") -> bool:
         """Say whether *visitor* is one of them."""
         return visitor in self._visitors

@@ -6,13 +6,14 @@ Rules of the room:
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import final
 
 from fastrpc.errors import ConfigError
 from fastrpc.server.doors import DOORS, check_doors, usual_doors
 from fastrpc.server.hall import Entrance, Hall
 from fastrpc.transport import (
+    Bound,
     Listener,
     Plain,
     ServerTls,
@@ -21,6 +22,7 @@ from fastrpc.transport import (
     listen,
     parse_target,
 )
+from fastrpc.transport.accept import Turns
 
 
 @final
@@ -37,6 +39,18 @@ class Entrances:
         self._log = log
         self._open: list[tuple[Listener, Entrance]] = []
         self._certificates: dict[TlsOptions, ServerTls] = {}
+        self._bound: list[Bound] = []
+        self._turns: Turns | None = None
+
+    def inherit(self, bound: Sequence[Bound], turns: Turns) -> None:
+        """Listen at the first targets that are opened with sockets that are bound already.
+
+        Args:
+            bound: The sockets of each target, in the order in which they are opened.
+            turns: Who of those that share them accepts next.
+        """
+        self._bound = list(bound)
+        self._turns = turns
 
     @property
     def targets(self) -> list[str]:
@@ -99,6 +113,7 @@ class Entrances:
         try:
             for target in targets:
                 parsed = parse_target(target)
+                bound = self._bound.pop(0) if self._bound else None
                 usual = usual_doors(parsed.scheme, is_private=parsed.is_private)
                 entrance = Entrance(
                     str(parsed), wanted or usual, parsed.is_private, is_named=wanted is not None
@@ -109,6 +124,8 @@ class Entrances:
                     backlog=self._hall.options.backlog,
                     tls=certificate,
                     plain=plain,
+                    bound=bound,
+                    turns=self._turns if bound is not None else None,
                 )
                 fresh.append((made, entrance))
             if self._hall.is_closing:
@@ -118,6 +135,16 @@ class Entrances:
                 listener.close()
             raise
         self._open += fresh
+
+    @property
+    def arriving(self) -> int:
+        """How many are on the way in."""
+        return sum(listener.arriving for listener, _ in self._open)
+
+    def stop_accepting(self) -> None:
+        """Leave newcomers to those who listen on the same sockets."""
+        for listener, _ in self._open:
+            listener.stop_accepting()
 
     def close(self) -> None:
         """Let nobody in any more."""

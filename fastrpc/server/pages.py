@@ -32,6 +32,7 @@ class PageRequest:
         peer: Who asks, as text.
         hall: Of the server that was asked, which a mounted one is, too.
         prefix: Where the page is found from outside, mounts included: for links.
+        is_sibling: Another worker of this server asks, about this one alone.
     """
 
     method: str
@@ -42,6 +43,7 @@ class PageRequest:
     peer: str
     hall: "Hall"
     prefix: str = ""
+    is_sibling: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,23 +1,13 @@
-"""Run a server until a signal says stop: the blocking way in.
+"""Run a server until a signal says stop: the blocking way in."""
 
-asyncio.Runner is not used: on its way out it waits without end for tasks that
-don't let themselves be cancelled, and one such handler would keep the process.
-"""
-
-import asyncio
-import contextlib
-import logging
-import signal
-import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final
 
 from fastrpc.errors import ConfigError
+from fastrpc.server.runner import run_alone, serve_until_told
 from fastrpc.server.server import Server
+from fastrpc.server.workers import supervise
 from fastrpc.transport import Plain, TlsOptions
-
-_PATIENCE: Final = 0.2  # for tasks that were cancelled because the loop ends
 
 
 def run(
@@ -34,90 +24,47 @@ def run(
 
     A second signal stops at once. Uses uvloop where it exists.
 
+    With several *workers*, each is a process that is forked from this one and serves a copy
+    of *server* as it is now; this one only looks after them, and has to be in its main thread
+    and without an event loop. A worker that dies is restarted; SIGHUP replaces all, one after
+    the other, without a failed call. The new ones serve the same copy of *server*: code that
+    was changed on disk since is not read, unlike with `fastrpc serve --workers`, which imports
+    it in each worker.
+
     Args:
         server: What to serve.
         targets: Where to listen.
-        workers: Processes; this version runs one.
+        workers: Processes that share the targets.
         grace: Seconds that calls in flight get after the signal.
-        ready: Called with the real addresses once the server listens.
+        ready: Called with the real addresses once the server listens; with several
+            workers, in this process, when the first of them serves.
         doors: What is spoken there, see `Server.start`.
         tls: Certificate of the listeners.
         plain: With *tls*: "allow" lets unencrypted connections in, too.
 
     Raises:
-        TransportError: An address can't be had.
-        ConfigError: *workers* is not 1, there is no target, or a target, a door or a
-            certificate can't be used, or *plain* has no certificate beside it.
+        TransportError: An address can't be had, or no worker could be started.
+        ConfigError: There is no target, or a target, a door or a certificate can't be
+            used, or *plain* has no certificate beside it, or *workers* is no such number,
+            or there can be no workers here.
     """
-    if workers != 1:
-        raise ConfigError(f"workers must be 1 in this version, got {workers}")
     if not targets:
         raise ConfigError("there is no target to listen at, such as tcp://127.0.0.1:7000")
-    loop = _new_loop()
-    try:
-        start = partial(server.start, *targets, doors=doors, tls=tls, plain=plain)
-        loop.run_until_complete(_serve(server, start, grace, ready))
-    finally:
-        _leave(loop)
+    start = partial(Server.start, doors=doors, tls=tls, plain=plain)
+    if workers != 1:
+        supervise(
+            lambda: server,
+            targets,
+            workers=workers,
+            grace=grace,
+            start=start,
+            ready=ready,
+            backlog=server.options.backlog,
+        )
+        return
 
+    def told() -> None:
+        if ready is not None:
+            ready(server.targets)
 
-async def _serve(
-    server: Server,
-    start: Callable[[], Awaitable[None]],
-    grace: float,
-    ready: Callable[[list[str]], object] | None,
-) -> None:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    at_once = asyncio.Event()
-
-    def on_signal() -> None:
-        (at_once if stop.is_set() else stop).set()
-
-    with contextlib.ExitStack() as stack:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # Not in a thread, and not on Windows: then the caller stops us.
-            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(number, on_signal)
-                stack.callback(loop.remove_signal_handler, number)
-        try:
-            await start()
-            if ready is not None:
-                ready(server.targets)
-            ended = asyncio.ensure_future(server.serve_forever())  # somebody else may close it
-            stopping = asyncio.ensure_future(stop.wait())
-            await asyncio.wait((stopping, ended), return_when=asyncio.FIRST_COMPLETED)
-            closing = asyncio.ensure_future(server.aclose(grace))
-            hurry = asyncio.ensure_future(at_once.wait())
-            await asyncio.wait((closing, hurry), return_when=asyncio.FIRST_COMPLETED)
-            closing.cancel()  # too late if it is done
-            for waiting in (stopping, ended, hurry):
-                waiting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await closing
-        except BaseException:
-            await server.aclose(0.0)  # whatever it was, nothing stays open
-            raise
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    if sys.platform == "win32" or sys.implementation.name != "cpython":
-        return asyncio.new_event_loop()
-    import uvloop  # noqa: PLC0415 - only who runs a server pays for it
-
-    return uvloop.new_event_loop()
-
-
-def _leave(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel what still runs, wait a moment for it, and close the loop."""
-    try:
-        if tasks := asyncio.all_tasks(loop):
-            for task in tasks:
-                task.cancel()
-            _, stubborn = loop.run_until_complete(asyncio.wait(tasks, timeout=_PATIENCE))
-            if stubborn:
-                log = logging.getLogger("fastrpc.server")
-                log.warning("%d tasks would not end and are left behind", len(stubborn))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    finally:
-        loop.close()
+    run_alone(lambda: serve_until_told(server, partial(start, server, *targets), grace, told))

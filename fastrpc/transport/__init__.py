@@ -6,6 +6,7 @@ says what every pipe here must do.
 """
 
 from fastrpc.transport.address import Target, join_host, parse_target, peer_of
+from fastrpc.transport.bind import Bound, bind_shared
 from fastrpc.transport.dial import check_blocking, client_tls, dial, dial_blocking
 from fastrpc.transport.listen import Listener, Plain, check_plain, connection_cap, listen
 from fastrpc.transport.memory import MemoryTransport, memory_pair
@@ -16,6 +17,7 @@ from fastrpc.transport.tls import ClientTls, ServerTls, TlsOptions
 from fastrpc.transport.tlssocket import TlsSocket
 
 __all__ = [
+    "Bound",
     "ClientTls",
     "Listener",
     "MemoryTransport",
@@ -24,6 +26,7 @@ __all__ = [
     "Target",
     "TlsOptions",
     "TlsSocket",
+    "bind_shared",
     "check_blocking",
     "check_plain",
     "choose_proxy",

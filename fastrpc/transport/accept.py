@@ -17,7 +17,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from typing import Final, final
+from typing import Final, Protocol, final
 
 from fastrpc.transport.fork import own
 from fastrpc.transport.threshold import Threshold
@@ -28,8 +28,27 @@ ACCEPTS_PER_STEP: Final = 64
 #: Pause after the kernel had no memory, or no spare descriptor was left.
 ACCEPT_RETRY: Final = 0.05
 
+#: Pause for another process to take its turn at a socket that several share.
+TURN: Final = 0.005
+
 _NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _NO_MEMORY: Final = frozenset({errno.ENOBUFS, errno.ENOMEM})
+
+
+class Turns(Protocol):
+    """Says who of several processes that share a socket accepts next."""
+
+    def is_mine(self, on_the_way: int) -> bool:
+        """Say whether this one may; asked again soon, and then it is not no for ever.
+
+        Args:
+            on_the_way: Connections that were accepted and are not open yet.
+        """
+        ...
+
+    def took(self) -> None:
+        """Note that this one has accepted a connection."""
+        ...
 
 
 @final
@@ -46,6 +65,7 @@ class Acceptor:
         protocol_factory: Makes the protocol of a connection.
         threshold: Where connections go that may have to encrypt; None for a plain listener.
         allow_plain: With a threshold: whether connections may come as they are, too.
+        turns: Where others accept on the same socket: whose turn it is.
     """
 
     def __init__(
@@ -56,7 +76,9 @@ class Acceptor:
         threshold: Threshold | None = None,
         *,
         allow_plain: bool = True,
+        turns: Turns | None = None,
     ) -> None:
+        self._turns = turns
         self._loop = loop
         self._sock = sock
         self._protocol_factory = protocol_factory
@@ -88,7 +110,11 @@ class Acceptor:
             await asyncio.wait(self._starting)
 
     def _on_readable(self) -> None:
+        turns = self._turns
         for _ in range(ACCEPTS_PER_STEP):
+            if turns is not None and not turns.is_mine(self.arriving):
+                self._pause(TURN)
+                return
             try:
                 sock, _ = self._sock.accept()
             except (BlockingIOError, InterruptedError):
@@ -102,9 +128,18 @@ class Acceptor:
                     return
                 # Linux hands on what already went wrong with that one connection.
                 continue
+            if turns is not None:
+                turns.took()
             self._start(sock)
             if not self._is_open:
                 return
+
+    @property
+    def arriving(self) -> int:
+        """How many were accepted here and are not open yet."""
+        threshold = self._threshold
+        waiting = threshold.waiting + threshold.handshakes if threshold is not None else 0
+        return len(self._starting) + waiting
 
     def _start(self, sock: socket.socket) -> None:
         own(sock).setblocking(False)
@@ -150,10 +185,10 @@ class Acceptor:
                 self._sock.accept()[0].close()
         self._refill()
 
-    def _pause(self) -> None:
+    def _pause(self, seconds: float = ACCEPT_RETRY) -> None:
         # The socket stays readable, so waiting on it would spin.
         self._loop.remove_reader(self._sock)
-        self._retry = self._loop.call_later(ACCEPT_RETRY, self._resume)
+        self._retry = self._loop.call_later(seconds, self._resume)
 
     def _resume(self) -> None:
         self._retry = None

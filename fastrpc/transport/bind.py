@@ -11,15 +11,18 @@ import errno
 import os
 import socket
 import stat
+from dataclasses import dataclass
 from typing import Final, final
 
-from fastrpc.errors import TransportError
-from fastrpc.transport.address import Target
-from fastrpc.transport.fork import own
-from fastrpc.transport.resolve import Address, explain, set_options
+from fastrpc.errors import ConfigError, TransportError
+from fastrpc.transport.address import Target, parse_target
+from fastrpc.transport.fork import own, share
+from fastrpc.transport.resolve import Address, explain, resolve_blocking, set_options
 
 #: With port 0 and several addresses, how often to look for a port free on all.
 PORT_TRIES: Final = 16
+
+_EVERYWHERE: Final = ("", "*", "::")
 
 _NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
@@ -28,6 +31,11 @@ def cannot_listen(target: Target, error: OSError, where: object = "") -> Transpo
     """Return the error that tells why *target* can't be listened at."""
     place = f"{where}: " if where else ""
     return TransportError(f"can't listen on {target}: {place}{explain(error)}")
+
+
+def hosts_of(target: Target) -> tuple[str, ...]:
+    """Return the hosts that listening at *target* means."""
+    return ("0.0.0.0", "::") if target.host in _EVERYWHERE else (target.host,)
 
 
 def bind_tcp(target: Target, addresses: list[Address], backlog: int) -> list[socket.socket]:
@@ -133,6 +141,55 @@ class SocketFile:
         self._identity = _identity(os.lstat(path))
         if mode is not None:
             os.chmod(path, mode)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Sockets that listen at one target, for the children of this process to accept on.
+
+    Attributes:
+        target: Where.
+        sockets: All of them.
+        file: The file of a Unix socket, which is removed by who has bound it.
+    """
+
+    target: Target
+    sockets: tuple[socket.socket, ...]
+    file: SocketFile
+
+    def close(self) -> None:
+        """Listen no more, here; a child that listens goes on. Twice is fine."""
+        self.file.remove()
+        _close_all(list(self.sockets))
+
+
+def bind_shared(target: Target | str, *, backlog: int = 1024, mode: int | None = None) -> Bound:
+    """Listen at *target* for children that are going to be forked; needs no event loop.
+
+    Args:
+        target: Where to listen, as for `listen`.
+        backlog: How many connections the kernel holds until they are accepted.
+        mode: Permission bits of a unix target's file; by default the umask's.
+
+    Raises:
+        TransportError: The address can't be had; the message says why.
+        ConfigError: *target* is no target, or none that processes can share.
+    """
+    if isinstance(target, str):
+        target = parse_target(target)
+    file = SocketFile()
+    if target.scheme == "mem":
+        raise ConfigError(f"target '{target}': only one process can listen there, not several")
+    if target.scheme == "unix":
+        return Bound(target, (share(file.bind(target, backlog, mode)),), file)
+    try:
+        addresses = [
+            found for host in hosts_of(target) for found in resolve_blocking(host, target.port)
+        ]
+    except OSError as error:
+        raise cannot_listen(target, error) from error
+    return Bound(target, tuple(map(share, bind_tcp(target, addresses, backlog))), file)
 
 
 def _identity(seen: os.stat_result) -> tuple[int, int]:

@@ -5,7 +5,8 @@ socket would each get half of the frames, and a connection that the parent
 closes, or a port that it gives up, would stay open as long as the child lives.
 
 Rules of the room:
-  * the child never reads, writes or shuts down what the parent opened;
+  * the child never reads, writes or shuts down what the parent opened, unless the parent
+    has opened it to be shared;
   * a descriptor is not closed but taken by a dead socket: whoever closes it later
     in the child closes nothing that matters, and the epoll set, which the parent's
     event loop shares with the child, is left alone;
@@ -24,6 +25,12 @@ _ours: "weakref.WeakSet[socket.socket]" = weakref.WeakSet()
 def own(sock: socket.socket) -> socket.socket:
     """Note that *sock* is ours and of no use to a child; return it."""
     _ours.add(sock)
+    return sock
+
+
+def share(sock: socket.socket) -> socket.socket:
+    """Note that *sock* is for the children, too; return it."""
+    _ours.discard(sock)
     return sock
 
 

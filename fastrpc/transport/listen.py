@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import Final, Literal, Protocol, final
 
 from fastrpc.errors import ConfigError
-from fastrpc.transport.accept import Acceptor
+from fastrpc.transport.accept import Acceptor, Turns
 from fastrpc.transport.address import Target, parse_target
-from fastrpc.transport.bind import SocketFile, bind_tcp, cannot_listen
+from fastrpc.transport.bind import Bound, SocketFile, bind_tcp, cannot_listen, hosts_of
+from fastrpc.transport.fork import own
 from fastrpc.transport.memory import MemoryAcceptor
 from fastrpc.transport.resolve import resolve
 from fastrpc.transport.threshold import Threshold
@@ -34,8 +35,6 @@ DESCRIPTOR_SHARE: Final = 0.8
 
 #: What a target is called where all must encrypt.
 _SECURE: Final = {"tcp": "tls", "ws": "wss", "http": "https"}
-
-_EVERYWHERE: Final = ("", "*", "::")
 
 
 #: Whether connections may come unencrypted where there is a certificate.
@@ -81,6 +80,17 @@ class Listener:
         """Tell the addresses."""
         return f"<Listener {' '.join(self.targets)}>"
 
+    @property
+    def arriving(self) -> int:
+        """How many were accepted and are not open yet."""
+        return sum(each.arriving for each in self._accepting if isinstance(each, Acceptor))
+
+    def stop_accepting(self) -> None:
+        """Accept nobody any more; who is on the way in comes in. Others may accept there."""
+        for accepting in self._accepting:
+            if isinstance(accepting, Acceptor):
+                accepting.close()
+
     def close(self) -> None:
         """Stop accepting at once; connections stay. Twice is fine."""
         self._file.remove()
@@ -101,6 +111,8 @@ async def listen(
     mode: int | None = None,
     tls: ServerTls | None = None,
     plain: Plain = "refuse",
+    bound: Bound | None = None,
+    turns: Turns | None = None,
 ) -> Listener:
     """Listen at *target* and return the listener, which accepts from now on.
 
@@ -118,6 +130,8 @@ async def listen(
         tls: What to encrypt with. Nobody encrypts over unix and mem targets.
         plain: With *tls*, at a target that is not of the kind that must: whether
             connections may come unencrypted, too.
+        bound: Sockets that listen there already, and that other processes have, too.
+        turns: With *bound*: who of those processes accepts next.
 
     Raises:
         TransportError: The address can't be had; the message says why.
@@ -131,19 +145,20 @@ async def listen(
         acceptor = MemoryAcceptor(loop, target.name, protocol_factory)
         return Listener([str(target)], [acceptor], file)
     if target.scheme == "unix":
-        sock = file.bind(target, backlog, mode)
-        return Listener([str(target)], [Acceptor(loop, sock, protocol_factory)], file)
+        (sock,) = _taken_on(bound, backlog) if bound else (file.bind(target, backlog, mode),)
+        accepted = Acceptor(loop, sock, protocol_factory, turns=turns)
+        return Listener([str(target)], [accepted], file)
     if target.is_secure and tls is None:
         raise ConfigError(f"target '{target}': to listen there, give a certificate (tls=)")
     allow_plain = plain == "allow" and not target.is_secure
-    sockets = await _listen_tcp(target, backlog)
+    sockets = _taken_on(bound, backlog) if bound else await _listen_tcp(target, backlog)
     if tls is not None and not allow_plain:
         target = replace(target, scheme=_SECURE.get(target.scheme, target.scheme))
     targets = [_target_of(sock, target) for sock in sockets]
     # Nothing is awaited from here on, so no cancel can lose the sockets.
     threshold = Threshold(loop, tls, protocol_factory) if tls is not None else None
     accepting: list[_Accepting] = [
-        Acceptor(loop, sock, protocol_factory, threshold, allow_plain=allow_plain)
+        Acceptor(loop, sock, protocol_factory, threshold, allow_plain=allow_plain, turns=turns)
         for sock in sockets
     ]
     return Listener(targets, accepting if threshold is None else [*accepting, threshold], file)
@@ -162,10 +177,18 @@ def connection_cap() -> int:
     return max(1, min(CONNECTIONS_MAX, int(limit * DESCRIPTOR_SHARE)))
 
 
+def _taken_on(bound: Bound, backlog: int) -> list[socket.socket]:
+    """Return sockets that were bound by the parent, ours from now on."""
+    for sock in bound.sockets:
+        own(sock).listen(backlog)
+    return list(bound.sockets)
+
+
 async def _listen_tcp(target: Target, backlog: int) -> list[socket.socket]:
-    hosts = ("0.0.0.0", "::") if target.host in _EVERYWHERE else (target.host,)
     try:
-        addresses = [found for host in hosts for found in await resolve(host, target.port)]
+        addresses = [
+            found for host in hosts_of(target) for found in await resolve(host, target.port)
+        ]
     except OSError as error:
         raise cannot_listen(target, error) from error
     return bind_tcp(target, addresses, backlog)

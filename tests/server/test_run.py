@@ -202,7 +202,8 @@ def test_an_interrupt_that_reaches_a_handler_is_meant_for_the_server(
     ("arguments", "words"),
     [
         (((), {}), "no target"),
-        ((("mem://x",), {"workers": 2}), "workers"),
+        ((("mem://x",), {"workers": 0}), "workers"),
+        ((("mem://x",), {"workers": 2}), "only one process"),
         ((("mem://x",), {"plain": "allow"}), "no tls"),
         ((("mem://x",), {"doors": ["window"]}), "window"),
     ],

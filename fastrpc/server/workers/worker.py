@@ -1,0 +1,213 @@
+"""Be one worker: serve on the shared sockets, say when it is ready, drain when told.
+
+This runs in a child of the supervisor, from right after the fork to its end, and never
+returns to what the parent was doing.
+
+Rules of the room:
+  * whatever happens here ends this process, with a word to the supervisor where there is one;
+  * who has lost the supervisor drains, and is gone soon after the grace, come what may.
+"""
+
+import asyncio
+import atexit
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import sysconfig
+import threading
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NoReturn, final
+
+from fastrpc.errors import ConfigError, FastRPCError
+from fastrpc.server.runner import run_alone, serve_until_told
+from fastrpc.server.server import Server
+from fastrpc.server.workers.plan import MARGIN
+from fastrpc.server.workers.siblings import Siblings
+from fastrpc.server.workers.table import Turns, WorkerTable
+from fastrpc.transport import Bound
+
+#: How often to look whether those have come in who were accepted before the end was told.
+_LOOKS: Final = 25
+_LOOK: Final = 0.01  # seconds
+
+#: Seconds between two looks at which modules were imported since.
+_MODULES_EVERY: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What all workers of a server have to do.
+
+    Attributes:
+        build: Returns what to serve; called in the worker.
+        start: Starts a server at targets, as `Server.start` does.
+        bound: The sockets of each target.
+        grace: Seconds that calls in flight get.
+        table: Where all workers are.
+        folder: Where their private sockets are.
+        tells_files: Whether the supervisor wants to know what was imported.
+    """
+
+    build: Callable[[], Server]
+    start: Callable[..., Awaitable[None]]
+    bound: Sequence[Bound]
+    grace: float
+    table: WorkerTable
+    folder: Path
+    tells_files: bool = False
+
+
+@final
+class Reports:
+    """The way from a worker to the supervisor: a pipe, and a line of JSON for each word.
+
+    Args:
+        pipe: Its end to write to.
+    """
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+        self._files: set[str] = set()
+
+    def ready(self, targets: Sequence[str]) -> None:
+        """Tell that this one serves."""
+        self._tell({"ready": list(targets)})
+
+    def failed(self, why: str, *, is_config: bool) -> None:
+        """Tell why this one ends."""
+        self._tell({"failed": why, "is_config": is_config})
+
+    def files(self) -> None:
+        """Tell which files of the application were imported since the last time."""
+        fresh = application_files() - self._files
+        if fresh:
+            self._files |= fresh
+            self._tell({"files": sorted(fresh)})
+
+    def _tell(self, word: dict[str, Any]) -> None:
+        data = json.dumps(word).encode() + b"\n"
+        with contextlib.suppress(OSError):  # nobody is there any more: the lifeline knows
+            while data:
+                data = data[os.write(self._pipe, data) :]
+
+
+def work(job: Job, seat: int, number: int, *, reports: int, lifeline: int) -> NoReturn:
+    """Serve until told to stop, and end the process.
+
+    Args:
+        job: What to do.
+        seat: Where this worker sits.
+        number: Its own.
+        reports: A pipe to the supervisor.
+        lifeline: A pipe that ends when the supervisor does.
+    """
+    # What the parent wanted to be done at its end is the parent's.
+    atexit._clear()
+    told = Reports(reports)
+    code = 1
+    try:
+        threading.Thread(
+            target=_outlive, args=(lifeline, job.grace), name="fastrpc-lifeline", daemon=True
+        ).start()
+        server = job.build()
+        run_alone(lambda: _serve(job, server, seat, number, told))
+        code = 0
+    except FastRPCError as error:
+        told.failed(str(error), is_config=isinstance(error, ConfigError))
+    except SystemExit as error:
+        told.failed(f"SystemExit: {error.code}", is_config=False)
+    except BaseException as error:
+        traceback.print_exc()
+        told.failed(f"{type(error).__name__}: {error}", is_config=False)
+    finally:
+        _leave(job, told, code)
+
+
+def _leave(job: Job, told: Reports, code: int) -> NoReturn:
+    try:
+        if code and job.tells_files:
+            told.files()
+        atexit._run_exitfuncs()
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+    finally:
+        os._exit(code)
+
+
+async def _serve(job: Job, server: Server, seat: int, number: int, told: Reports) -> None:
+    entrances = server._entrances
+    admission = server.hall.admission
+    entrances.inherit(job.bound, Turns(job.table, seat, lambda: len(admission)))
+    siblings = Siblings(server, job.table, seat, number, job.folder)
+    looking: asyncio.Task[None] | None = None
+
+    async def leaving() -> None:
+        """Leave newcomers to the others, and let those come in who are on the way."""
+        entrances.stop_accepting()
+        for _ in range(_LOOKS):
+            await asyncio.sleep(_LOOK)
+            if not (admission.arriving or entrances.arriving):
+                return
+
+    def ready() -> None:
+        told.ready(server.targets)
+
+    try:
+        await siblings.open()
+        if job.tells_files:
+            looking = asyncio.ensure_future(_tell_files(told))
+        targets = [str(bound.target) for bound in job.bound]
+        await serve_until_told(
+            server,
+            lambda: job.start(server, *targets),
+            job.grace,
+            ready,
+            stops=(signal.SIGTERM,),
+            leaving=leaving,
+        )
+    finally:
+        if looking is not None:
+            looking.cancel()
+        await siblings.close()
+
+
+async def _tell_files(told: Reports) -> None:
+    while True:
+        told.files()
+        await asyncio.sleep(_MODULES_EVERY)
+
+
+def _outlive(lifeline: int, grace: float) -> None:
+    """Drain this process when the supervisor is gone, and end it if it will not."""
+    with contextlib.suppress(OSError):
+        os.read(lifeline, 1)
+    logging.getLogger("fastrpc.server.workers").warning("the supervisor is gone: draining")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(grace + MARGIN)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def application_files() -> set[str]:
+    """Return the source files of imported modules, but for installed ones and Python's own."""
+    paths = sysconfig.get_paths()
+    installed = tuple(
+        os.path.join(paths[name], "") for name in ("stdlib", "platstdlib", "purelib", "platlib")
+    )
+    own = os.path.join(str(Path(__file__).parents[2]), "")
+    found = set()
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and file.endswith(".py"):
+            path = os.path.abspath(file)
+            if not path.startswith((*installed, own)):
+                found.add(path)
+    return found

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
@@ -22,8 +23,8 @@ FUNCTIONS = [
     "encode_pieces", "innermost", "release_bodies", "writable",
 ]  # fmt: skip
 ROOT = Path(__file__).parents[2] / "fastrpc"
-#: What `Call` and `Reply` stand on.
-BASES = ("CallFields", "ReplyFields")
+#: What `Call`, `Reply` and `Member` stand on.
+BASES = ("CallFields", "ReplyFields", "MemberFields")
 
 #: How to make one of each: arguments for the constructor.
 MADE: dict[str, Any] = {
@@ -67,6 +68,31 @@ MADE: dict[str, Any] = {
         print,
         False,
         None,
+    ),
+    "MemberFields": lambda twin: ([], 10.0),
+    "TwoChoices": lambda twin: (),
+    "ClusterCaller": lambda twin: (
+        twin.TwoChoices(),
+        print,
+        print,
+        None,
+        None,
+        0.0,
+        b"",
+        None,
+        print,
+    ),
+    "ClusterCall": lambda twin: (made(twin, "ClusterCaller"), "m"),
+    "Picked": lambda twin: (
+        made(twin, "ClusterCaller"),
+        made(twin, "MemberFields"),
+        "m",
+        (),
+        None,
+        None,
+        0.0,
+        None,
+        0.0,
     ),
     "Waiter": lambda twin: (),
     "Turns": lambda twin: (),
@@ -188,8 +214,8 @@ def _in_text(name: str, method: str) -> str:
     """Find the docstring of a special method in the .pyx: at run time it is lost."""
     for module in MODULES["compiled"]:
         text = (ROOT / f"{module.rpartition('.')[2]}.pyx").read_text(encoding="utf-8")
-        _, found, rest = text.partition(f"cdef class {name}")
-        if found and f"def {method}(" in rest:
+        rest = "".join(re.split(rf"cdef class {name}\b", text, maxsplit=1)[1:])
+        if f"def {method}(" in rest:
             head, _, body = rest.partition(f"def {method}(")
             assert "\ncdef class" not in head
             return body.partition('"""')[2].partition('"""')[0]

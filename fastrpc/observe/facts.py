@@ -106,6 +106,7 @@ class ConnectionFacts:
         running: Its calls in flight.
         tls: Version of TLS, "" if it is not encrypted.
         identity: Whom its certificate names, "" if none was checked.
+        worker: Whose connection it is; numbers are each worker's own.
     """
 
     number: int
@@ -122,6 +123,7 @@ class ConnectionFacts:
     running: int
     tls: str
     identity: str
+    worker: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +141,7 @@ class CallFacts:
         state: "runs"; "in a thread", which nothing can stop; or "given up" if nobody
             waits for it any more.
         stack: Where the handler is, outermost first.
+        worker: Whose call it is; numbers are each worker's own.
     """
 
     connection: int
@@ -150,6 +153,34 @@ class CallFacts:
     left: float | None
     state: str
     stack: tuple[str, ...]
+    worker: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerFacts:
+    """One process of several that serve together.
+
+    Attributes:
+        worker: Its number among those that there are.
+        pid: Its process.
+        state: "starting", "serving", "draining", or "silent" if it did not answer in time.
+        is_asked: Whether it is the one that was asked, and has asked the others.
+        uptime: Seconds since it began to serve.
+        connections: Open now; of a silent one, when it accepted last.
+        calls: Calls taken.
+        running: Handlers in flight.
+        restarts: How often a worker in its place had to be started again.
+    """
+
+    worker: int
+    pid: int
+    state: str
+    is_asked: bool = False
+    uptime: float = 0.0
+    connections: int = 0
+    calls: int = 0
+    running: int = 0
+    restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +196,9 @@ class Facts:
         limits: What is in force, by name.
         cut: How many of "methods", "connections" and "calls" were left away.
         doors: Connections by what is spoken on them.
+        workers: The processes, if there are several; all else is of them together then.
+        workers_wanted: How many there are to be.
+        restarts: How often one had to be started again.
     """
 
     server: ServerFacts
@@ -175,3 +209,6 @@ class Facts:
     limits: dict[str, Any]
     cut: dict[str, int]
     doors: dict[str, int]
+    workers: tuple[WorkerFacts, ...] = ()
+    workers_wanted: int = 0
+    restarts: int = 0

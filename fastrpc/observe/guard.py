@@ -35,12 +35,13 @@ class Guard:
 
     Args:
         token: What they have to know, "" for nothing.
+        key: What cookies are made with, the same wherever one is to be known.
     """
 
     __slots__ = ("_cookie", "_token")
 
-    def __init__(self, token: str) -> None:
-        key = os.urandom(32)
+    def __init__(self, token: str, key: bytes = b"") -> None:
+        key = key or os.urandom(32)
         self._token = _digest(token) if token else b""
         self._cookie = hmac.new(key, self._token, hashlib.sha256).hexdigest()
 

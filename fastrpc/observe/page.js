@@ -575,7 +575,7 @@ function keep(body, things, key, make, update) {
 const cell = (label, kind) => h("td", {class: kind, "data-label": label});
 
 function showCalls(facts) {
-  keep($("t-calls").tBodies[0], facts.calls, (c) => `${c.connection}/${c.number}/${c.method}`, (c) => {
+  keep($("t-calls").tBodies[0], facts.calls, (c) => `${c.worker}/${c.connection}/${c.number}/${c.method}`, (c) => {
     const stop = h("button", {type: "button", class: "stop", text: "Cancel", "aria-label": `Cancel ${c.method}, ${c.id || c.number}`, onclick: () => cancel(c, stop)});
     return h("tr", {}, h("td", {}, h("code", {text: c.method}), h("div", {class: "id", text: `${c.id || "connection gone"} ${c.peer ? "· " + c.peer : ""}`})),
       cell("age", "num"), cell("left", "num"), h("td", {}, h("ol", {class: "stack"})), h("td", {}, stop));
@@ -595,7 +595,7 @@ function showCalls(facts) {
 async function cancel(c, button) {
   button.disabled = true;
   try {
-    const reply = await fetch(ROOT + "/cancel", {method: "POST", headers: {...MINE, "content-type": "application/json"}, body: JSON.stringify({connection: c.connection, number: c.number})});
+    const reply = await fetch(ROOT + "/cancel", {method: "POST", headers: {...MINE, "content-type": "application/json"}, body: JSON.stringify({connection: c.connection, number: c.number, worker: c.worker})});
     const told = await reply.json();
     say($("said"), told.error ? told.error.message : told.cancelled ? `${c.method} was cancelled` : `${c.method} had ended already`);
     if (told.error) trouble(told.error.message);
@@ -603,7 +603,7 @@ async function cancel(c, button) {
   poll();
 }
 function showConnections(facts) {
-  keep($("t-connections").tBodies[0], facts.connections, (c) => String(c.number), (c) => h("tr", {}, h("td", {}, h("code", {text: c.peer}), c.identity ? h("span", {class: "tag", text: c.identity}) : null), cell("", ""), ...["", "", "", "", "", ""].map(() => cell("", "num")), cell("", "muted")),
+  keep($("t-connections").tBodies[0], facts.connections, (c) => `${c.worker}/${c.number}`, (c) => h("tr", {}, h("td", {}, h("code", {text: c.peer}), c.identity ? h("span", {class: "tag", text: c.identity}) : null), cell("", ""), ...["", "", "", "", "", ""].map(() => cell("", "num")), cell("", "muted")),
   (row, c) => {
     const [, speaks, age, calls, running, into, out, unsent, codecs] = row.cells;
     say(speaks, [c.door, c.tls, c.state && c.state !== "open" ? c.state : ""].filter(Boolean).join(", "));
@@ -613,6 +613,21 @@ function showConnections(facts) {
     [[calls, c.calls], [running, c.running], [unsent, c.unsent]].forEach(([el, n]) => el.classList.toggle("zero", !n));
   });
   $("no-connections").hidden = facts.connections.length > 0;
+}
+
+function showWorkers(facts) {
+  const workers = facts.workers;
+  $("workers").hidden = $("to-workers").hidden = !workers.length;
+  const serving = workers.filter((w) => w.state === "serving").length;
+  say($("n-workers"), serving === facts.workers_wanted ? count(serving) : `${serving} of ${facts.workers_wanted}`);
+  keep($("t-workers").tBodies[0], workers, (w) => `${w.worker}/${w.pid}`, (w) => h("tr", {}, h("td", {}, h("code", {text: `pid ${w.pid}`}), h("span", {class: "tag", text: "answers this page", hidden: true})), cell("", ""), ...["up", "connections", "calls", "running", "restarts"].map((label) => cell(label, "num"))),
+  (row, w) => {
+    const [who, state, up, connections, calls, running, restarts] = row.cells;
+    who.lastChild.hidden = !w.is_asked;
+    say(state, w.state);
+    say(up, w.state === "silent" || w.state === "starting" ? "–" : seconds(w.uptime));
+    [[connections, w.connections], [calls, w.calls], [running, w.running], [restarts, w.restarts]].forEach(([el, n]) => { say(el, count(n)); el.classList.toggle("zero", !n); });
+  });
 }
 
 // ---- All of it, once a second
@@ -667,7 +682,7 @@ function show(facts) {
   tiles.errors(count(failures), `${count(server.refused)} calls refused`, failures ? "warn" : "");
   tiles.lag(lag.worst.length > 1 ? seconds(now) : "–", lag.late_ticks ? `${count(lag.late_ticks)} late ticks` : "worst of 2 s", now > 0.5 ? "bad" : now > 0.1 ? "warn" : "");
   tiles.unsent(bytes(server.unsent), `${bytes(server.bytes_in)} in, ${bytes(server.bytes_out)} out`);
-  showCalls(facts); showConnections(facts);
+  showCalls(facts); showConnections(facts); showWorkers(facts);
   say($("n-calls"), server.running ? count(server.running) : ""); say($("n-connections"), count(server.connections));
   for (const what of ["calls", "connections"]) {
     const cut = facts.cut[what];

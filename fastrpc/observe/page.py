@@ -30,7 +30,9 @@ from fastrpc.call import method_key
 from fastrpc.observe import guard
 from fastrpc.observe.guard import COOKIE, Guard
 from fastrpc.observe.watcher import watcher_of
+from fastrpc.observe.workers import CANCEL, look_at_all, told_to_sibling
 from fastrpc.server.pages import PageRequest, PageResponse
+from fastrpc.server.workers.siblings import Silent, siblings_of
 
 if TYPE_CHECKING:
     from fastrpc.server.hall import Hall
@@ -53,6 +55,7 @@ class Cancel(msgspec.Struct, forbid_unknown_fields=True):
 
     connection: int
     number: int
+    worker: int = 0
 
 
 _guards: WeakKeyDictionary["Hall", Guard] = WeakKeyDictionary()
@@ -60,6 +63,8 @@ _guards: WeakKeyDictionary["Hall", Guard] = WeakKeyDictionary()
 
 async def debug_page(request: PageRequest) -> PageResponse:
     """Answer one request for the page, or for what it shows."""
+    if request.is_sibling:
+        return _answer_sibling(request)
     if guard.is_foreign(request):
         return _told(403, "the debug page answers no pages of other sites")
     keeper = _guard_of(request.hall)
@@ -70,13 +75,12 @@ async def debug_page(request: PageRequest) -> PageResponse:
     if request.path in ("", "/") and request.method == "GET":
         return _document("page")
     if request.path == "/facts.json" and request.method == "GET":
-        return _json(
-            200, msgspec.json.encode(watcher_of(request.hall).look(watches=True, parts=_PARTS))
-        )
+        facts = await look_at_all(request.hall, watches=True, parts=_PARTS)
+        return _json(200, msgspec.json.encode(facts))
     if request.path == "/contract.json" and request.method == "GET":
         return _json(200, msgspec.json.encode(contract(request.hall)))
     if request.path == "/cancel" and request.method == "POST":
-        return _cancel(request)
+        return await _cancel(request)
     return _told(404, f"there is nothing at {request.path[:100]!r}")
 
 
@@ -94,13 +98,31 @@ def contract(hall: "Hall") -> dict[str, Any]:
     return {"services": services, "$defs": told["$defs"]}
 
 
-def _cancel(request: PageRequest) -> PageResponse:
+def _answer_sibling(request: PageRequest) -> PageResponse:
+    """Tell another worker about this one, or cancel a call of this one for it."""
+    if request.path == "/facts.json":
+        return _json(200, told_to_sibling(request.hall, watches="watches" in request.query))
+    return _cancel_here(request, msgspec.json.decode(request.body, type=Cancel))
+
+
+async def _cancel(request: PageRequest) -> PageResponse:
     if not guard.is_own(request):
         return _told(403, "only the page itself may cancel a call")
     try:
         which = msgspec.json.decode(request.body, type=Cancel)
     except msgspec.MsgspecError as error:
         return _told(400, str(error))
+    siblings = siblings_of(request.hall)
+    if siblings is None or which.worker == siblings.seat:
+        return _cancel_here(request, which)
+    try:
+        body = await siblings.ask(which.worker, request.hall, CANCEL, {}, request.body)
+    except Silent as error:
+        return _told(504, str(error))
+    return _json(200, body)
+
+
+def _cancel_here(request: PageRequest, which: Cancel) -> PageResponse:
     side = request.hall.side
     session = watcher_of(request.hall).session_of(which.connection)
     answers = side.answers
@@ -121,7 +143,9 @@ def _cancel(request: PageRequest) -> PageResponse:
 def _guard_of(hall: "Hall") -> Guard:
     keeper = _guards.get(hall)
     if keeper is None:
-        keeper = _guards[hall] = Guard(hall.options.http.debug_token)
+        siblings = siblings_of(hall)
+        key = siblings.secret if siblings is not None else b""
+        keeper = _guards[hall] = Guard(hall.options.http.debug_token, key)
     return keeper
 
 

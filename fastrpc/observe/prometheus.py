@@ -4,15 +4,17 @@ The official client library writes them; nothing is counted for it, all figures 
 from the snapshot when somebody scrapes.
 
 Rules of the room:
-  * a label's values are few: registered methods, statuses, doors;
-  * what is a counter never falls while the server lives.
+  * a label's values are few: registered methods, statuses, doors, workers;
+  * what is a counter never falls while the server lives, whichever worker is asked and
+    whichever have left.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final, final
 
 from fastrpc.observe.facts import Facts, MethodFacts
-from fastrpc.observe.watcher import watcher_of
+from fastrpc.observe.workers import look_at_all
 from fastrpc.server.pages import PageRequest, PageResponse
 
 try:
@@ -29,9 +31,6 @@ except ImportError:  # the extra is not installed; then the page says so
 else:
     IS_INSTALLED = True
 
-if TYPE_CHECKING:
-    from fastrpc.server.hall import Hall
-
 #: Upper bounds of the buckets that are told, in seconds.
 BOUNDS: Final = (
     0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
@@ -47,7 +46,7 @@ async def metrics_page(request: PageRequest) -> PageResponse:
     if not IS_INSTALLED:
         return PageResponse(status=501, content_type=_PLAIN, body=_MISSING)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(ServerCollector(request.hall))
+    registry.register(FactsCollector(await look_at_all(request.hall)))
     encode, content_type = exposition.choose_encoder(request.headers.get("accept", ""))
     headers = (("Cache-Control", "no-store"),)
     return PageResponse(content_type=content_type, body=encode(registry), headers=headers)
@@ -73,21 +72,22 @@ def cumulative(
 if TYPE_CHECKING or IS_INSTALLED:
 
     @final
-    class ServerCollector(Collector):
-        """Makes the metrics of one server, when they are asked for.
+    class FactsCollector(Collector):
+        """Makes metrics of one snapshot.
 
         Args:
-            hall: Of the server.
+            facts: The snapshot.
         """
 
-        def __init__(self, hall: "Hall") -> None:
-            self._hall = hall
+        def __init__(self, facts: Facts) -> None:
+            self._facts = facts
 
         def collect(self) -> Iterator[Metric]:
-            """Yield all metrics, from one snapshot."""
-            facts = watcher_of(self._hall).look()
-            yield from _of_server(facts)
-            yield from _of_methods(facts.methods)
+            """Yield all metrics."""
+            yield from _of_server(self._facts)
+            yield from _of_methods(self._facts.methods)
+            if self._facts.workers:
+                yield from _of_workers(self._facts)
 
     def _of_server(facts: Facts) -> Iterator[Metric]:
         server, lag = facts.server, facts.lag
@@ -117,6 +117,23 @@ if TYPE_CHECKING or IS_INSTALLED:
         yield _counter("fastrpc_refused", "Calls answered without a handler.", server.refused)
         yield _counter("fastrpc_received_bytes", "Bytes of frames read.", server.bytes_in)
         yield _counter("fastrpc_sent_bytes", "Bytes of frames written.", server.bytes_out)
+
+    def _of_workers(facts: Facts) -> Iterator[Metric]:
+        yield _gauge("fastrpc_workers_wanted", "Workers that should serve.", facts.workers_wanted)
+        states = GaugeMetricFamily("fastrpc_workers", "Workers by state.", labels=["state"])
+        count = Counter(worker.state for worker in facts.workers)
+        for state in ("starting", "serving", "draining", "silent"):
+            states.add_metric([state], count[state])
+        yield states
+        yield _counter(
+            "fastrpc_worker_restarts", "Workers started because one had died.", facts.restarts
+        )
+        each = GaugeMetricFamily(
+            "fastrpc_worker_connections", "Connections of each worker.", labels=["worker"]
+        )
+        for worker in facts.workers:
+            each.add_metric([str(worker.worker)], worker.connections)
+        yield each
 
     def _of_methods(methods: Iterable[MethodFacts]) -> Iterator[Metric]:
         calls = CounterMetricFamily("fastrpc_calls", "Calls taken.", labels=["method"])

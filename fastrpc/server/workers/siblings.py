@@ -51,16 +51,25 @@ class Siblings:
         seat: Where this one sits.
         number: Its own.
         folder: Where the sockets and the ledger are.
+        secret: What all of them know and nobody else does.
 
     Attributes:
         table: Where all are.
         seat: Where this one sits.
         ledger: What those have counted that are gone.
+        secret: What all of them know and nobody else does.
     """
 
     def __init__(
-        self, server: "Server", table: WorkerTable, seat: int, number: int, folder: Path
+        self,
+        server: "Server",
+        table: WorkerTable,
+        seat: int,
+        number: int,
+        folder: Path,
+        secret: bytes,
     ) -> None:
+        self.secret = secret
         self.table = table
         self.seat = seat
         self.ledger = Ledger(folder)

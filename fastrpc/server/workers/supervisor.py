@@ -133,6 +133,7 @@ class _Supervisor:
             grace=grace,
             table=self._table,
             folder=self._folder,
+            secret=os.urandom(32),
             tells_files=reloads,
         )
 

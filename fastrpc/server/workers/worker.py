@@ -52,6 +52,7 @@ class Job:
         grace: Seconds that calls in flight get.
         table: Where all workers are.
         folder: Where their private sockets are.
+        secret: What they know and nobody else does.
         tells_files: Whether the supervisor wants to know what was imported.
     """
 
@@ -61,6 +62,7 @@ class Job:
     grace: float
     table: WorkerTable
     folder: Path
+    secret: bytes
     tells_files: bool = False
 
 
@@ -147,7 +149,7 @@ async def _serve(job: Job, server: Server, seat: int, number: int, told: Reports
     entrances = server._entrances
     admission = server.hall.admission
     entrances.inherit(job.bound, Turns(job.table, seat, lambda: len(admission)))
-    siblings = Siblings(server, job.table, seat, number, job.folder)
+    siblings = Siblings(server, job.table, seat, number, job.folder, job.secret)
     looking: asyncio.Task[None] | None = None
 
     async def leaving() -> None:

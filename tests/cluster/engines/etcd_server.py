@@ -1,0 +1,203 @@
+"""Real etcds for tests: one, or several that are one cluster, to be killed and paused.
+
+They elect and expire quickly. Ports are free ones, data is in a folder of the test's; on hosts
+of a `Net` they use the usual ports.
+"""
+
+import base64
+import contextlib
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tests.cluster.engines.netns import Net
+
+#: Seconds that an etcd may take to be ready.
+PATIENCE = 20.0
+
+_QUICK = ("--heartbeat-interval", "50", "--election-timeout", "300", "--log-level", "error")
+
+
+class Etcd:
+    """One server of a cluster.
+
+    Args:
+        name: Of the server; on a `Net` the name of its host.
+        folder: Where its data and what it says are kept.
+        net: Whose hosts it is on.
+    """
+
+    def __init__(self, name: str, folder: Path, net: Net | None = None) -> None:
+        self.name = name
+        self.host = net.address(name) if net is not None else "127.0.0.1"
+        self.port, self.peer_port = (2379, 2380) if net is not None else (_free(), _free())
+        self.peer = f"http://{self.host}:{self.peer_port}"
+        self.members = f"{name}={self.peer}"
+        self._folder = folder / name
+        self._folder.mkdir(parents=True)
+        self._net = net
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def place(self) -> str:
+        """Host and port of its clients."""
+        return f"{self.host}:{self.port}"
+
+    def start(self) -> None:
+        """Start it, on what it has kept."""
+        client = f"http://{self.place}"
+        command = [
+            "etcd", "--name", self.name, "--data-dir", str(self._folder / "data"), *_QUICK,
+            "--listen-client-urls", client, "--advertise-client-urls", client,
+            "--listen-peer-urls", self.peer, "--initial-advertise-peer-urls", self.peer,
+            "--initial-cluster", self.members, "--initial-cluster-state", "new",
+        ]  # fmt: skip
+        with (self._folder / "log").open("ab") as log:
+            options: dict[str, Any] = {"stdout": log, "stderr": log, "stdin": subprocess.DEVNULL}
+            if self._net is not None:
+                self._process = self._net.popen(self.name, command, **options)
+            else:
+                self._process = subprocess.Popen(command, **options)
+
+    def kill(self) -> None:
+        """End it as a power cut does."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def pause(self) -> None:
+        """Let it hang: its connections stay, and nothing answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def wait_ready(self) -> None:
+        """Wait until it has a leader and answers."""
+        end = time.monotonic() + PATIENCE
+        while not self._is_ready():
+            assert self._process is not None
+            assert self._process.poll() is None, self._said()
+            assert time.monotonic() < end, f"no etcd in {PATIENCE} s: {self._said()}"
+            time.sleep(0.02)
+
+    def ask(self, path: str, question: Any, login: str = "") -> Any:
+        """Ask its gateway, past the registry."""
+        with contextlib.ExitStack() as stack:
+            if self._net is not None:
+                stack.enter_context(self._net.inside(self.name))
+            wire = http.client.HTTPConnection(self.host, self.port, timeout=10)
+            stack.callback(wire.close)
+            headers = {"Authorization": login} if login else {}
+            wire.request("POST", f"/v3/{path}", json.dumps(question), headers)
+            return json.loads(wire.getresponse().read())
+
+    def put(self, key: str, value: bytes) -> None:
+        """Write a key."""
+        self.ask("kv/put", {"key": b64(key), "value": b64(value)})
+
+    def keys(self, base: str) -> list[str]:
+        """Return the keys that begin with *base*, which ends with a slash."""
+        end = base[:-1] + "0"
+        question = {"key": b64(base), "range_end": b64(end), "keys_only": True}
+        found = self.ask("kv/range", question).get("kvs", [])
+        return [base64.b64decode(each["key"]).decode() for each in found]
+
+    def revoke(self, lease: int) -> None:
+        """End a lease, as if its time was over."""
+        self.ask("lease/revoke", {"ID": lease})
+
+    def compact(self) -> None:
+        """Forget every revision but the newest."""
+        revision = self.ask("kv/range", {"key": b64("x")})["header"]["revision"]
+        self.ask("kv/compaction", {"revision": revision, "physical": True})
+
+    def is_leader(self) -> bool:
+        """Say whether it leads its cluster, as far as it knows."""
+        status = self.ask("maintenance/status", {})
+        return bool(status["header"]["member_id"] == status.get("leader"))
+
+    def _is_ready(self) -> bool:
+        try:
+            return "header" in self.ask("kv/range", {"key": b64("x")})
+        except (OSError, http.client.HTTPException, ValueError):
+            return False
+
+    def _said(self) -> str:
+        return (self._folder / "log").read_text(errors="replace")[-2000:]
+
+
+class EtcdCluster:
+    """Servers that are one cluster; started on entry, killed on exit.
+
+    Args:
+        folder: Where their data is kept.
+        names: One for each; on a `Net` those of hosts.
+        net: Whose hosts they are on.
+    """
+
+    def __init__(self, folder: Path, *names: str, net: Net | None = None) -> None:
+        self.servers = [Etcd(name, folder, net) for name in names or ("one",)]
+        members = ",".join(server.members for server in self.servers)
+        for server in self.servers:
+            server.members = members
+
+    @property
+    def places(self) -> str:
+        """Hosts and ports, as in a target."""
+        return ",".join(server.place for server in self.servers)
+
+    def leader(self) -> Etcd:
+        """Return the server that leads, of those that run."""
+        return next(server for server in self.servers if server.is_leader())
+
+    def __enter__(self) -> "EtcdCluster":
+        """Start them all, and wait until they are ready."""
+        try:
+            for server in self.servers:
+                server.start()
+            for server in self.servers:
+                server.wait_ready()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Kill them."""
+        for server in self.servers:
+            server.kill()
+
+
+@contextlib.contextmanager
+def one_etcd(folder: Path) -> Iterator[Etcd]:
+    """Run a single etcd."""
+    with EtcdCluster(folder, "one") as cluster:
+        yield cluster.servers[0]
+
+
+def b64(text: str | bytes) -> str:
+    """Return *text* as etcd's JSON has bytes."""
+    return base64.b64encode(text.encode() if isinstance(text, str) else text).decode()
+
+
+def _free() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -108,7 +108,7 @@ class Limiter:
         """
         if self._began is None:
             self._begin(now)
-            self._look_at = self._next_look(now)
+            self._look_at = now  # at once: we may have been born into an overload
         if now < self._skip_until:  # it may have begun when more were allowed
             return
         if well:
@@ -121,7 +121,7 @@ class Limiter:
                 self._set(self.limit * LOWERED)
                 self._begin(now)
             return
-        spent = now - self._began
+        spent = now - (self._began or 0.0)
         if spent > 0 and (spent >= WINDOW or self._count >= ENOUGH or self._looking):
             self._judge(spent, now)
             self._begin(now)

@@ -1,7 +1,7 @@
 """Hold the options of a server, and what follows from them for its peers."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
@@ -19,6 +19,9 @@ from fastrpc.wire import LimitKeywords, Limits
 AGENT: Final = f"fastrpc/{__version__}"
 LIMIT_NAMES: Final = frozenset(each.name for each in fields(Limits))
 _TIMEOUT_MAX: Final = 2**31
+_SECONDS: Final = (
+    "handler_timeout", "max_connection_age", "max_connection_idle", "connection_grace",
+)  # fmt: skip
 
 
 class ServerKeywords(LimitKeywords, total=False):
@@ -32,9 +35,14 @@ class ServerKeywords(LimitKeywords, total=False):
     compressors: Sequence[Compressor]
     handler_timeout: float | None
     max_running: int
+    adaptive_limit: bool
+    priority: Collection[str]
     max_connections: int | None
     max_per_host: int
     max_pending: int
+    max_connection_age: float | None
+    max_connection_idle: float | None
+    connection_grace: float
     threads: int
     backlog: int
     max_unsent_total: int
@@ -57,11 +65,18 @@ class ServerOptions:
         compressors: Compressors of your own, to be named in *compression*.
         handler_timeout: Seconds a handler may take, None for no limit.
         max_running: Most handlers in flight, all connections together.
+        adaptive_limit: Find out how much is too much, and refuse that at once.
+        priority: Names of services, and full names of methods, that are never refused for it,
+            and have some places over *max_running*; those of the server's own always do.
         max_connections: Most connections; None for 80 % of the file
             descriptors, at most 10,000.
         max_per_host: Most connections from one remote host. Loopback, Unix
             sockets and memory pipes are not counted.
         max_pending: Most connections that have not said HELLO.
+        max_connection_age: Seconds after which a client is asked to connect anew, a tenth more
+            or less by chance; None for never.
+        max_connection_idle: Seconds without a call after which it is; None for never.
+        connection_grace: Seconds that what is in flight then has, before it is cancelled.
         threads: Most blocking handlers at once.
         backlog: Connections the kernel holds until they are accepted.
         max_unsent_total: Most bytes waiting for all slow peers together to read; past
@@ -83,9 +98,14 @@ class ServerOptions:
     compressors: Sequence[Compressor] = ()
     handler_timeout: float | None = None
     max_running: int = 4096
+    adaptive_limit: bool = False
+    priority: Collection[str] = ()
     max_connections: int | None = None
     max_per_host: int = 256
     max_pending: int = 256
+    max_connection_age: float | None = None
+    max_connection_idle: float | None = None
+    connection_grace: float = 30.0
     threads: int = 32
     backlog: int = 1024
     max_unsent_total: int = 256 * 2**20
@@ -112,14 +132,20 @@ class ServerOptions:
                 raise ConfigError(f"{name} must be a whole number above 0, got {value!r}")
         if not isinstance(self.http, HttpOptions):
             raise ConfigError(f"http must be HttpOptions, got {self.http!r}")
-        for name in ("pickle", "tracebacks"):
+        for name in ("pickle", "tracebacks", "adaptive_limit"):
             if type(getattr(self, name)) is not bool:
                 raise ConfigError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        timeout: Any = self.handler_timeout
-        if timeout is not None and (
-            type(timeout) not in (int, float) or not 0 < timeout < _TIMEOUT_MAX
-        ):
-            raise ConfigError(f"handler_timeout must be seconds above 0, got {timeout!r}")
+        if isinstance(self.priority, str) or not all(type(each) is str for each in self.priority):
+            raise ConfigError(f"priority must be names in a list, got {self.priority!r}")
+        for name in _SECONDS:
+            _check_seconds(name, getattr(self, name), is_needed=name == "connection_grace")
+
+
+def _check_seconds(name: str, value: Any, *, is_needed: bool) -> None:
+    if value is None and not is_needed:
+        return
+    if type(value) not in (int, float) or not 0 < value < _TIMEOUT_MAX:
+        raise ConfigError(f"{name} must be seconds above 0, got {value!r}")
 
 
 def read_options(options: Mapping[str, Any]) -> tuple[Limits, ServerOptions]:

@@ -10,8 +10,6 @@ Rules of the room:
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
 from types import TracebackType
 from typing import Any, Final, Unpack, final
 
@@ -20,9 +18,13 @@ from fastrpc.codec import Codec, CodecRegistry, default_codecs
 from fastrpc.compress import choose_compressors
 from fastrpc.errors import ConfigError, ConnectionLost
 from fastrpc.frame import release_bodies
+from fastrpc.server.announcing import AnnounceKeywords, Announcing, RegistryLike
 from fastrpc.server.entrances import Entrances
 from fastrpc.server.hall import Hall
+from fastrpc.server.health import HEALTH, health_of
 from fastrpc.server.options import AGENT, LIMIT_NAMES, ServerKeywords, offer, read_options
+from fastrpc.server.overload import Overload, Priority
+from fastrpc.server.stats import ServerState, ServerStats
 from fastrpc.session import (
     Answerer,
     Handling,
@@ -41,43 +43,6 @@ _ENDING: Final = 1.0  # after the grace: for handlers to leave, and for peers to
 _LEAVING: Final = 0.5  # the handlers' part of it
 _VANISHING: Final = 0.1  # for what was aborted
 _STOPPING: Final = "the server is shutting down"
-
-
-class ServerState(Enum):
-    """Where a server stands."""
-
-    IDLE = "idle"
-    SERVING = "serving"
-    DRAINING = "draining"
-    CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerStats:
-    """A snapshot of what a server did and does.
-
-    Attributes:
-        state: Where it stands.
-        connections: Open now, whatever is spoken on them.
-        sessions: Open now; a connection that speaks HTTP has none until it calls something,
-            and may have several then.
-        accepted: Connections made since the start.
-        turned_away: Those of them that a limit refused.
-        calls: Calls taken since the start.
-        running: Handlers in flight.
-        refused: Calls answered without running a handler.
-        methods: Calls and errors per method, of those that were called.
-    """
-
-    state: ServerState
-    connections: int
-    sessions: int
-    accepted: int
-    turned_away: int
-    calls: int
-    running: int
-    refused: int
-    methods: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @final
@@ -118,8 +83,18 @@ class Server:
         chosen = self.options
         self._compressors = choose_compressors(chosen.compression, chosen.compressors)
         self._interceptors = check_interceptors(interceptors)
-        self._routes = Routes(self._codecs, self.limits, wrapped=bool(self._interceptors))
+        self._priority = Priority(chosen.priority)
+        self._overload = (
+            Overload(self._priority, chosen.max_running) if chosen.adaptive_limit else None
+        )
+        self._routes = Routes(
+            self._codecs,
+            self.limits,
+            wrapped=bool(self._interceptors),
+            around=self._overload.around if self._overload is not None else None,
+        )
         self._routes.add(self._describe, DESCRIBE)
+        self._routes.add(self._health, HEALTH)
         self._log = log or logging.getLogger("fastrpc.server")
         self._state = ServerState.IDLE
         self._side: Side | None = None
@@ -129,6 +104,7 @@ class Server:
         if chosen.tls is not None:
             self._entrances.certificates(chosen.tls)  # which says now if its files can't be used
         self._mounted: list[Server] = []
+        self._announcing = Announcing(self, self._log)
         self._stopped: asyncio.Event | None = None
         fork.register(self)
 
@@ -186,7 +162,7 @@ class Server:
         return {
             "agent": AGENT,
             "limits": limits,
-            **self._routes.describe(schema=schema, without=DESCRIBE),
+            **self._routes.describe(schema=schema, without=(DESCRIBE, HEALTH)),
         }
 
     @property
@@ -203,6 +179,11 @@ class Server:
     def hall(self) -> Hall:
         """Who is connected; for what watches a server, not for users."""
         return self._hall
+
+    def health(self) -> dict[str, Any]:
+        """Return how this server is, as the built-in method fastrpc.health tells it."""
+        most = self.options.max_running
+        return health_of(self._state.value, most, self._side, self._answers, self._overload)
 
     @property
     def peers(self) -> list[Peer]:
@@ -288,6 +269,25 @@ class Server:
         await self._entrances.open(targets, wanted, tls or own.tls, plain or own.plain)
         self._state = ServerState.SERVING
 
+    async def announce(
+        self, registry: str | RegistryLike, **options: Unpack[AnnounceKeywords]
+    ) -> None:
+        """Keep the services in *registry*, as long as the server takes calls.
+
+        Returns when the registry knows them, or could not be told at once: then it will be
+        tried again, and again. `aclose` withdraws them first of all.
+
+        Args:
+            registry: Such as "etcd://10.0.0.5:2379", or a `fastrpc.cluster.Registry`.
+            options: Fields of `AnnounceOptions`, by name.
+
+        Raises:
+            ConfigError: The server does not serve, there is no such registry, nothing can be
+                published there, or an option is wrong.
+        """
+        self._check_open()
+        await self._announcing.begin(registry, self._routes.services, options)
+
     async def serve_forever(self) -> None:
         """Wait until the server is closed."""
         if self._stopped is None:
@@ -297,9 +297,11 @@ class Server:
     async def aclose(self, grace: float = 30.0) -> None:
         """Drain, then stop: no new calls, those in flight get *grace* seconds.
 
-        Clients are told to go elsewhere and calls still on their way are taken;
-        what has not ended after *grace* is cancelled and answered so. Twice is fine.
+        Registries are told first, if the server is announced, and calls are taken for a while
+        after that, but for a *grace* of 0. Then clients are told to go elsewhere and calls still
+        on their way are taken; what has not ended after *grace* is cancelled and answered so.
         Servers that are mounted get the same. Cancel it, and all of them close at once.
+        Twice is fine.
         """
         if self._state is ServerState.CLOSED:
             return
@@ -307,6 +309,10 @@ class Server:
             await self.serve_forever()
             return
         self._state = ServerState.DRAINING
+        await self._announcing.leave_before(self._close(grace), hurry=grace <= 0)
+
+    async def _close(self, grace: float) -> None:
+        """Drain and end, as `aclose` says."""
         self._hall.is_closing = True
         mounted = [asyncio.ensure_future(server.aclose(grace)) for server in self._mounted]
         gone: list[asyncio.Future[Any]] = []
@@ -349,6 +355,7 @@ class Server:
         if self._side is not None:
             self._state = ServerState.CLOSED
             self._entrances.forget()
+            self._announcing.forget()
             release_bodies(everything=True)
 
     def _check_open(self) -> None:
@@ -381,6 +388,7 @@ class Server:
             log=self._log,
             router=self._routes.table,
             max_unsent_total=self.options.max_unsent_total,
+            reader=self._overload.reader if self._overload is not None else None,
             on_accept=self._hall.accepted,
             on_open=self._hall.opened,
             on_lost=self._hall.lost,
@@ -391,7 +399,11 @@ class Server:
             handler_timeout=self.options.handler_timeout or 0.0,
             handling=Handling(Threads(loop, self.options.threads), self._interceptors),
             tracebacks=self.options.tracebacks,
+            is_first=self._priority,
+            shedding=self._overload,
         )
+        if self._overload is not None:
+            self._overload.bind(share, self._codecs.get("msgpack").encode)
         side.answers = self._answers
         self._side = self._hall.side = side
         self._stopped = asyncio.Event()
@@ -472,3 +484,7 @@ class Server:
         With *schema* also the JSON Schemas of all arguments and results.
         """
         return self.describe(schema=schema)
+
+    async def _health(self) -> dict[str, Any]:
+        """Tell how this server is: state, lag of its event loop, calls in flight, limit."""
+        return self.health()

@@ -17,7 +17,7 @@ Rules of the room:
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 from fastrpc.call import Mode, Reply, decode_metadata
@@ -25,10 +25,11 @@ from fastrpc.errors import FastRPCError
 from fastrpc.frame import Frame, Method
 from fastrpc.session import arguments, failure
 from fastrpc.session.firststep import FirstSteps
-from fastrpc.session.handling import Handling
+from fastrpc.session.handling import AT_ONCE, Handling
 from fastrpc.session.replies import Replies
 from fastrpc.session.routes import is_timed
 from fastrpc.session.running import Fate, Running
+from fastrpc.session.shedding import RESERVED, Shedding
 from fastrpc.session.side import Side
 from fastrpc.wire import Kind, StatusCode
 
@@ -52,6 +53,8 @@ class Answerer:
         handler_timeout: Seconds a handler may take, 0 for no limit.
         handling: How handlers are run.
         tracebacks: Send remote tracebacks to callers.
+        is_first: Says of which methods some calls may run over *max_running*.
+        shedding: Refuses what is too much although the limits would let it in.
 
     Attributes:
         replies: Writes what the lane does not.
@@ -65,8 +68,12 @@ class Answerer:
         handler_timeout: float,
         handling: Handling,
         tracebacks: bool,
+        is_first: Callable[[Method], bool] = lambda method: False,
+        shedding: Shedding | None = None,
     ) -> None:
         """Run nothing yet."""
+        self._is_first = is_first
+        self._shedding = shedding
         self._side = side
         self._max_running = max_running
         self._handler_timeout = handler_timeout
@@ -114,6 +121,12 @@ class Answerer:
     def slowly(self, session: "Session", frame: Frame) -> None:
         """Answer a request that is no plain call."""
         method = self._method_of(session, frame)
+        shedding = self._shedding
+        if shedding is not None and method is not None and shedding.is_late():
+            in_turn = method.info.info.mode in AT_ONCE and not session.is_draining
+            if in_turn and not frame.oversize and not self._is_first(method):
+                self.replies.shed(session, frame, method, shedding.words())
+                return
         name = _name_of(frame, method)
         limits = session.side.limits
         if frame.oversize:
@@ -162,17 +175,20 @@ class Answerer:
         if self._handling.is_immediate(method):
             self._run_now(session, method, frame, args, kwargs or {})
             return
-        if not self._has_place(session):
+        if not self._has_place(session, method):
             self._overloaded(session, method, frame)
             return
         if method.through is None and self._handling.may_be_over(method):
             # From the next call on; this one has come by another way.
             most = self._max_running, session.side.limits.max_calls
+            crowd: Collection[Running] = self._all
+            if self._shedding is not None:
+                crowd = self._shedding.crowd(method, self._all)
             method.through = self._handling.through(
                 method,
                 self._steps,
                 self._side.share.clock,
-                self._all,
+                crowd,
                 most,
                 self._limit,
                 bool(self._handler_timeout),
@@ -206,6 +222,8 @@ class Answerer:
         running.is_timed = is_timed(method, before)
         session.running[frame.id] = running
         self._all.add(running)
+        if self._shedding is not None:
+            self._shedding.began(method)
         return running
 
     def _limit(self, millis: int) -> float:
@@ -249,29 +267,35 @@ class Answerer:
             text = f"{method.name.decode()}: serializer {number} was not agreed on"
             self.replies.refuse(session, frame, StatusCode.UNSUPPORTED, text, method=method)
             return False
-        if not self._handling.is_immediate(method) and not self._has_place(session):
+        if not self._handling.is_immediate(method) and not self._has_place(session, method):
             self._overloaded(session, method, frame)
             return False
         session.detour(False)
         return True
 
-    def _has_place(self, session: "Session") -> bool:
+    def _has_place(self, session: "Session", method: Method) -> bool:
         """Say whether one more handler of this connection may run."""
-        return (
-            len(session.running) < session.side.limits.max_calls
-            and len(self._all) < self._max_running
-        )
+        if len(session.running) >= session.side.limits.max_calls:
+            return False
+        over = len(self._all) - self._max_running
+        if over >= 0:
+            return over < RESERVED and self._is_first(method)
+        return self._shedding is None or self._shedding.has_room(method)
 
     def _overloaded(self, session: "Session", method: Method, frame: Frame) -> None:
         """Refuse a call that there is no place for."""
         limit = session.side.limits.max_calls
+        retry = None
         if len(session.running) >= limit:
             text = f"more than {limit} calls of this connection (max_calls)"
+        elif self._shedding is not None and len(self._all) < self._max_running:
+            most, retry = self._shedding.limit_of(method), self._shedding.pushback()
+            text = f"{method.name.decode()}: more than {most} calls in flight (adaptive_limit)"
         else:
             text = f"more than {self._max_running} calls in flight on this server (max_running)"
         # More of the kind may follow: until a call is taken the lane decodes none.
         session.detour(len(frame.payload) >= _LARGE)
-        self.replies.refuse(session, frame, StatusCode.OVERLOADED, text, method=method)
+        self.replies.refuse(session, frame, StatusCode.OVERLOADED, text, retry, method)
 
     # How handlers run
 
@@ -328,6 +352,8 @@ class Answerer:
                 spent = session.lane.share.clock() - running.started
                 if running.is_timed:
                     running.method.note(spent)
+            if self._shedding is not None:
+                self._shedding.took(running.method, spent, running.fate is Fate.OWED)
             while session.is_full and running.fate is Fate.OWED:
                 await session.until_read()
         except BaseException as exc:
@@ -348,6 +374,8 @@ class Answerer:
     def _ended(self, session: "Session", running: Running) -> None:
         """Note that a handler has ended."""
         self._all.discard(running)
+        if self._shedding is not None:
+            self._shedding.ended(running.method)
         if running.fate is Fate.UNWANTED:
             running.method.info.failed(StatusCode.CANCELLED)
         if running.frame.kind == Kind.OPEN:
@@ -356,6 +384,9 @@ class Answerer:
 
     def _failed(self, session: "Session", running: Running, exc: BaseException) -> None:
         method, frame = running.method, running.frame
+        if self._shedding is not None and running.fate is not Fate.OWED:
+            spent = session.lane.share.clock() - running.started
+            self._shedding.took(method, spent, well=False)
         if running.fate is Fate.OWED:
             running.fate = Fate.SENT
             method.errors += 1

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextvars import copy_context
 from functools import partial
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from fastrpc.call import (
     Call,
@@ -63,11 +63,11 @@ class Handling:
 
     def is_immediate(self, method: Method) -> bool:
         """Say whether a call of *method* is over when `run_now` returns."""
-        return self._chain is None and method.info.info.mode in _AT_ONCE
+        return self._chain is None and method.info.info.mode in AT_ONCE
 
     def may_be_over(self, method: Method) -> bool:
         """Say whether a call of *method* may be over after the first step of `through`."""
-        return self._chain is not None and method.info.info.mode in _AT_ONCE
+        return self._chain is not None and method.info.info.mode in AT_ONCE
 
     def through(
         self,
@@ -224,7 +224,8 @@ class Handling:
             await close_items(items)
 
 
-_AT_ONCE = (Mode.SYNC, Mode.INLINE)
+#: Modes of handlers that never wait.
+AT_ONCE: Final = (Mode.SYNC, Mode.INLINE)
 
 
 def _run_at_once(method: Method, clock: Callable[[], float], call: Call) -> Done:

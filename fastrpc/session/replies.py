@@ -146,6 +146,19 @@ class Replies:
         body = failure.refusal(status, text, retry_ms=retry_ms)
         self.send(session, frame, status, body, method=method)
 
+    def shed(self, session: "Session", frame: Frame, method: Method, body: bytes) -> None:
+        """Answer a call that there is no time for, with a *body* that is encoded already.
+
+        Nothing is logged, for a oneway call either: there may be thousands a second.
+        """
+        self.refused += 1
+        method.info.failed(int(StatusCode.OVERLOADED))
+        if frame.oneway:
+            return
+        told = b"" if session.is_full else body
+        session.lane.reply(frame.id, int(Serializer.MSGPACK), told, int(StatusCode.OVERLOADED))
+        session.hand_over()
+
     def expired(self, session: "Session", method: Method, frame: Frame) -> None:
         """Answer a call whose deadline passed before its turn came."""
         text = f"{method.name.decode()}: the deadline passed before the handler was started"

@@ -4,7 +4,7 @@ It is apart from server and client, which both can serve, because it is plain da
 names in, table out.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
@@ -106,13 +106,22 @@ class Routes:
         codecs: What arguments may come in.
         limits: Longest method name.
         wrapped: Whether interceptors stand before the handlers.
+        around: Returns what to call in place of a method's handler, if not the handler.
     """
 
-    def __init__(self, codecs: CodecRegistry, limits: Limits, *, wrapped: bool = False) -> None:
+    def __init__(
+        self,
+        codecs: CodecRegistry,
+        limits: Limits,
+        *,
+        wrapped: bool = False,
+        around: Callable[[MethodInfo], Callable[..., Any]] | None = None,
+    ) -> None:
         """Begin with none."""
         self._codecs = codecs
         self._limits = limits
         self._wrapped = wrapped
+        self._around = around
         self.table: dict[bytes, Method] = {}
         self.services: list[ServiceInfo] = []
         self._told: dict[bool, dict[str, Any]] = {}
@@ -153,17 +162,17 @@ class Routes:
         self._told.clear()
         return service
 
-    def describe(self, *, schema: bool = False, without: str = "") -> dict[str, Any]:
+    def describe(self, *, schema: bool = False, without: Collection[str] = ()) -> dict[str, Any]:
         """Tell the services as plain values.
 
         It is worked out once: whoever asks again and again gets the same objects.
 
         Args:
             schema: With JSON Schemas, as `call.write_document` has them.
-            without: Name of a service to leave out.
+            without: Names of services to leave out.
         """
         if schema not in self._told:
-            shown = [service for service in self.services if service.name != without]
+            shown = [service for service in self.services if service.name not in without]
             self._told[schema] = (
                 write_document(shown)
                 if schema
@@ -186,7 +195,9 @@ class Routes:
                 if not is_foreign:  # else it is a method for the codec of its messages
                     raise
         in_place = not (self._wrapped or info.filled)
-        return Method(key, int(info.mode) if in_place else HANDED_UP, info.handler, decoders, route)
+        mode = int(info.mode) if in_place else HANDED_UP
+        handler = info.handler if self._around is None else self._around(info)
+        return Method(key, mode, handler, decoders, route)
 
     def _arguments(self, codec: Codec, info: MethodInfo) -> Any:
         """Return the fast decoder of plain positional arguments, None if there can't be one."""

@@ -61,7 +61,8 @@ class Session(asyncio.BufferedProtocol):
         # The loop gets the lane's own methods: no Python frame per read.
         self.get_buffer = self.lane.get_buffer  # type: ignore[method-assign, assignment]
         reads_on = client and side.router is not None
-        self.buffer_updated = self._take if reads_on else self.lane.buffer_updated  # type: ignore[method-assign]
+        take = self.lane.buffer_updated if side.reader is None else side.reader(self)
+        self.buffer_updated = self._take if reads_on else take  # type: ignore[method-assign, assignment]
         self.state = State.CONNECTING
         self.peer = address
         self.agent = ""  # what the peer calls its program

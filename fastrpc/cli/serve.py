@@ -2,7 +2,9 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypedDict
 
 import click
 from rich.text import Text
@@ -12,6 +14,8 @@ from fastrpc.cli import screen
 from fastrpc.cli.loading import build_server
 from fastrpc.cli.options import epilog, json_option, paragraphs
 from fastrpc.server import DOORS
+from fastrpc.server.workers import supervise
+from fastrpc.transport import Plain
 
 DEFAULT_TARGET = "tcp://127.0.0.1:7000"
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -25,6 +29,9 @@ HELP = paragraphs(
     "may also be a file, path/to/module.py.",
     "On SIGTERM and SIGINT no more calls are taken, open ones are finished, and the exit code "
     "is 0.",
+    "With --workers each process imports MODULE by itself. One that dies is started again, and "
+    "SIGHUP replaces all, one after the other and without a failed call: the new ones read the "
+    "code that is there then. With --reload that happens when a source file changes.",
 )
 EPILOG = epilog(
     "fastrpc serve shop.orders:server",
@@ -33,8 +40,11 @@ EPILOG = epilog(
     "fastrpc serve math:sqrt",
     "fastrpc serve shop.orders:make_server --factory",
     "fastrpc serve shop.orders --bind tls://0.0.0.0:7443 --cert chain.pem --key key.pem",
+    "fastrpc serve shop.orders --workers 4",
+    "fastrpc serve shop.orders --reload",
     "fastrpc serve shop.orders --bind tcp://127.0.0.1:0 --json | jq -r '.targets[]'",
-    exits="Exit codes: 0 drained and stopped; 2 wrong usage; 5 an address can't be had.",
+    exits="Exit codes: 0 drained and stopped; 2 wrong usage; 5 an address can't be had, or no "
+    "worker could be started.",
 )
 
 
@@ -56,7 +66,13 @@ EPILOG = epilog(
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Processes that share the port; this version runs one.",
+    help="Processes that share the port.",
+)
+@click.option(
+    "--reload",
+    "reloads",
+    is_flag=True,
+    help="Replace the workers when source files of theirs change: for development.",
 )
 @click.option(
     "--grace",
@@ -112,6 +128,7 @@ def serve(
     spec: str,
     targets: Sequence[str],
     workers: int,
+    reloads: bool,
     grace: float,
     log_level: str,
     doors: Sequence[str],
@@ -140,21 +157,76 @@ def serve(
         http = None
         if debug_token or origins or hosts:
             http = fastrpc.HttpOptions(debug_token=debug_token or "", origins=origins, hosts=hosts)
-        server = build_server(spec, factory=factory, http=http)
-        # Does nothing where the module has set up logging itself.
-        logging.basicConfig(level=log_level.upper(), format=_LOG_FORMAT)
+        build = partial(_build, spec, factory=factory, http=http, log_level=log_level)
         tls = None
         if cert or key or client_ca:
             tls = fastrpc.TlsOptions(cert=cert, key=key, ca=client_ca)
-        fastrpc.run(
-            server,
-            *targets,
-            workers=workers,
-            grace=grace,
-            ready=ready,
-            doors=doors or None,
-            tls=tls,
-            plain="allow" if plain else None,
-        )
+        listening: _Listening = {
+            "doors": doors or None, "tls": tls, "plain": "allow" if plain else None,
+        }  # fmt: skip
+        if workers == 1 and not reloads:
+            fastrpc.run(build(), *targets, grace=grace, ready=ready, **listening)
+        else:
+            _supervise(build, targets, workers, grace, ready, listening, log_level, reloads=reloads)
     if not as_json:
         screen.notes().print("stopped")
+
+
+class _Listening(TypedDict):
+    doors: Sequence[str] | None
+    tls: fastrpc.TlsOptions | None
+    plain: Plain | None
+
+
+def _build(
+    spec: str, *, factory: bool, http: fastrpc.HttpOptions | None, log_level: str
+) -> fastrpc.Server:
+    server = build_server(spec, factory=factory, http=http)
+    # Does nothing where the module has set up logging itself.
+    logging.basicConfig(level=log_level.upper(), format=_LOG_FORMAT)
+    return server
+
+
+def _supervise(
+    build: Callable[[], fastrpc.Server],
+    targets: Sequence[str],
+    workers: int,
+    grace: float,
+    ready: Callable[[Sequence[str]], None],
+    listening: _Listening,
+    log_level: str,
+    *,
+    reloads: bool,
+) -> None:
+    """Serve with workers, each of which imports what it serves."""
+    # The supervisor's own lines only: what is logged in a worker, and how, is the module's.
+    log = logging.getLogger("fastrpc.server.workers")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(_LOG_FORMAT))
+    log.addHandler(handler)
+    log.propagate = False
+    # Who saves a file wants to see that it was noticed.
+    level = min(getattr(logging, log_level.upper()), logging.INFO if reloads else logging.ERROR)
+    log.setLevel(level)
+
+    def forget() -> None:
+        log.removeHandler(handler)
+        log.propagate = True
+        log.setLevel(logging.NOTSET)
+
+    def build_in_worker() -> fastrpc.Server:
+        forget()
+        return build()
+
+    try:
+        supervise(
+            build_in_worker,
+            targets,
+            workers=workers,
+            grace=grace,
+            start=partial(fastrpc.Server.start, **listening),
+            ready=ready,
+            reloads=reloads,
+        )
+    finally:
+        forget()

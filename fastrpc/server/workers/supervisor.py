@@ -400,6 +400,7 @@ class _Supervisor:
             self._stop_listening()
         elif ending is Ending.RELOAD_FAILED:
             _log.error("worker %d (%s) %s: %s", worker.place, pid, text, how)
+            self._was_reloading = self._plan.is_reloading
         else:
             _log.info("worker %d (%s) %s: %s", worker.place, pid, text, how)
         # Only now: until its figures are with those of the gone, its seat is taken.

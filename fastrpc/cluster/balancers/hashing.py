@@ -1,0 +1,116 @@
+"""Choose by key: the same key goes to the same member, unless that has more than its share.
+
+A member takes at most a quarter more than its share of all calls in flight; beyond, a
+key goes to the next on the ring that has room (Mirrokni, Thorup, Zadimoghaddam,
+"Consistent Hashing with Bounded Loads", 2016). So one key that everybody asks for can't
+bring its member down, and when a member leaves, its keys alone move.
+
+Rules of the room:
+  * no pick leads over the bound as long as any member below it takes calls; calls in
+    flight are known as well as the census knows them;
+  * calls without a key go anywhere below the bound.
+"""
+
+import random
+from collections.abc import Collection, Sequence
+from itertools import islice
+from typing import Final, final
+
+from fastrpc.cluster.balancers.census import Census
+from fastrpc.cluster.balancers.contract import Balancer, Candidate, first_that_takes
+from fastrpc.cluster.balancers.ring import Ring, place_of
+from fastrpc.errors import ConfigError
+
+#: Points of the ring that are tried before the members are looked at in turn.
+_POINTS: Final = 64
+
+#: Points of these that are looked at without ado.
+_NEAR: Final = 6
+
+#: What rounding may do to a bound.
+_ROUNDED: Final = 1e-9
+
+
+@final
+class ConsistentHash(Balancer):
+    """The member that the key belongs to, or the next that has room.
+
+    Args:
+        load: Most calls in flight of a member, as a multiple of its share; above 1.
+        seed: Of the chance that places calls without a key.
+    """
+
+    def __init__(self, load: float = 1.25, seed: int = 0) -> None:
+        if isinstance(load, bool) or not 1 < load < float("inf"):
+            raise ConfigError(f"load must be above 1 and finite, got {load!r}")
+        self._load = load
+        self._chance = random.Random(seed)
+        self._ring = Ring()
+        self._members: list[Candidate] = []
+        self._places: dict[str, int] = {}
+        self._shares: list[float] = []  # of all calls, by place
+        self._census = Census((), 0.0)
+
+    def update(self, members: Sequence[Candidate], now: float) -> None:
+        """Choose from *members* from now on."""
+        self._members = list(members)
+        self._places = {member.instance.id: place for place, member in enumerate(members)}
+        total = sum(member.weight for member in members)
+        self._shares = [member.weight / total for member in members]
+        self._ring.update({member.instance.id: member.weight for member in members})
+        self._census = Census(members, now)
+
+    def pick(self, key: object, now: float, avoid: Collection[Candidate] = ()) -> Candidate | None:
+        """Return the member for *key*.
+
+        Raises:
+            ConfigError: The key is nothing that is the same in every process.
+        """
+        if not self._members:
+            return None
+        census = self._census
+        census.look(now)
+        where = place_of(key) if key is not None else self._chance.getrandbits(64)
+        ids, at = self._ring.find(where)
+        bound = (census.total + 1) * self._load
+        # Most picks end with the first of these, nearly all with one of the first few.
+        for id in ids[at : at + _NEAR]:
+            place = self._places[id]
+            member = self._members[place]
+            count = member.in_flight
+            if (
+                (not count or count < bound * self._shares[place] - _ROUNDED)
+                and member.takes()
+                and member not in avoid
+            ):
+                census.note(place, count + 1)
+                return member
+        return self._walk(where, avoid)
+
+    def _walk(self, where: int, avoid: Collection[Candidate]) -> Candidate | None:
+        """Return the next member on the ring that has room, or any that takes a call."""
+        tried: set[int] = set()
+        for id in islice(self._ring.walk(where), _POINTS):
+            place = self._places[id]
+            if place not in tried:
+                tried.add(place)
+                if self._has_room(place, avoid):
+                    return self._taken(place)
+        start = where % len(self._members)
+        for place in (*range(start, len(self._members)), *range(start)):
+            if place not in tried and self._has_room(place, avoid):
+                return self._taken(place)
+        # All below the bound take no call: better over the bound than not at all.
+        member = first_that_takes(self._members, start, avoid)
+        return self._taken(self._places[member.instance.id]) if member is not None else None
+
+    def _has_room(self, place: int, avoid: Collection[Candidate]) -> bool:
+        member = self._members[place]
+        count = member.in_flight
+        bound = (self._census.total + 1) * self._load * self._shares[place]
+        return (not count or count < bound - _ROUNDED) and member.takes() and member not in avoid
+
+    def _taken(self, place: int) -> Candidate:
+        member = self._members[place]
+        self._census.note(place, member.in_flight + 1)
+        return member

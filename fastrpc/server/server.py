@@ -18,6 +18,7 @@ from fastrpc.codec import Codec, CodecRegistry, default_codecs
 from fastrpc.compress import choose_compressors
 from fastrpc.errors import ConfigError, ConnectionLost
 from fastrpc.frame import release_bodies
+from fastrpc.server.age import Ages
 from fastrpc.server.announcing import AnnounceKeywords, Announcing, RegistryLike
 from fastrpc.server.entrances import Entrances
 from fastrpc.server.hall import Hall
@@ -374,6 +375,9 @@ class Server:
                 raise ConfigError("the server was started on another event loop")
             return self._side
         share = share_of(loop)
+        hall: Hall | Ages = self._hall
+        if self.options.max_connection_age or self.options.max_connection_idle:
+            hall = Ages(self._hall, self.options, loop)
         side = Side(
             share=share,
             ticker=Ticker(loop, share),
@@ -390,8 +394,8 @@ class Server:
             max_unsent_total=self.options.max_unsent_total,
             reader=self._overload.reader if self._overload is not None else None,
             on_accept=self._hall.accepted,
-            on_open=self._hall.opened,
-            on_lost=self._hall.lost,
+            on_open=hall.opened,
+            on_lost=hall.lost,
         )
         self._answers = Answerer(
             side,

@@ -36,6 +36,10 @@ _TEXT_MAX: Final = 300
 #: Numbers of gRPC's statuses.
 INVALID, NOT_FOUND, DENIED, PRECONDITION, RANGE, NO_LOGIN = 3, 5, 7, 9, 11, 16
 
+# What aiohttp raises if a connection, or the session, is gone: the last where it was closed
+# before somebody read on.
+_BROKEN: Final = (aiohttp.ClientError, OSError, TimeoutError, RuntimeError)
+
 # Every host would say the same.
 _FINAL: Final = frozenset({INVALID, NOT_FOUND, DENIED, PRECONDITION, RANGE, NO_LOGIN})
 
@@ -171,7 +175,7 @@ class Gateway:
                         allow_redirects=False,
                     )
                     response = await stack.enter_async_context(opening)
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            except _BROKEN as error:
                 self.leave(at)
                 raise self._lost(_words(error)) from None
             if response.status != 200:
@@ -218,7 +222,7 @@ class Gateway:
         except aiohttp.ClientConnectorError as error:
             is_sure = True
             raise _ElsewhereError(_words(error)) from None
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except _BROKEN as error:
             raise _ElsewhereError(_words(error)) from None
         finally:
             self.unsure += not is_sure
@@ -308,7 +312,7 @@ class Stream:
                 return TooLong()
             try:
                 piece = await self._content.readany()
-            except (aiohttp.ClientError, OSError) as error:
+            except _BROKEN as error:
                 raise RegistryLost(f"etcd: {_words(error)}") from None
             if not piece:
                 return None

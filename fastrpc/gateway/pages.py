@@ -95,8 +95,8 @@ async def alive(request: PageRequest) -> PageResponse:
 
 
 async def ready(request: PageRequest) -> PageResponse:
-    """Say whether the server takes calls: no while it drains."""
-    if request.hall.is_closing:
+    """Say whether the server wants calls: no while it leaves or drains."""
+    if request.hall.is_closing or request.hall.is_leaving:
         return _state(503, "draining")
     return _state(200, "ready")
 

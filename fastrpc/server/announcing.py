@@ -30,6 +30,10 @@ ANNOUNCER: Final = ("fastrpc.cluster.advertise", "make_announcer")
 LEAVE_WAIT: Final = 2.0
 LEAVE_WAIT_MAX: Final = 600.0
 
+# Seconds that a farewell may take when the registry is away: usually, and for who can't wait.
+_FAREWELL: Final = 3.0
+_HURRY: Final = 0.6
+
 _BUILT_IN: Final = "fastrpc."  # services that every server has
 
 
@@ -111,7 +115,7 @@ def read_announce(options: Mapping[str, Any]) -> AnnounceOptions:
     return AnnounceOptions(**options)
 
 
-def services_of(registered: Iterable[ServiceInfo], *, without: str) -> list[tuple[str, str, str]]:
+def services_of(registered: Iterable[ServiceInfo]) -> list[tuple[str, str, str]]:
     """Return name, version and group of all that answers; what is a default has two of them."""
     found = []
     for service in registered:
@@ -141,7 +145,7 @@ class Announcer(Protocol):
         """Wait a moment for the first round."""
         ...
 
-    async def leave(self) -> bool:
+    async def leave(self, patience: float) -> bool:
         """Withdraw; return whether anybody has heard of it."""
         ...
 
@@ -202,7 +206,7 @@ class Announcing:
         try:
             await announcer.wait_tried()
         except BaseException:
-            del self._announcers[announcer]
+            self._announcers.pop(announcer, None)
             await announcer.aclose()
             raise
 
@@ -212,11 +216,11 @@ class Announcing:
         Args:
             hurry: Don't wait.
         """
-        self._is_leaving = True
+        self._is_leaving = self._server.hall.is_leaving = True
         heard: list[float] = []
 
         async def leave_one(announcer: Announcer, wait: float) -> None:
-            if await announcer.leave():
+            if await announcer.leave(_HURRY if hurry else _FAREWELL):
                 heard.append(wait)
 
         async with asyncio.TaskGroup() as group:

@@ -61,6 +61,8 @@ class Hall:
         side: What its sessions share; set before the first visitor comes.
         admission: Who is here.
         sessions: All sessions, oldest first; those that translators talk to as well.
+        is_closing: Nobody is let in any more.
+        is_leaving: The server has said goodbye to its registries, and closes soon.
         mounts: The halls of other servers, by the path they are found under.
         calls: Calls of sessions that are gone.
         bytes_in: What they have read.
@@ -79,6 +81,7 @@ class Hall:
         self.mounts: dict[str, Hall] = {}
         self.calls = self.bytes_in = self.bytes_out = 0
         self.is_closing = False
+        self.is_leaving = False
         self._empty: asyncio.Future[None] | None = None
 
     @property

@@ -34,6 +34,9 @@ DIALS_MAX: Final = 64
 #: Seconds between looks at standings and weights.
 TICK: Final = 1.0
 
+#: The same as long as a call shows whether somebody is well.
+SOON: Final = 0.1
+
 #: Seconds for which an instance rests that refused a call and did not say how long.
 REST: Final = 0.1
 
@@ -205,13 +208,14 @@ class Fleet:
     def _tick(self) -> None:
         """Look at standings and weights; let go of those that have ended everything."""
         now = time.monotonic()
-        self._timer = self._loop.call_later(TICK, self._tick)
         moved = [member for member in self.members.values() if self._judge(member, now)]
         if self._weigh(now) or moved:
             self.changed()
         for member in [each for each in self._retired if all(link.is_over for link in each.links)]:
             self._retired.remove(member)
             self._ended_before += member.calls
+        is_probing = any(each.standing is Standing.PROBED for each in self.members.values())
+        self._timer = self._loop.call_later(SOON if is_probing else TICK, self._tick)
 
     def _judge(self, member: Member, now: float) -> bool:
         has_changed = member.look(now)

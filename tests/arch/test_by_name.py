@@ -5,7 +5,10 @@ import importlib
 
 import pytest
 
+from fastrpc.client.connect import CLUSTER
+from fastrpc.cluster.engines import ENGINES
 from fastrpc.codec.extras import EXTRAS
+from fastrpc.server.announcing import ANNOUNCER
 from fastrpc.server.doors import TONGUES
 from fastrpc.server.pages import PAGES
 from fastrpc.transport.dial import _UPGRADES
@@ -16,13 +19,18 @@ NAMED = (
     | {(each.module, each.opener) for each in TONGUES if each.module}
     | set(_UPGRADES.values())
     | {tuple(each.name.split(":")) for each in PAGES.values()}
+    | {(each.module, each.name) for each in ENGINES.values()}
+    | {CLUSTER, ANNOUNCER}
 )
 
 #: Where something is imported by name: those tables, and others that point nowhere up.
 IMPORTERS = {
     "fastrpc/cli/loading.py",  # what the user of the command names
+    "fastrpc/client/connect.py",
+    "fastrpc/cluster/engines.py",
     "fastrpc/codec/extras.py",
     "fastrpc/frame.py",  # the twins of its own storey
+    "fastrpc/server/announcing.py",
     "fastrpc/server/doors.py",
     "fastrpc/server/pages.py",
     "fastrpc/transport/dial.py",
@@ -37,7 +45,7 @@ def test_what_is_named_is_there(module: str, attribute: str) -> None:
 
 def test_every_table_has_names_in_it() -> None:
     rooms = {module.split(".")[1] for module, _ in NAMED}
-    assert rooms == {"codec", "gateway", "observe", "transport"}
+    assert rooms == {"cluster", "codec", "gateway", "observe", "transport"}
 
 
 def test_nobody_else_imports_by_name() -> None:

@@ -1,0 +1,225 @@
+"""Real ZooKeepers on ports of their own: one, or an ensemble of three."""
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tests.cluster.engines.redis_server import free_port
+
+_PATIENCE = 30.0
+
+#: Milliseconds: sessions end at the next multiple of it.
+TICK = 200
+
+_JARS = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-nop.jar"
+_JAVA = (
+    "java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto -Xmx128m -cp"
+    f" {_JARS} -Dzookeeper.admin.enableServer=false -Dzookeeper.forceSync=no"
+    " -Dzookeeper.jmx.log4j.disable=true -Dzookeeper.preAllocSize=64"
+).split()
+
+#: Starts a process as subprocess.Popen does.
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+class ZooKeeperServer:
+    """One server, alone or of an ensemble.
+
+    Args:
+        folder: Of its own.
+        number: In the ensemble, from 1.
+        address: Where it listens.
+        more: Lines of its configuration.
+        start: What starts its process.
+        port: Its clients' port; a free one by default.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        number: int = 1,
+        address: str = "127.0.0.1",
+        more: Sequence[str] = (),
+        start: Start = subprocess.Popen,
+        port: int = 0,
+    ) -> None:
+        self.address = address
+        self.port = port or free_port()
+        self._start = start
+        self._process: subprocess.Popen[bytes] | None = None
+        self._main = "quorum.QuorumPeerMain"
+        (folder / "data").mkdir(parents=True)
+        (folder / "data" / "myid").write_text(str(number))
+        self._config = folder / "zoo.cfg"
+        lines = [
+            f"tickTime={TICK}",
+            "initLimit=50",
+            "syncLimit=10",
+            f"dataDir={folder / 'data'}",
+            f"clientPortAddress={address}",
+            f"clientPort={self.port}",
+            "minSessionTimeout=400",
+            "maxSessionTimeout=60000",
+            "maxClientCnxns=0",
+            "4lw.commands.whitelist=srvr",
+            *more,
+        ]
+        self._config.write_text("\n".join(lines))
+
+    @property
+    def host(self) -> str:
+        return f"{self.address}:{self.port}"
+
+    @property
+    def target(self) -> str:
+        return f"zookeeper://{self.host}"
+
+    def start(self) -> None:
+        """Start it; it is not ready yet."""
+        self._process = self._start(
+            [*_JAVA, f"org.apache.zookeeper.server.{self._main}", str(self._config)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self._config.parent,
+        )
+
+    def mode(self) -> str:
+        """Return "standalone", "leader", "follower", or "" if it does not serve."""
+        try:
+            with socket.create_connection((self.address, self.port), 2.0) as connection:
+                connection.sendall(b"srvr")
+                text = b""
+                while piece := connection.recv(65536):
+                    text += piece
+        except OSError:
+            return ""
+        return text.partition(b"Mode: ")[2].partition(b"\n")[0].decode()
+
+    def wait(self) -> None:
+        """Wait until it serves."""
+        until = time.monotonic() + _PATIENCE
+        while not self.mode():
+            assert self._process is not None
+            if self._process.poll() is not None or time.monotonic() > until:
+                raise AssertionError("ZooKeeper does not serve")
+            time.sleep(0.05)
+
+    def pause(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+
+class ZooKeepers:
+    """Servers in a folder of their own: one, or as many as there are *addresses*.
+
+    Args:
+        addresses: Of each server of an ensemble.
+        starts: What starts the process of each.
+        port: The clients' port of each; free ones by default.
+    """
+
+    def __init__(
+        self, addresses: Sequence[str] = ("127.0.0.1",), starts: Sequence[Start] = (), port: int = 0
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="zookeeper-")
+        more = []
+        if len(addresses) > 1:
+            more = [
+                f"server.{number}={address}:{free_port()}:{free_port()}"
+                for number, address in enumerate(addresses, 1)
+            ]
+        self.servers = [
+            ZooKeeperServer(
+                Path(self._folder.name, str(number)),
+                number,
+                address,
+                more,
+                starts[number - 1] if starts else subprocess.Popen,
+                port,
+            )
+            for number, address in enumerate(addresses, 1)
+        ]
+
+    @property
+    def target(self) -> str:
+        return "zookeeper://" + ",".join(server.host for server in self.servers)
+
+    def leader(self) -> ZooKeeperServer:
+        """Return the server that leads."""
+        return next(server for server in self.servers if server.mode() in ("leader", "standalone"))
+
+    def __enter__(self) -> "ZooKeepers":
+        try:
+            for server in self.servers:
+                server.start()
+            if not any(server._start is not subprocess.Popen for server in self.servers):
+                for server in self.servers:
+                    server.wait()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for server in self.servers:
+            server.kill()
+        self._folder.cleanup()
+
+
+def session_packet(timeout_ms: int, id: int, password: bytes) -> bytes:
+    """Return how a client says which session it is in; its form is as old as ZooKeeper."""
+    body = (0).to_bytes(4, "big") + (0).to_bytes(8, "big") + timeout_ms.to_bytes(4, "big")
+    body += id.to_bytes(8, "big", signed=True) + len(password).to_bytes(4, "big") + password
+    return len(body).to_bytes(4, "big") + body
+
+
+_CLOSE = (8).to_bytes(4, "big") + (1).to_bytes(4, "big") + (-11).to_bytes(4, "big", signed=True)
+
+
+def _read(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = connection.recv(size - len(data))
+        if not piece:
+            raise ConnectionError("ZooKeeper closed the connection")
+        data += piece
+    return data
+
+
+def end_session(server: ZooKeeperServer, known: tuple[int, bytes]) -> None:
+    """End another client's session, as if it had run out: its nodes are gone after this."""
+    with socket.create_connection((server.address, server.port), _PATIENCE) as connection:
+        connection.sendall(session_packet(10_000, *known))
+        _read(connection, int.from_bytes(_read(connection, 4), "big"))
+        connection.sendall(_CLOSE)
+        _read(connection, int.from_bytes(_read(connection, 4), "big"))
+
+
+def known_of(registry: Any) -> tuple[int, bytes]:
+    """Return what proves the session of a `ZooKeeperRegistry`."""
+    client = registry._session._client
+    known: tuple[int, bytes] | None = client.client_id
+    assert known is not None
+    return known

@@ -318,8 +318,11 @@ class Plan:
         return decided.orders
 
     def _roll(self, now: float, decided: _Decided) -> None:
-        """Begin to replace the next worker, unless one is being replaced."""
-        if any(place.coming is not None for place in self.places) or self._leaving():
+        """Begin to replace the next worker, unless one is being replaced or started."""
+        if self._leaving() or any(
+            worker.state is WorkerState.STARTING or self.places[worker.place].coming is worker
+            for worker in self._workers.values()
+        ):
             return
         for number, place in enumerate(self.places):
             worker = place.current
@@ -329,7 +332,11 @@ class Plan:
 
     def _leaving(self) -> bool:
         """Say whether somebody who was replaced is still here."""
-        return any(self.places[each.place].current is not each for each in self._workers.values())
+        return any(
+            each is not self.places[each.place].current
+            and each is not self.places[each.place].coming
+            for each in self._workers.values()
+        )
 
     def _start(self, place: int, now: float, cause: Cause, decided: _Decided) -> Worker:
         seat = next(seat for seat in range(self.seats) if seat not in self._workers)

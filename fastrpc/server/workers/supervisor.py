@@ -275,6 +275,9 @@ class _Supervisor:
     def _start(self, seat: int, cause: Cause) -> None:
         worker = self._plan.worker(seat)
         assert worker is not None
+        if worker.state is not WorkerState.STARTING:  # another could not be, so all was given up
+            self._gone(seat, "not started")
+            return
         place = self._plan.places[worker.place]
         self._numbers += 1
         self._table.enter(seat, place=worker.place, number=self._numbers, restarts=place.restarts)

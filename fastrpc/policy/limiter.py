@@ -19,8 +19,9 @@ without it:
 
 The other candidate was Gradient2 of Netflix (Netflix/concurrency-limits), which compares a
 short average of the latency with a long one, and has no lowest latency. In the same simulation
-with three times the load the long average follows the short one, and the limit creeps up for
-as long as the overload lasts; with brpc's rule it does not.
+(room for 20 calls of 50 ms, three times the load, one minute) its long average followed the
+short one, and limit and latency crept up together: 178 in flight and 439 ms for the 99th
+percentile, where this one came to 23 and 73 ms. Both did all the work that could be done.
 
 Rules of the room:
   * time and chance are arguments;

@@ -29,8 +29,8 @@ Poison = Callable[[str, str, bytes], Awaitable[None]]
 #: Makes these the instances of a service, in a registry that nobody can publish to.
 Fill = Callable[[str, tuple[Instance, ...]], Awaitable[None]]
 
-#: Most times that a watch may end before a lookout gives up.
-_WATCHES_MAX: Final = 20
+#: Seconds after which a watch that ended is begun anew.
+_AGAIN: Final = 0.02
 
 
 @final
@@ -94,20 +94,19 @@ class Lookout:
 
     async def _look(self) -> None:
         try:
-            for _ in range(_WATCHES_MAX):
+            while True:
                 try:
-                    await self._watch()
+                    return await self._watch()
                 except RegistryLost:
-                    continue
-                return
-            self.problems.append(f"the watch ended {_WATCHES_MAX} times")
+                    await asyncio.sleep(_AGAIN)
         except asyncio.CancelledError:
             raise
         except BaseException as error:
             self.ended = error
             self.problems.append(f"the watch raised {error!r}")
         finally:
-            self.ended = self.ended or StopAsyncIteration()
+            if self.ended is None:
+                self.ended = StopAsyncIteration()
             self._changed.set()
 
     async def _watch(self) -> None:

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -43,6 +43,7 @@ class Etcd:
         self._folder = folder / name
         self._folder.mkdir(parents=True)
         self._net = net
+        self.data = self._folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -54,7 +55,7 @@ class Etcd:
         """Start it, on what it has kept."""
         client = f"http://{self.place}"
         command = [
-            "etcd", "--name", self.name, "--data-dir", str(self._folder / "data"), *_QUICK,
+            "etcd", "--name", self.name, "--data-dir", str(self.data), *_QUICK,
             "--listen-client-urls", client, "--advertise-client-urls", client,
             "--listen-peer-urls", self.peer, "--initial-advertise-peer-urls", self.peer,
             "--initial-cluster", self.members, "--initial-cluster-state", "new",
@@ -85,8 +86,15 @@ class Etcd:
 
     def wait_ready(self) -> None:
         """Wait until it has a leader and answers."""
+        self._wait(lambda: "header" in self.ask("kv/range", {"key": b64("x")}))
+
+    def wait_listening(self) -> None:
+        """Wait until it answers anything, be it that nobody may ask."""
+        self._wait(lambda: bool(self.ask("kv/range", {"key": b64("x")})))
+
+    def _wait(self, is_ready: Callable[[], bool]) -> None:
         end = time.monotonic() + PATIENCE
-        while not self._is_ready():
+        while not _quietly(is_ready):
             assert self._process is not None
             assert self._process.poll() is None, self._said()
             assert time.monotonic() < end, f"no etcd in {PATIENCE} s: {self._said()}"
@@ -127,12 +135,6 @@ class Etcd:
         """Say whether it leads its cluster, as far as it knows."""
         status = self.ask("maintenance/status", {})
         return bool(status["header"]["member_id"] == status.get("leader"))
-
-    def _is_ready(self) -> bool:
-        try:
-            return "header" in self.ask("kv/range", {"key": b64("x")})
-        except (OSError, http.client.HTTPException, ValueError):
-            return False
 
     def _said(self) -> str:
         return (self._folder / "log").read_text(errors="replace")[-2000:]
@@ -195,6 +197,13 @@ def one_etcd(folder: Path) -> Iterator[Etcd]:
 def b64(text: str | bytes) -> str:
     """Return *text* as etcd's JSON has bytes."""
     return base64.b64encode(text.encode() if isinstance(text, str) else text).decode()
+
+
+def _quietly(is_ready: Callable[[], bool]) -> bool:
+    try:
+        return is_ready()
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
 
 
 def _free() -> int:

@@ -121,8 +121,6 @@ class ZooKeeperRegistry(Registry):
     """
 
     def __init__(self, target: ClusterTarget, *, ttl: float) -> None:
-        if any(part in _ODD for part in target.prefix.split("/")):
-            raise ConfigError(f"zookeeper: {target.prefix!r} is no path")
         self._base = f"/{target.prefix}"
         self._hubs: dict[str, _Hub] = {}
         self._session = ZkSession(target, ttl, self._break)

@@ -42,11 +42,6 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nobody has written anything yet."""
-        return not any(self._folder.glob("*.json"))
-
     def write(self, seat: int, number: int, counted: Mapping[str, Any]) -> None:
         """Note what a worker has counted so far.
 

@@ -96,6 +96,11 @@ class WorkerTable:
         """How often a worker had to be started again, all together."""
         return self._words[0]
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether all of them are leaving, and nobody comes after them."""
+        return bool(self._words[1])
+
     def seats(self) -> list[Seat]:
         """Return the workers that there are."""
         return [self._seat(seat) for seat in range(self._count) if self._get(seat, _Cell.STATE)]
@@ -105,6 +110,10 @@ class WorkerTable:
     def set_restarts(self, restarts: int) -> None:
         """Note how often a worker had to be started again."""
         self._words[0] = restarts
+
+    def set_ending(self) -> None:
+        """Note that all are leaving."""
+        self._words[1] = 1
 
     def enter(self, seat: int, *, place: int, number: int, restarts: int) -> None:
         """Note that a worker is being started."""

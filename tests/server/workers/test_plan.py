@@ -2,8 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,6 +21,9 @@ from fastrpc.server.workers.plan import (
     Plan,
     WorkerState,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GRACE = 30.0
 

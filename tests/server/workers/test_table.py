@@ -68,6 +68,6 @@ def test_who_does_not_take_its_turn_is_waited_for_once(table: WorkerTable) -> No
 
 @pytest.mark.parametrize("state", [SeatState.STARTING, SeatState.DRAINING, SeatState.FREE])
 def test_who_does_not_serve_is_not_waited_for(table: WorkerTable, state: SeatState) -> None:
-    first, second = turns(table, [3, 0])
+    first, _ = turns(table, [3, 0])
     table.set_state(1, state)
     assert first.is_mine(0)

@@ -10,6 +10,7 @@ from fastrpc.cli.describe import describe
 from fastrpc.cli.dump import dump
 from fastrpc.cli.options import epilog
 from fastrpc.cli.ping import ping
+from fastrpc.cli.registry import registry
 from fastrpc.cli.schema import schema
 from fastrpc.cli.serve import serve
 from fastrpc.cli.stubs import stubs
@@ -47,5 +48,5 @@ def main() -> None:
             reconfigure(errors="replace")
 
 
-for _command in (serve, call, describe, schema, stubs, ping, bench, dump):
+for _command in (serve, registry, call, describe, schema, stubs, ping, bench, dump):
     main.add_command(_command)

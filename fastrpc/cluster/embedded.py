@@ -233,6 +233,8 @@ class EmbeddedRegistry(Registry):
             except FastRPCError as error:
                 raise RegistryLost(_told(self._hosts[0], error)) from error
         tasks = {asyncio.ensure_future(do(host)): host for host in self._hosts}
+        for task in tasks:
+            task.add_done_callback(_noted)
         try:
             waiting = await _one_at_least(tasks)
         except BaseException:
@@ -250,8 +252,6 @@ class EmbeddedRegistry(Registry):
             tasks.discard(task)
             if not tasks and self._late.get(key) is tasks:
                 del self._late[key]
-            if not task.cancelled():
-                task.exception()  # the next renewal meets it, too
 
         for task in list(tasks):
             task.add_done_callback(ended)
@@ -278,6 +278,12 @@ class EmbeddedRegistry(Registry):
             finally:
                 await _left(stream)
             await asyncio.sleep(backoff.next())
+
+
+def _noted(task: "asyncio.Task[None]") -> None:
+    """Say that nobody else has to hear how *task* failed: the next renewal meets it, too."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _one_at_least(tasks: "dict[asyncio.Task[None], _Host]") -> "set[asyncio.Task[None]]":

@@ -4,13 +4,15 @@ Rules of the room:
   * nothing is resolved or opened here;
   * an error repeats the text it is about, without a password;
   * the path is the name of a service behind the names of what it belongs to: in
-    `etcd://host/prod/Arith` the service is Arith, and everything is kept under /prod.
+    `etcd://host/prod/Arith` the service is Arith, and everything is kept under /prod;
+    `etcd://host/prod/`, with a slash at its end, names no service.
 """
 
+import ipaddress
 import re
 from dataclasses import dataclass, field
 from typing import Final, final
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from fastrpc.cluster.instance import check_service
 from fastrpc.errors import ConfigError
@@ -28,7 +30,15 @@ PORTS: Final = {"etcd": 2379, "zookeeper": 2181, "redis": 6379, "registry": 7070
 
 _PART: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]")
+_LOGIN: Final = re.compile(r"//.*@", re.DOTALL)
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f]")
 _TLS: Final = "+tls"
+
+#: Longest text of a target that is repeated in an error.
+_SHOWN: Final = 200
+
+#: Most names in a path.
+_PARTS_MAX: Final = 8
 
 
 @final
@@ -67,11 +77,11 @@ class ClusterTarget:
         hosts = ",".join(join_host(*host) if host[1] else host[0] for host in self.hosts)
         if self.scheme == "dns":
             return f"dns://{hosts}"
-        user = f"{self.user}@" if self.user else ""
-        parts = [self.prefix] if self.prefix != PREFIX else []
-        path = "/".join([*parts, self.service]) if self.service else "/".join([*parts, ""])
+        user = f"{quote(self.user, safe='')}@" if self.user else ""
+        prefix = f"/{self.prefix}" if self.prefix != PREFIX else ""
+        path = f"{prefix}/{self.service}" if prefix or self.service else ""
         tls = _TLS if self.is_secure else ""
-        return f"{self.scheme}{tls}://{user}{hosts}/{path}".rstrip("/")
+        return f"{self.scheme}{tls}://{user}{hosts}{path}"
 
 
 def is_cluster(text: object) -> bool:
@@ -80,7 +90,9 @@ def is_cluster(text: object) -> bool:
         return False
     scheme, mark, rest = text.partition(":")
     scheme = scheme.lower().removesuffix(_TLS)
-    return scheme in _PARSERS and bool(mark) and (rest.startswith("//") or scheme == "static")
+    if scheme == "static":  # `static:7000` is a host of that name
+        return bool(mark) and not (rest.isascii() and rest.isdigit())
+    return scheme in _PARSERS and rest.startswith("//")
 
 
 def parse_cluster(text: str) -> ClusterTarget:
@@ -96,32 +108,40 @@ def parse_cluster(text: str) -> ClusterTarget:
         ConfigError: *text* is no such target; the message says which part is wrong.
     """
     if not is_cluster(text):
-        raise ConfigError(f"target {text!r} names no registry ({', '.join(sorted(_PARSERS))})")
+        known = ", ".join(sorted(_PARSERS))
+        raise ConfigError(f"target {_shown(text)} names no registry ({known})")
+    if found := _UNPRINTABLE.search(text):
+        raise ConfigError(f"target {_shown(text)}: character {found.group()!r} is not allowed")
     scheme, _, rest = text.partition(":")
     plain = scheme.lower().removesuffix(_TLS)
     secure = plain != scheme.lower()
     if secure and plain not in PORTS:
-        raise ConfigError(f"target {text!r}: {plain} has no connections to encrypt")
+        raise ConfigError(f"target {_shown(text)}: {plain} has no connections to encrypt")
     return _PARSERS[plain](text, plain, rest.removeprefix("//"), secure)
 
 
 def _network(text: str, scheme: str, rest: str, secure: bool) -> ClusterTarget:
     authority, _, path = rest.partition("/")
-    login, at, places = authority.rpartition("@")
-    shown = text.replace(f"{login}@", "...@") if at else text
+    login, _, places = authority.rpartition("@")
     user, _, password = login.partition(":")
-    hosts = tuple(_host(shown, place, PORTS[scheme]) for place in places.split(","))
+    if "@" in path:  # of a login: no word of it may get into an error
+        raise ConfigError(f"target {_shown(text)}: in a login / is written %2F")
+    hosts = tuple(_host(text, place, PORTS[scheme]) for place in places.split(","))
     if len(hosts) > HOSTS_MAX:
-        raise ConfigError(f"target {shown!r}: more than {HOSTS_MAX} hosts")
-    parts = path.rstrip("/").split("/") if path.strip("/") else []
+        raise ConfigError(f"target {_shown(text)}: more than {HOSTS_MAX} hosts")
+    if len(set(hosts)) < len(hosts):
+        raise ConfigError(f"target {_shown(text)}: a host stands there twice")
+    *parts, service = path.split("/")
     for part in parts:
-        if not _PART.fullmatch(part):
-            raise ConfigError(f"target {shown!r}: {part!r} is no name")
+        if not _PART.fullmatch(part) or part.strip(".") == "":
+            raise ConfigError(f"target {_shown(text)}: {part!r} is no name")
+    if len(parts) > _PARTS_MAX:
+        raise ConfigError(f"target {_shown(text)}: more than {_PARTS_MAX} names before the service")
     return ClusterTarget(
         scheme,
-        service=check_service(parts[-1]) if parts else "",
+        service=check_service(service) if service else "",
         hosts=hosts,
-        prefix="/".join(parts[:-1]) or PREFIX,
+        prefix="/".join(parts) or PREFIX,
         is_secure=secure,
         user=unquote(user),
         password=unquote(password),
@@ -132,26 +152,49 @@ def _host(text: str, place: str, usual: int) -> tuple[str, int]:
     host, colon, port = place.rpartition(":")
     if not colon or port.endswith("]"):
         host, port = place, str(usual)
-    if not _HOST.fullmatch(host):
-        raise ConfigError(f"target {text!r}: {host!r} is no host")
+    if not _HOST.fullmatch(host) or (host.startswith("[") and not _is_v6(host[1:-1])):
+        raise ConfigError(f"target {_shown(text)}: {host!r} is no host")
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
-        raise ConfigError(f"target {text!r}: port must be 0 to 65535, got {port!r}")
+        raise ConfigError(f"target {_shown(text)}: port must be 1 to 65535, got {port!r}")
+    if not int(port) and usual:
+        raise ConfigError(f"target {_shown(text)}: port must be 1 to 65535, got {port!r}")
     return host.strip("[]"), int(port)
 
 
+def _is_v6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _shown(text: object) -> str:
+    """Return *text* for an error: without a login, and not endless."""
+    shown = repr(_LOGIN.sub("//...@", str(text)))
+    return shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "..."
+
+
 def _static(text: str, scheme: str, rest: str, secure: bool) -> ClusterTarget:
-    targets = tuple(str(parse_target(each)) for each in rest.split(","))
-    if len(targets) > TARGETS_MAX:
+    if rest.count(",") >= TARGETS_MAX:
         raise ConfigError(f"static: more than {TARGETS_MAX} targets")
-    if len(set(targets)) < len(targets):
-        raise ConfigError(f"target {text!r}: a target stands there twice")
-    return ClusterTarget(scheme, targets=targets)
+    targets: dict[str, None] = {}
+    for each in rest.split(","):
+        target = parse_target(each)
+        if target.has_host and not target.port:
+            raise ConfigError(f"static: {each!r} needs a port")
+        if str(target) in targets:
+            raise ConfigError(f"static: {each!r} stands there twice")
+        targets[str(target)] = None
+    return ClusterTarget(scheme, targets=tuple(targets))
 
 
 def _file(text: str, scheme: str, rest: str, secure: bool) -> ClusterTarget:
     path, _, service = rest.partition("#")
     if not path.startswith("/") or not path.endswith((".toml", ".json")):
-        raise ConfigError(f"target {text!r}: an absolute path to a .toml or .json must follow")
+        raise ConfigError(
+            f"target {_shown(text)}: an absolute path to a .toml or .json must follow"
+        )
     return ClusterTarget(scheme, service=check_service(service) if service else "", path=path)
 
 
@@ -159,7 +202,7 @@ def _dns(text: str, scheme: str, rest: str, secure: bool) -> ClusterTarget:
     host, port = _host(text, rest.rstrip("/"), 0)
     if host.startswith("_") is bool(port):
         what = "_service._tcp.name has its ports in its records" if port else "a port must follow"
-        raise ConfigError(f"target {text!r}: {what}")
+        raise ConfigError(f"target {_shown(text)}: {what}")
     return ClusterTarget(scheme, hosts=((host, port),))
 
 

@@ -34,7 +34,7 @@ class Scene:
     async def expire(self, registry: Registry) -> None:
         """Let an hour pass in which everybody but *registry* renews."""
         assert isinstance(registry, EmbeddedRegistry)
-        leases = self.registrar.service.leases
+        leases = self.registrar.keeper.leases
         rows = [
             (name, id, lease.row)
             for name, place in leases._places.items()
@@ -44,7 +44,7 @@ class Scene:
         for name, id, row in rows:
             if row.owner != registry.owner:
                 assert not leases.publish(name, id, row, self.clock.now)
-        self.registrar.service.sweep()
+        self.registrar.keeper.sweep()
 
     async def poison(self, service: str, id: str, text: bytes) -> None:
         await self.raw._hosts[0].api.publish("fastrpc", service, id, text, "x" * 64, 15.0)

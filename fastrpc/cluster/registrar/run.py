@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Final, Unpack, final
 
 from fastrpc.cluster.registrar.contract import NAME
+from fastrpc.cluster.registrar.keeper import WATCHES_MAX, Keeper
 from fastrpc.cluster.registrar.leases import LeaseLimits
-from fastrpc.cluster.registrar.service import WATCHES_MAX, RegistryService
+from fastrpc.cluster.registrar.service import TTL_MAX, RegistryService
 from fastrpc.cluster.registrar.store import MEMORY, Store
 from fastrpc.server import Server, run
 from fastrpc.server.options import ServerKeywords
 
-__all__ = ["Registrar", "run_registrar"]
+__all__ = ["MEMORY", "Registrar", "run_registrar"]
 
 #: Handlers that run beside watches, which are handlers, too.
 _BESIDE: Final = 4096
@@ -35,12 +36,13 @@ class Registrar:
     Args:
         data: File that keeps the entries, ":memory:" for none.
         limits: How much is kept.
+        max_ttl: Seconds of the longest lease.
         clock: Returns seconds, monotonic: what leases run by.
         options: What `fastrpc.Server` takes.
 
     Attributes:
         server: What it is reached through.
-        service: What it serves.
+        keeper: What it knows.
 
     Raises:
         ConfigError: The file can't be used, or an option is wrong.
@@ -51,6 +53,7 @@ class Registrar:
         data: str = MEMORY,
         *,
         limits: LeaseLimits | None = None,
+        max_ttl: float = TTL_MAX,
         clock: Callable[[], float] = time.monotonic,
         **options: Unpack[ServerKeywords],
     ) -> None:
@@ -59,13 +62,11 @@ class Registrar:
         self.server = Server(**options)
         self._store = Store(data)
         try:
-            self.service = RegistryService(
-                self._store, limits, clock=clock, is_ending=self._is_ending
-            )
+            self.keeper = Keeper(self._store, limits, clock=clock, is_ending=self._is_ending)
         except BaseException:
             self._store.close()
             raise
-        self.server.register(self.service, NAME)
+        self.server.register(RegistryService(self.keeper, max_ttl), NAME)
 
     @property
     def targets(self) -> list[str]:
@@ -75,11 +76,11 @@ class Registrar:
     async def start(self, *targets: str) -> None:
         """Listen at *targets*, see `Server.start`."""
         await self.server.start(*targets)
-        self.service.begin()
+        self.keeper.begin()
 
     async def aclose(self, grace: float = 1.0) -> None:
         """Stop; what is to be kept is written. Twice is fine."""
-        self.service.end()
+        self.keeper.end()
         try:
             await self.server.aclose(grace)
         finally:
@@ -107,7 +108,7 @@ def run_registrar(
     """
 
     def begin(real: list[str]) -> None:
-        registrar.service.begin()
+        registrar.keeper.begin()
         if ready is not None:
             ready(real)
 

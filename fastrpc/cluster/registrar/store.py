@@ -167,8 +167,6 @@ class Store:
         try:
             # The lock is the process's until it ends, however it ends.
             base.execute("pragma locking_mode = exclusive")
-            base.execute("pragma journal_mode = wal")
-            base.execute("pragma synchronous = normal")
             base.execute("begin exclusive")
             (owner,) = base.execute("pragma application_id").fetchone()
             (version,) = base.execute("pragma user_version").fetchone()
@@ -179,6 +177,8 @@ class Store:
             base.execute(f"pragma application_id = {_OURS}")
             base.execute(f"pragma user_version = {_VERSION}")
             base.execute("commit")
+            base.execute("pragma journal_mode = wal")
+            base.execute("pragma synchronous = normal")
         except BaseException:
             base.close()
             raise

@@ -1,0 +1,106 @@
+"""`fastrpc registry`: be the place where servers say where they are."""
+
+import logging
+import os
+from collections.abc import Sequence
+
+import click
+from rich.text import Text
+
+import fastrpc
+from fastrpc.cli import screen
+from fastrpc.cli.options import epilog, json_option, paragraphs
+from fastrpc.cluster.registrar.run import MEMORY, Registrar, run_registrar
+
+DEFAULT_TARGET = "tcp://127.0.0.1:7070"
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+HELP = paragraphs(
+    "Serve as a registry until SIGTERM or Ctrl-C: servers say there where they are, clients "
+    "look there for servers.",
+    "What is published is a lease: it is gone when its owner has not renewed it in time. With "
+    "--data a restart forgets nothing, and every lease begins anew then. One file belongs to "
+    "one process.",
+    "Registry servers don't know each other. Run two or three and name all of them: servers "
+    "publish to each, clients ask one after the other. Whoever can connect may publish: let "
+    "it be reached by your own machines alone, or ask for certificates with --client-ca.",
+)
+EPILOG = epilog(
+    "fastrpc registry",
+    "fastrpc registry --bind tcp://0.0.0.0:7070 --data /var/lib/fastrpc/registry.db",
+    "fastrpc registry --bind tls://0.0.0.0:7070 --cert chain.pem --key key.pem --client-ca ca.pem",
+    "fastrpc registry --bind tcp://127.0.0.1:0 --json | jq -r '.targets[]'",
+    exits="Exit codes: 0 stopped; 2 wrong usage, or a file that can't be used; "
+    "5 an address can't be had.",
+)
+
+
+@click.command(help=HELP, epilog=EPILOG)
+@click.option(
+    "-b",
+    "--bind",
+    "targets",
+    multiple=True,
+    default=(DEFAULT_TARGET,),
+    show_default=True,
+    metavar="TARGET",
+    help="Where to listen; may be repeated. Port 0 takes a free one.",
+)
+@click.option(
+    "--data",
+    default=MEMORY,
+    show_default=True,
+    metavar="FILE",
+    help="Where entries are kept; made if it isn't there.",
+)
+@click.option(
+    "--max-ttl",
+    "--ttl",
+    "max_ttl",
+    type=click.FloatRange(min=1, max=86_400),
+    default=86_400.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Longest lease; who asks for a longer one is refused.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="warning",
+    show_default=True,
+    help="What is logged to standard error.",
+)
+@click.option("--cert", metavar="FILE", help="Certificate chain (PEM): encrypt connections.")
+@click.option("--key", metavar="FILE", help="Its key, if it is not in the same file.")
+@click.option("--client-ca", metavar="FILE", help="Clients need a certificate of this authority.")
+@json_option('Print one line when serving: {"event": "serving", "targets": [...], "pid": ...}.')
+def registry(
+    targets: Sequence[str],
+    data: str,
+    max_ttl: float,
+    log_level: str,
+    cert: str | None,
+    key: str | None,
+    client_ca: str | None,
+    as_json: bool,
+) -> None:
+    """Serve until told to stop."""
+
+    def ready(real: Sequence[str]) -> None:
+        if as_json:
+            screen.write_json({"event": "serving", "targets": list(real), "pid": os.getpid()})
+            return
+        console = screen.results()
+        for target in real:
+            console.print(Text.assemble("registry on ", (target, "bold green")), soft_wrap=True)
+        console.file.flush()
+
+    with screen.failures_told(as_json=as_json):
+        logging.basicConfig(level=log_level.upper(), format=_LOG_FORMAT)
+        tls = None
+        if cert or key or client_ca:
+            tls = fastrpc.TlsOptions(cert=cert, key=key, ca=client_ca)
+        registrar = Registrar(data, max_ttl=max_ttl, tls=tls)
+        run_registrar(registrar, *targets, ready=ready)
+    if not as_json:
+        screen.notes().print("stopped")

@@ -1,0 +1,173 @@
+"""Keep leases running: the clock, the file, and those who wait for news.
+
+Rules of the room:
+  * who states something is answered when it is kept, and those who wait hear of it at once;
+  * leases run while this process does: when it was stopped, nobody could renew;
+  * at the end those who wait are told, and nothing is left.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+from typing import Final, final
+
+from fastrpc.cluster.registrar.contract import Refusal
+from fastrpc.cluster.registrar.leases import LeaseLimits, Leases, Row, TooMany
+from fastrpc.cluster.registrar.store import Store, StoreFailed
+from fastrpc.errors import RpcError
+
+__all__ = ["WATCHES_MAX", "Keeper"]
+
+#: Seconds between looks at the clock.
+TICK: Final = 0.25
+
+#: Seconds by which a look may be late before the leases get what is missing.
+LATE: Final = 1.0
+
+#: Most of those who wait for news at once.
+WATCHES_MAX: Final = 50_000
+
+#: Most entries that wait for the disk.
+WAITING_MAX: Final = 200_000
+
+
+@final
+class Keeper:
+    """What a registry server knows, and what keeps it so.
+
+    Args:
+        store: Where entries are kept; what is in it is taken back.
+        limits: How much is kept.
+        clock: Returns seconds, monotonic: what leases run by.
+        is_ending: Tells whether the server takes no more calls: all that wait are told then.
+        max_watches: Most of those who wait at once.
+
+    Attributes:
+        epoch: Of this process.
+        leases: All entries.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        limits: LeaseLimits | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        is_ending: Callable[[], bool] = lambda: False,
+        max_watches: int = WATCHES_MAX,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._time = time.monotonic  # by which this process is late, or is not
+        self._is_ending = is_ending
+        self._max_watches = max_watches
+        self._behind = 0.0  # seconds that the leases' clock has stood still
+        self._waiting: set[asyncio.Event] = set()
+        self._ended = False
+        self._pulse: asyncio.Task[None] | None = None
+        self.epoch = uuid.uuid4().hex
+        self.leases = Leases(limits)
+        self.leases.restore(store.load(), self._now())
+
+    def begin(self) -> None:
+        """Let leases expire from now on; done by the first who publishes or waits, too."""
+        if self._pulse is None and not self._ended:
+            self._pulse = asyncio.get_running_loop().create_task(self._keep_time())
+
+    def end(self) -> None:
+        """Tell all who wait that this server stops."""
+        self._ended = True
+        if self._pulse is not None:
+            self._pulse.cancel()
+        for wake in self._waiting:
+            wake.set()
+
+    def sweep(self) -> None:
+        """Let go of what was not renewed in time."""
+        for key in self.leases.expire(self._now()):
+            self._store.remove(key)
+
+    async def publish(self, place: str, id: str, row: Row) -> None:
+        """Write an entry, or renew it, and keep it.
+
+        Raises:
+            RpcError: There is no room, or it can't be kept.
+        """
+        if self._store.waiting >= WAITING_MAX:
+            raise RpcError(Refusal.BROKEN, f"{WAITING_MAX} entries wait for the disk")
+        self.begin()
+        try:
+            if self.leases.publish(place, id, row, self._now()):
+                self._store.put((place, id), row)
+        except TooMany as error:
+            raise RpcError(Refusal.FULL, str(error)) from None
+        await self._settled(place, id)
+
+    async def withdraw(self, place: str, id: str, owner: str) -> bool:
+        """Take an entry away if it is *owner*'s; return whether it was.
+
+        Raises:
+            RpcError: That can't be kept.
+        """
+        was_there = self.leases.withdraw(place, id, owner)
+        if was_there:
+            self._store.remove((place, id))
+        await self._settled(place, id)
+        return was_there
+
+    def enter(self) -> asyncio.Event:
+        """Return what is to be set when there is news for somebody, who leaves in the end.
+
+        Raises:
+            RpcError: Too many are here, or this server stops.
+        """
+        if self._ended:
+            raise _stopping()
+        if len(self._waiting) >= self._max_watches:
+            raise RpcError(Refusal.FULL, f"there are {self._max_watches} watches already")
+        wake = asyncio.Event()
+        self._waiting.add(wake)
+        self.begin()
+        return wake
+
+    def leave(self, wake: asyncio.Event) -> None:
+        """Forget who had *wake*."""
+        self._waiting.discard(wake)
+
+    async def wait(self, wake: asyncio.Event) -> None:
+        """Wait for news.
+
+        Raises:
+            RpcError: This server stops.
+        """
+        if not self._ended:
+            await wake.wait()
+        if self._ended:
+            raise _stopping()
+
+    # Inside
+
+    def _now(self) -> float:
+        return self._clock() - self._behind
+
+    async def _keep_time(self) -> None:
+        last = self._time()
+        while not self._is_ending():
+            await asyncio.sleep(TICK)
+            late = self._time() - last - TICK
+            last = self._time()
+            if late > LATE:
+                self._behind += late
+            self.sweep()
+        self.end()
+
+    async def _settled(self, place: str, id: str) -> None:
+        try:
+            await self._store.settle((place, id))
+        except StoreFailed as error:
+            raise RpcError(Refusal.BROKEN, str(error)) from None
+
+
+def _stopping() -> RpcError:
+    return RpcError(Refusal.ENDING, "this registry server stops")

@@ -6,8 +6,8 @@ soon the next statement is due.
 
 Rules of the room:
   * time and chance are arguments;
-  * nobody who asks more often than told: a thousand servers find their registry again
-    at a thousand different moments;
+  * nobody asks more often than told: a thousand servers find their registry again at a
+    thousand different moments, and none hurries because it has lost something twice;
   * what is believed is less than what is hoped: an entry counts as there for as long as
     its registry has promised, from the moment when the promise was asked for.
 """
@@ -24,6 +24,9 @@ RENEWALS: Final = 3
 
 #: Longest planned wait after a failure: so soon a registry that is back knows us again.
 RETRY_CAP: Final = 2.0
+
+#: Longest that a loss waits for its statement, in seconds.
+LOSS_SPREAD: Final = 0.1
 
 #: Least and most seconds between renewals, whatever the registry says of itself.
 SOONEST: Final = 0.5
@@ -57,6 +60,8 @@ class Reconcile:
         self._ttl = ttl
         self._held_until = -inf
         self._was_held = False
+        self._is_failing = False
+        self._lost_at = -inf
         self._is_wanted = True
         self._due = -inf
         self.stated = self.failed = self.lost = 0
@@ -83,6 +88,9 @@ class Reconcile:
         """
         self.stated += 1
         self._was_held = True
+        if asked <= self._lost_at:
+            return  # it may have gone with what was lost: once more, when told
+        self._is_failing = False
         self._held_until = asked + self._ttl
         self._backoff.reset()
         self._due = now + self._every * (1 + self._rng.uniform(-_SPREAD, _SPREAD))
@@ -90,17 +98,23 @@ class Reconcile:
     def on_failed(self, now: float) -> None:
         """Note that it could not be stated."""
         self.failed += 1
+        self._is_failing = True
         self._due = now + self._backoff.next()
 
     def on_lost(self, now: float) -> None:
-        """Note that the entry may be gone before its time."""
+        """Note that the entry may be gone before its time.
+
+        All servers of a registry lose their entries in one moment, so none states it at once.
+        """
         self.lost += 1
-        self._held_until = now
-        self._due = now
+        self._lost_at = self._held_until = now
+        if not self._is_failing:
+            self._due = now + self._rng.uniform(0.0, LOSS_SPREAD)
 
     def on_changed(self, now: float) -> None:
-        """Note that something else is to be said."""
-        self._due = min(self._due, now)
+        """Note that something else is to be said; while that fails, it doesn't hurry anything."""
+        if not self._is_failing:
+            self._due = min(self._due, now)
 
     def on_withdrawn(self) -> None:
         """Note that it is wanted no more."""

@@ -8,8 +8,10 @@ good is found out by the connections.
 
 Rules of the room:
   * time is an argument;
-  * an error never shortens the list;
-  * who says goodbye goes at once: withdrawn, or seen in another state than UP before.
+  * an error never shortens the list, and while the registry can't be asked, nobody's time
+    runs out;
+  * who says goodbye goes at once: withdrawn, or seen in another state than UP before;
+  * so does who is replaced: another one is at its addresses.
 """
 
 from enum import Enum
@@ -47,6 +49,7 @@ class Roll:
         self._grace = grace
         self._known: dict[str, Instance] = {}
         self._departed: dict[str, tuple[Instance, float]] = {}
+        self._left: dict[tuple[str, ...], set[str]] = {}  # ids of these, by where they were
         self.freshness = Freshness.UNKNOWN
         self.skipped = 0
 
@@ -65,6 +68,8 @@ class Roll:
     @property
     def soonest(self) -> float:
         """When `tick` has something to do, infinity if never."""
+        if self.freshness is Freshness.STALE:
+            return float("inf")
         return min((until for _, until in self._departed.values()), default=float("inf"))
 
     def remember(self, instances: tuple[Instance, ...]) -> None:
@@ -75,7 +80,6 @@ class Roll:
 
     def take(self, change: Change, now: float) -> None:
         """Note what a registry says."""
-        self.tick(now)
         self.freshness = Freshness.FRESH
         if isinstance(change, Listing):
             self._listed(change, now)
@@ -83,6 +87,7 @@ class Roll:
             self._put(change.instance)
         else:
             self._gone(change, now)
+        self.tick(now)
 
     def on_lost(self) -> None:
         """Note that the registry can't be asked: nobody leaves for that."""
@@ -91,30 +96,57 @@ class Roll:
 
     def tick(self, now: float) -> bool:
         """Let go of those whose grace is over; return whether there were any."""
+        if self.freshness is Freshness.STALE:
+            return False
         over = [id for id, (_, until) in self._departed.items() if until <= now]
         for id in over:
-            del self._departed[id]
+            self._forget(id)
         return bool(over)
 
     def _listed(self, listing: Listing, now: float) -> None:
         self.skipped = listing.skipped
+        listed = {each.id: each for each in listing.instances}
         before, self._known = self._known, {}
-        for instance in listing.instances:
-            self._put(instance)
-        for id, instance in before.items():
-            if id not in self._known:
-                self._leave(instance, False, now)
+        for id in before:  # those that stay keep their places
+            if id in listed:
+                self._put(listed[id])
+        for id, instance in listed.items():
+            if id not in before:
+                self._put(instance)
+        if len(self._known) < len(before) or before.keys() - self._known.keys():
+            taken = {each.addresses for each in self._known.values()}
+            for id, instance in before.items():
+                if id not in self._known:
+                    self._leave(instance, instance.addresses in taken, now)
 
     def _put(self, instance: Instance) -> None:
-        self._departed.pop(instance.id, None)
+        self._forget(instance.id)
         if instance.id in self._known or len(self._known) < INSTANCES_MAX:
             self._known[instance.id] = instance
+            for id in list(self._left.get(instance.addresses, ())):
+                self._forget(id)
 
     def _gone(self, change: Gone, now: float) -> None:
         instance = self._known.pop(change.id, None)
         if instance is not None:
-            self._leave(instance, change.is_explicit, now)
+            others = (each.addresses for each in self._known.values())
+            self._leave(instance, change.is_explicit or instance.addresses in others, now)
+        elif change.is_explicit:
+            self._forget(change.id)
 
-    def _leave(self, instance: Instance, is_explicit: bool, now: float) -> None:
-        if not is_explicit and instance.state is InstanceState.UP:
-            self._departed[instance.id] = (instance, now + self._grace)
+    def _leave(self, instance: Instance, is_over: bool, now: float) -> None:
+        if is_over or instance.state is not InstanceState.UP:
+            return
+        if len(self._departed) >= INSTANCES_MAX:
+            self._forget(next(iter(self._departed)))
+        self._departed[instance.id] = (instance, now + self._grace)
+        self._left.setdefault(instance.addresses, set()).add(instance.id)
+
+    def _forget(self, id: str) -> None:
+        """Let go of one that left without a word."""
+        departed = self._departed.pop(id, None)
+        if departed is not None:
+            there = self._left[departed[0].addresses]
+            there.discard(id)
+            if not there:
+                del self._left[departed[0].addresses]

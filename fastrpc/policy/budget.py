@@ -7,8 +7,9 @@ ten parts.
 
 Rules of the room:
   * time is an argument;
-  * whatever the schedule, in any window the retries are at most `share` of the calls of
-    that window and the one before, and `rate` a second.
+  * whatever the schedule, in any time the retries are at most `share` of the calls of that
+    time and of the ten seconds before, and `rate` a second, and one second's worth that was
+    saved up: one retry at least.
 """
 
 from collections import deque
@@ -20,6 +21,9 @@ from fastrpc.errors import ConfigError
 WINDOW: Final = 10.0
 
 _PARTS: Final = 10
+
+#: What rounding may take from a retry that was paid in by shares.
+_ROUNDED: Final = 1e-9
 
 
 @final
@@ -38,7 +42,8 @@ class RetryBudget:
         self._share = share
         self._rate = rate
         self._parts: deque[list[float]] = deque()  # each when it began, and its balance
-        self._free = rate  # a second's worth at most is saved up
+        self._most = max(rate, 1.0) if rate else 0.0
+        self._free = self._most  # more is not saved up
         self._looked: float | None = None
         self.refused = 0
 
@@ -49,7 +54,7 @@ class RetryBudget:
 
     def withdraw(self, now: float) -> bool:
         """Take one retry out; False if there is none left."""
-        if self.balance(now) < 1.0:
+        if self.balance(now) < 1.0 - _ROUNDED:
             self.refused += 1
             return False
         amount = 1.0
@@ -69,7 +74,7 @@ class RetryBudget:
         """Let time pass."""
         if self._looked is None:
             self._looked = now
-        self._free = min(self._free + max(now - self._looked, 0.0) * self._rate, self._rate)
+        self._free = min(self._free + max(now - self._looked, 0.0) * self._rate, self._most)
         self._looked = max(now, self._looked)
         if not self._parts or self._parts[-1][0] + WINDOW / _PARTS <= now:
             self._parts.append([now, 0.0])

@@ -19,6 +19,9 @@ from fastrpc.errors import ConfigError
 
 _SPREAD: Final = 0.2
 
+#: So often at most an ejection is doubled: any time is over any cap by then.
+_DOUBLED: Final = 64
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +131,7 @@ class Ejection:
 
     def _eject(self, now: float) -> None:
         options = self._options
-        planned = min(options.first * 2.0**self.ejections, options.longest)
+        planned = min(options.first * 2.0 ** min(self.ejections, _DOUBLED), options.longest)
         self.standing = Standing.EJECTED
         self.until = now + planned * (1 + self._rng.uniform(-_SPREAD, _SPREAD))
         self.ejections += 1

@@ -11,7 +11,7 @@ import pytest
 import fastrpc
 from fastrpc.cluster import Instance, InstanceState, Listing, MemoryRegistry, MemoryStore
 from fastrpc.cluster.announcer import CALM, FAREWELL, PARALLEL, PATIENCE, Announcer
-from fastrpc.cluster.reconcile import RETRY_CAP, Belief
+from fastrpc.cluster.reconcile import LOSS_SPREAD, RETRY_CAP, Belief
 from tests.cluster.clumsy import ClumsyRegistry
 from tests.cluster.virtual import in_virtual_time
 
@@ -172,7 +172,7 @@ async def test_a_lost_session_brings_a_new_statement_each_time(seed: int) -> Non
         where.put(stranger, "Shop", SHOP, 1)
         where.remove(stranger, "Shop", SHOP.id)
         assert not is_there(where)
-        await after(0.05, lambda: is_there(where))
+        await after(LOSS_SPREAD + 0.05, lambda: is_there(where))
     (entry,) = announcer.stats().entries
     assert entry.lost == 100
     await announcer.aclose()

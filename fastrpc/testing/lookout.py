@@ -41,6 +41,8 @@ class Lookout:
         changes: All that was told, in order.
         known: What that comes to.
         problems: Where the contract was broken.
+        lost: How often the watch could not go on, and was begun anew.
+        ended: Why there is none any more, if it was not closed.
     """
 
     def __init__(self, registry: Registry, service: str) -> None:
@@ -48,6 +50,7 @@ class Lookout:
         self.known: dict[str, Instance] = {}
         self.skipped = 0
         self.problems: list[str] = []
+        self.lost = 0
         self.ended: BaseException | None = None
         self._changed = asyncio.Event()
         self._registry = registry
@@ -98,6 +101,7 @@ class Lookout:
                 try:
                     return await self._watch()
                 except RegistryLost:
+                    self.lost += 1
                     await asyncio.sleep(_AGAIN)
         except asyncio.CancelledError:
             raise

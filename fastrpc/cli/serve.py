@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import click
 from rich.text import Text
@@ -14,8 +14,11 @@ from fastrpc.cli import screen
 from fastrpc.cli.loading import build_server
 from fastrpc.cli.options import epilog, json_option, paragraphs
 from fastrpc.server import DOORS
-from fastrpc.server.workers import supervise
+from fastrpc.server.workers import Announcement, make_announcement, supervise
 from fastrpc.transport import Plain
+
+if TYPE_CHECKING:
+    from fastrpc.server.announcing import AnnounceKeywords
 
 DEFAULT_TARGET = "tcp://127.0.0.1:7000"
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -42,6 +45,7 @@ EPILOG = epilog(
     "fastrpc serve shop.orders --bind tls://0.0.0.0:7443 --cert chain.pem --key key.pem",
     "fastrpc serve shop.orders --workers 4",
     "fastrpc serve shop.orders --reload",
+    "fastrpc serve shop.orders --bind tcp://0.0.0.0:7000 --registry etcd://10.0.0.5:2379",
     "fastrpc serve shop.orders --bind tcp://127.0.0.1:0 --json | jq -r '.targets[]'",
     exits="Exit codes: 0 drained and stopped; 2 wrong usage; 5 an address can't be had, or no "
     "worker could be started.",
@@ -122,6 +126,19 @@ EPILOG = epilog(
     metavar="NAME",
     help="A name that HTTP requests may have for this server; may be repeated.",
 )
+@click.option(
+    "--registry",
+    metavar="TARGET",
+    help="Announce the services in this registry, such as etcd://10.0.0.5:2379; they are "
+    "withdrawn before the end.",
+)
+@click.option(
+    "--advertise",
+    metavar="HOST",
+    help="With --registry: the name or address of this machine for others, or a whole target. "
+    "Without, the address with which it goes to the registry.",
+)
+@click.option("--zone", default="", metavar="NAME", help="With --registry: where this server is.")
 @click.option("--factory", is_flag=True, help="Call NAME and serve what it returns.")
 @json_option('Print one line when serving: {"event": "serving", "targets": [...], "pid": ...}.')
 def serve(
@@ -139,10 +156,15 @@ def serve(
     debug_token: str | None,
     origins: Sequence[str],
     hosts: Sequence[str],
+    registry: str | None,
+    advertise: str | None,
+    zone: str,
     factory: bool,
     as_json: bool,
 ) -> None:
     """Serve until told to stop."""
+    if registry is None and (advertise or zone):
+        raise click.UsageError("--advertise and --zone are for a --registry")
 
     def ready(real: Sequence[str]) -> None:
         if as_json:
@@ -164,10 +186,18 @@ def serve(
         listening: _Listening = {
             "doors": doors or None, "tls": tls, "plain": "allow" if plain else None,
         }  # fmt: skip
+        told: AnnounceKeywords = {"advertise": advertise, "zone": zone}
         if workers == 1 and not reloads:
-            fastrpc.run(build(), *targets, grace=grace, ready=ready, **listening)
+            fastrpc.run(
+                build(), *targets, grace=grace, ready=ready, registry=registry, announce=told,
+                **listening,
+            )  # fmt: skip
         else:
-            _supervise(build, targets, workers, grace, ready, listening, log_level, reloads=reloads)
+            announcement = None if registry is None else make_announcement(registry, told)
+            _supervise(
+                build, targets, workers, grace, ready, listening, log_level, announcement,
+                reloads=reloads,
+            )  # fmt: skip
     if not as_json:
         screen.notes().print("stopped")
 
@@ -195,6 +225,7 @@ def _supervise(
     ready: Callable[[Sequence[str]], None],
     listening: _Listening,
     log_level: str,
+    announcement: Announcement | None,
     *,
     reloads: bool,
 ) -> None:
@@ -227,6 +258,7 @@ def _supervise(
             start=partial(fastrpc.Server.start, **listening),
             ready=ready,
             reloads=reloads,
+            announcement=announcement,
         )
     finally:
         forget()

@@ -208,16 +208,17 @@ class Announcer:
         self._is_leaving = True
         part = patience / 3
         try:
-            if self._task is not None:
-                # A statement on its way could arrive behind the withdrawal, and would stay.
-                self._news.set()
-                await asyncio.wait((self._task,), timeout=part)
-            await self._stop()
+            await self._settle(part)
             drained = await self._tell_all(self._drain, part)
             withdrawn = await self._tell_all(self._withdraw, part)
         finally:
             await self.aclose()
         return drained + withdrawn > 0
+
+    async def rest(self) -> None:
+        """State nothing more, and leave what was stated as it is; another sees to it now."""
+        self._is_leaving = True
+        await self._settle(self.patience)
 
     async def aclose(self) -> None:
         """End without a word: what was published expires, or goes with its registry."""
@@ -300,6 +301,14 @@ class Announcer:
                 entry.reconcile.on_lost(now)
             self._news.set()
             await asyncio.sleep(CALM)
+
+    async def _settle(self, patience: float) -> None:
+        """End the task when what it is stating has come to an end."""
+        if self._task is not None:
+            # A statement on its way could arrive behind a withdrawal, and would stay.
+            self._news.set()
+            await asyncio.wait((self._task,), timeout=patience)
+        await self._stop()
 
     async def _stop(self) -> None:
         """End the task."""

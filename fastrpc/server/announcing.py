@@ -30,8 +30,8 @@ ANNOUNCER: Final = ("fastrpc.cluster.advertise", "make_announcer")
 LEAVE_WAIT: Final = 2.0
 LEAVE_WAIT_MAX: Final = 600.0
 
-# Seconds that a farewell may take when the registry is away: usually, and for who can't wait.
-_FAREWELL: Final = 3.0
+#: Seconds that a farewell may take when the registry is away: usually, and for who can't wait.
+FAREWELL: Final = 3.0
 _HURRY: Final = 0.6
 
 _BUILT_IN: Final = "fastrpc."  # services that every server has
@@ -149,6 +149,10 @@ class Announcer(Protocol):
         """Withdraw; return whether anybody has heard of it."""
         ...
 
+    async def rest(self) -> None:
+        """State nothing more, and leave what was stated as it is."""
+        ...
+
     async def aclose(self) -> None:
         """End without a word."""
         ...
@@ -220,7 +224,7 @@ class Announcing:
         heard: list[float] = []
 
         async def leave_one(announcer: Announcer, wait: float) -> None:
-            if await announcer.leave(_HURRY if hurry else _FAREWELL):
+            if await announcer.leave(_HURRY if hurry else FAREWELL):
                 heard.append(wait)
 
         async with asyncio.TaskGroup() as group:
@@ -228,6 +232,11 @@ class Announcing:
                 group.create_task(leave_one(announcer, wait))
         if heard and not hurry:
             await asyncio.sleep(max(heard))
+
+    async def rest(self) -> None:
+        """State nothing more, and withdraw nothing: somebody else sees to the entries now."""
+        for announcer in self._announcers:
+            await announcer.rest()
 
     async def leave_before(self, closing: Coroutine[Any, Any, None], *, hurry: bool) -> None:
         """Leave, and then await *closing*; if the first is cancelled, so is the second."""

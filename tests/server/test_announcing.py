@@ -144,7 +144,7 @@ async def test_a_registry_that_is_away_does_not_keep_a_server_from_ending(
     server = await started()
     await server.announce(registry, leave_wait=600.0)
     store.is_down, registry.is_silent = trouble == "down", trouble == "silent"
-    monkeypatch.setattr("fastrpc.server.announcing._FAREWELL", 0.2)
+    monkeypatch.setattr("fastrpc.server.announcing.FAREWELL", 0.2)
     async with asyncio.timeout(5):
         await server.aclose()  # nobody has heard of it, so nobody is waited for
     assert_nothing_left(server)

@@ -28,6 +28,7 @@ from typing import Any, Final, final
 
 from fastrpc.errors import ConfigError, FastRPCError, TransportError
 from fastrpc.server.server import Server
+from fastrpc.server.workers.herald import Announcement
 from fastrpc.server.workers.ledger import Ledger
 from fastrpc.server.workers.plan import Cause, Ending, Order, OrderKind, Phase, Plan, WorkerState
 from fastrpc.server.workers.sources import Sources
@@ -53,6 +54,7 @@ def supervise(
     ready: Callable[[list[str]], object] | None = None,
     backlog: int = 1024,
     reloads: bool = False,
+    announcement: Announcement | None = None,
 ) -> None:
     """Serve with several processes until SIGTERM or SIGINT; SIGHUP replaces them.
 
@@ -62,15 +64,17 @@ def supervise(
         workers: How many processes.
         grace: Seconds that calls in flight get.
         start: Starts a server at targets, as `Server.start` does.
-        ready: Called once with the real addresses, when the first worker serves.
+        ready: Called once with the real addresses, when the workers serve.
         backlog: Connections the kernel holds until they are accepted.
         reloads: Replace the workers, too, when source files of theirs change.
+        announcement: What to tell a registry, if it is to be told anything.
 
     Raises:
         TransportError: An address can't be had, or no worker could be started.
         ConfigError: What is to be served can't be, or there can be no workers here.
     """
-    plan = Plan(workers, grace, is_patient=reloads)
+    longest = grace + (announcement.patience if announcement is not None else 0.0)
+    plan = Plan(workers, longest, is_patient=reloads)
     if not hasattr(os, "fork"):
         raise ConfigError("workers need os.fork, which this system does not have")
     if threading.current_thread() is not threading.main_thread():
@@ -78,7 +82,9 @@ def supervise(
     bound: list[Bound] = []
     try:
         bound.extend(bind_shared(target, backlog=backlog) for target in targets)
-        with _Supervisor(plan, build, start, bound, grace, ready, reloads=reloads) as supervisor:
+        with _Supervisor(
+            plan, build, start, bound, grace, ready, reloads=reloads, announcement=announcement
+        ) as supervisor:
             supervisor.run()
     finally:
         for each in bound:
@@ -111,10 +117,12 @@ class _Supervisor:
         ready: Callable[[list[str]], object] | None,
         *,
         reloads: bool,
+        announcement: Announcement | None = None,
     ) -> None:
         self._plan = plan
         self._bound = bound
         self._ready = ready
+        self._targets: list[str] = []
         self._children: dict[int, _Child] = {}
         self._numbers = 0
         self._restarts = 0
@@ -135,6 +143,7 @@ class _Supervisor:
             folder=self._folder,
             secret=os.urandom(32),
             tells_files=reloads,
+            announcement=announcement,
         )
 
     # The process around it
@@ -184,6 +193,7 @@ class _Supervisor:
             self._look()
             self._obey(plan.tick(time.monotonic()))
             self._tell_reload()
+            self._tell_ready()
 
     def _end_all(self) -> None:
         """See that no worker is left, at once; there is none if all went well."""
@@ -223,6 +233,7 @@ class _Supervisor:
     def _on_signal(self, number: int) -> None:
         now = time.monotonic()
         if number in (signal.SIGTERM, signal.SIGINT):
+            self._table.set_ending()
             self._stop_listening()
             self._obey(self._plan.stop(now))
         elif number == signal.SIGHUP:
@@ -362,9 +373,19 @@ class _Supervisor:
         self._table.set_state(seat, SeatState.SERVING)
         _log.info("worker %d: serving, pid %d", worker.place, child.pid)
         self._obey(self._plan.ready(seat, time.monotonic()))
-        ready, self._ready = self._ready, None
-        if ready is not None:
-            ready(targets)
+        self._targets = targets
+
+    def _tell_ready(self) -> None:
+        """Say once that it is served, when no worker of the first ones is still to come.
+
+        Those who connect then are spread over all.
+        """
+        if self._ready is None or not self._targets:
+            return
+        states = {worker.state for worker in self._plan.workers}
+        if WorkerState.SERVING in states and WorkerState.STARTING not in states:
+            ready, self._ready = self._ready, None
+            ready(self._targets)
 
     def _reap(self) -> None:
         for seat, child in list(self._children.items()):

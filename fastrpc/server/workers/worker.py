@@ -14,6 +14,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import sysconfig
@@ -28,6 +29,7 @@ from typing import Any, Final, NoReturn, final
 from fastrpc.errors import ConfigError, FastRPCError
 from fastrpc.server.runner import run_alone, serve_until_told
 from fastrpc.server.server import Server
+from fastrpc.server.workers.herald import Announcement, Herald
 from fastrpc.server.workers.plan import MARGIN
 from fastrpc.server.workers.siblings import Siblings
 from fastrpc.server.workers.table import Turns, WorkerTable
@@ -54,6 +56,7 @@ class Job:
         folder: Where their private sockets are.
         secret: What they know and nobody else does.
         tells_files: Whether the supervisor wants to know what was imported.
+        announcement: What to tell a registry, if it is to be told anything.
     """
 
     build: Callable[[], Server]
@@ -64,6 +67,12 @@ class Job:
     folder: Path
     secret: bytes
     tells_files: bool = False
+    announcement: Announcement | None = None
+
+    @property
+    def patience(self) -> float:
+        """How long the end of a worker may take, in seconds."""
+        return self.grace + (self.announcement.patience if self.announcement else 0.0)
 
 
 @final
@@ -113,10 +122,11 @@ def work(job: Job, seat: int, number: int, *, reports: int, lifeline: int) -> No
     # What the parent wanted to be done at its end is the parent's.
     atexit._clear()
     told = Reports(reports)
+    supervisor = os.getppid()
     code = 1
     try:
         threading.Thread(
-            target=_outlive, args=(lifeline, job.grace), name="fastrpc-lifeline", daemon=True
+            target=_outlive, args=(lifeline, job.patience), name="fastrpc-lifeline", daemon=True
         ).start()
         server = job.build()
         run_alone(lambda: _serve(job, server, seat, number, told))
@@ -129,11 +139,13 @@ def work(job: Job, seat: int, number: int, *, reports: int, lifeline: int) -> No
         traceback.print_exc()
         told.failed(f"{type(error).__name__}: {error}", is_config=False)
     finally:
-        _leave(job, told, code)
+        _leave(job, told, code, is_orphan=os.getppid() != supervisor)
 
 
-def _leave(job: Job, told: Reports, code: int) -> NoReturn:
+def _leave(job: Job, told: Reports, code: int, *, is_orphan: bool) -> NoReturn:
     try:
+        if is_orphan and not any(job.folder.glob("*.sock")):
+            shutil.rmtree(job.folder, ignore_errors=True)  # the last one puts out the light
         if code and job.tells_files:
             told.files()
         atexit._run_exitfuncs()
@@ -151,9 +163,15 @@ async def _serve(job: Job, server: Server, seat: int, number: int, told: Reports
     entrances.inherit(job.bound, Turns(job.table, seat, lambda: len(admission)))
     siblings = Siblings(server, job.table, seat, number, job.folder, job.secret)
     looking: asyncio.Task[None] | None = None
+    herald = Herald(server, job.announcement, job.folder, number, job.table)
+
+    async def begin() -> None:
+        await job.start(server, *[str(bound.target) for bound in job.bound])
+        await herald.open()
 
     async def leaving() -> None:
         """Leave newcomers to the others, and let those come in who are on the way."""
+        await herald.leave()
         entrances.stop_accepting()
         for _ in range(_LOOKS):
             await asyncio.sleep(_LOOK)
@@ -167,10 +185,9 @@ async def _serve(job: Job, server: Server, seat: int, number: int, told: Reports
         await siblings.open()
         if job.tells_files:
             looking = asyncio.ensure_future(_tell_files(told))
-        targets = [str(bound.target) for bound in job.bound]
         await serve_until_told(
             server,
-            lambda: job.start(server, *targets),
+            begin,
             job.grace,
             ready,
             stops=(signal.SIGTERM,),
@@ -179,6 +196,7 @@ async def _serve(job: Job, server: Server, seat: int, number: int, told: Reports
     finally:
         if looking is not None:
             looking.cancel()
+        await herald.close()
         await siblings.close()
 
 

@@ -199,6 +199,8 @@ def _file(text: str, scheme: str, rest: str, secure: bool) -> ClusterTarget:
 
 
 def _dns(text: str, scheme: str, rest: str, secure: bool) -> ClusterTarget:
+    if "@" in rest:
+        raise ConfigError(f"target {_shown(text)}: nobody logs in to DNS")
     host, port = _host(text, rest.rstrip("/"), 0)
     if host.startswith("_") is bool(port):
         what = "_service._tcp.name has its ports in its records" if port else "a port must follow"

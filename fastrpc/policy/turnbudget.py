@@ -20,7 +20,10 @@ import random
 from typing import Final, final
 
 #: Seconds of handlers in a turn, once a queue stands; more if one call takes more.
-TARGET: Final = 0.002
+TARGET: Final = 0.0015
+#: Longest turn that does not count as long, as CoDel has it; in calls if they take more.
+QUEUE: Final = 0.005
+CALLS: Final = 4
 #: Seconds without a short turn that make a standing queue, and most of one turn before.
 INTERVAL: Final = 0.1
 #: Least turns without a short one between: after a single long one there is a backlog, too.
@@ -74,7 +77,7 @@ class TurnBudget:
         """End a turn and begin the next."""
         spent = now - self._began
         self.longest = max(self.longest, spent)
-        if spent <= 2 * max(TARGET, self.cost):
+        if spent <= max(QUEUE, CALLS * self.cost):
             self._calm_at, self._long = now, 0
         else:
             self._long += 1

@@ -57,13 +57,13 @@ def simulate(peers: int, cost: float, load: float, seconds: float, warm: float =
 
 @pytest.mark.parametrize(
     ("peers", "cost", "least", "p99"),
-    [(1, 0.0001, 0.9, 0.005), (4, 0.001, 0.9, 0.010), (50, 0.01, 0.9, 0.045)],
+    [(1, 0.0001, 0.88, 0.004), (4, 0.001, 0.88, 0.008), (50, 0.01, 0.9, 0.045)],
 )
 def test_three_times_the_load(peers: int, cost: float, least: float, p99: float) -> None:
     seconds = 3000 * cost + 1
     seen = simulate(peers, cost, 3.0, seconds)
     done = sum(seen.by_peer) * cost
-    assert done >= least * (seconds + 2)  # the warm seconds did as much
+    assert done >= least * (seconds + 2)  # of time that all costs: reads, refusals, turns
     assert seen.p99(seen.took) <= p99
     assert min(seen.by_peer) >= 0.2 * max(seen.by_peer)
 
@@ -106,7 +106,7 @@ def test_a_queue_that_stands_is_shortened() -> None:
     assert budget.is_pressed
     assert budget.cost == pytest.approx(0.001)
     until = budget.batch(now)
-    assert now < until <= now + TARGET
+    assert now < until <= now + TARGET - budget.cost
     assert budget.longest == pytest.approx(0.05)
 
 

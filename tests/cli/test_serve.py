@@ -155,3 +155,77 @@ def test_options_of_http_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         fastrpc.HttpOptions(),
     ]
+
+
+def _asked(target: str, method: str) -> object:
+    with fastrpc.connect_sync(target, timeout=10) as client:
+        return client.call(method)
+
+
+def _said(process: subprocess.Popen[str], words: str) -> str:
+    """Read what it tells on standard error until it says so; return all of it."""
+    assert process.stderr is not None
+    told = ""
+    while words not in told:
+        line = process.stderr.readline()
+        assert line, told
+        told += line
+    return told
+
+
+@pytest.mark.slow
+def test_workers_read_the_code_that_is_there_when_they_start(tmp_path: Path) -> None:
+    shop = tmp_path / "shop.py"
+    shop.write_text("import os\ndef what() -> list: return [1, os.getppid()]\n")
+    words = ["shop", "--workers", "2", "--bind", "tcp://127.0.0.1:0", "--json", "--reload"]
+    with serving(*words, folder=tmp_path) as process:
+        told = json.loads(first_line(process))
+        assert told["pid"] == process.pid
+        target = told["targets"][0]
+        assert _asked(target, "shop.what") == [1, process.pid]
+        shop.write_text(shop.read_text().replace("[1,", "[2, 2,"))
+        assert "changed: shop.py" in _said(process, "reload: done")
+        assert _asked(target, "shop.what") == [2, 2, process.pid]
+        good = shop.read_text()
+        shop.write_text("def what(:\n")
+        assert "SyntaxError" in _said(process, "the old workers go on serving")
+        assert _asked(target, "shop.what") == [2, 2, process.pid]
+        shop.write_text(good.replace("[2, 2,", "[3, 3, 3,"))
+        _said(process, "reload: done")
+        assert _asked(target, "shop.what") == [3, 3, 3, process.pid]
+        process.send_signal(signal.SIGHUP)
+        _said(process, "reload: done")
+        process.terminate()
+        assert process.wait(timeout=10) == 0
+
+
+@pytest.mark.slow
+def test_code_that_is_broken_at_first_is_waited_for_with_reload(tmp_path: Path) -> None:
+    shop = tmp_path / "shop.py"
+    shop.write_text("def what(:\n")
+    words = ["shop", "--bind", "tcp://127.0.0.1:0", "--json", "--reload"]
+    with serving(*words, folder=tmp_path) as process:
+        _said(process, "waiting for a change")
+        shop.write_text("def what() -> int: return 1\n")
+        target = json.loads(first_line(process))["targets"][0]
+        assert _asked(target, "shop.what") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["math:nothing"], 2, "'math' has no 'nothing'"),
+        (["math:gcd", "--plain"], 2, "there is no tls"),
+        (["broken"], 5, "no worker could be started: ZeroDivisionError"),
+    ],
+)
+def test_what_no_worker_can_serve_is_told_and_ends(
+    words: list[str], code: int, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    every = [*words, "--workers", "2", "--bind", "tcp://127.0.0.1:0"]
+    with serving(*every, folder=tmp_path) as process:
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert told in err.splitlines()[-1]

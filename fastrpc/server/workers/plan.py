@@ -160,7 +160,8 @@ class Plan:
         grace: Seconds that calls in flight get when a worker is drained.
         rng: Source of chance for the waits; an own one if None.
         is_patient: A worker that ends before it is ready is started again by the next
-            reload only, and nothing is given up: for those who are still writing it.
+            reload only, and only what is hopeless is given up: for those who are still
+            writing it.
 
     Attributes:
         phase: Where the whole stands.
@@ -371,13 +372,14 @@ class Plan:
         place.restarts += 1
         if not was_serving:
             place.failures += 1
-            if self._is_patient:
-                place.retry_at = math.inf
-                return Ending.NEVER_READY
+            tries = math.inf if self._is_patient else FIRST_TRIES
             if not self._was_ready and (
-                is_hopeless or all(each.failures >= FIRST_TRIES for each in self.places)
+                is_hopeless or all(each.failures >= tries for each in self.places)
             ):
                 self.has_failed = True
                 return Ending.GAVE_UP
+            if self._is_patient:
+                place.retry_at = math.inf
+                return Ending.NEVER_READY
         place.retry_at = now + place.backoff.next()
         return Ending.CRASHED if was_serving else Ending.NEVER_READY

@@ -209,7 +209,7 @@ def test_what_is_hopeless_is_given_up_at_once_and_the_others_are_drained() -> No
 def test_a_patient_plan_waits_for_the_next_reload() -> None:
     plan = Plan(1, GRACE, is_patient=True)
     plan.begin(0.0)
-    assert plan.ended(0, 1.0, is_hopeless=True) == (Ending.NEVER_READY, [])
+    assert plan.ended(0, 1.0) == (Ending.NEVER_READY, [])
     assert plan.next_at() == math.inf
     assert kinds(plan.reload(9.0)) == [("start", 0)]
 

@@ -22,6 +22,7 @@ from fastrpc.client.link import Link
 from fastrpc.client.options import ClientOptions
 from fastrpc.client.pace import PingPace
 from fastrpc.client.room import News, RoomQueue
+from fastrpc.client.view import ClientView
 from fastrpc.errors import ConfigError, ConnectionLost, Unavailable
 from fastrpc.frame import Lane, release_bodies
 from fastrpc.session import (
@@ -35,7 +36,6 @@ from fastrpc.session import (
     Side,
     Threads,
     Ticker,
-    View,
     check_timeout,
     fork,
     outcome,
@@ -57,7 +57,7 @@ class ClientState(Enum):
     CLOSED = "closed"
 
 
-class Client(View, Origin):
+class Client(ClientView, Origin):
     """A server or a cluster of them, as seen from here. Made by `connect`.
 
     Use it as `async with`, or call `aclose` when done. It may be made anywhere

@@ -50,6 +50,7 @@ class RoomQueue:
     def __init__(self, lanes: list[Lane]) -> None:
         self._lanes = lanes
         self._queue: OrderedDict[Waiter, None] = OrderedDict()
+        self._apart: dict[Waiter, list[Lane]] = {}
         self._woken = 0  # have been told of a place and not yet looked
 
     def __len__(self) -> int:
@@ -89,8 +90,32 @@ class RoomQueue:
             self._queue.pop(waiter, None)
             self._mark()
 
+    async def wait_for(self, lanes: list[Lane], deadline: float) -> bool:
+        """Wait until there may be room on one of *lanes*; False if *deadline* came first.
+
+        For calls that can go nowhere else; they don't stand in line.
+
+        Args:
+            lanes: Need not be the queue's own; contents may change.
+            deadline: On the monotonic clock, 0 for none.
+        """
+        loop = asyncio.get_running_loop()
+        waiter: Waiter = loop.create_future()
+        self._apart[waiter] = lanes
+        self._mark()
+        try:
+            return await _wait_until(loop, waiter, deadline)
+        finally:
+            del self._apart[waiter]
+            for lane in lanes:
+                lane.crowded = False
+            self._mark()
+
     def on_room(self) -> None:
         """Wake as many as there are places now."""
+        for waiter, wanted in self._apart.items():
+            if not waiter.done() and (not wanted or any(map(_has_room, wanted))):
+                waiter.set_result(True)
         places = sum(lane.peer_calls - len(lane.table) for lane in self._lanes if lane.ready)
         if not self._lanes:
             places = len(self)  # let them see that the connection is gone
@@ -109,13 +134,20 @@ class RoomQueue:
         return False
 
     def _free(self) -> Lane | None:
-        room = [lane for lane in self._lanes if lane.ready and len(lane.table) < lane.peer_calls]
+        room = [lane for lane in self._lanes if _has_room(lane)]
         return min(room, key=lambda lane: len(lane.table)) if room else None
 
     def _mark(self) -> None:
         crowded = bool(len(self))
         for lane in self._lanes:
             lane.crowded = crowded
+        for wanted in self._apart.values():
+            for lane in wanted:
+                lane.crowded = True  # else nobody would say that there is room
+
+
+def _has_room(lane: Lane) -> bool:
+    return lane.ready and len(lane.table) < lane.peer_calls
 
 
 async def _wait_until(loop: asyncio.AbstractEventLoop, waiter: Waiter, deadline: float) -> bool:

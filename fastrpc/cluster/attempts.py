@@ -112,6 +112,26 @@ class Attempt:
         self.error = error
         self.future.set_result(None)
 
+    async def wait(self) -> None:
+        """Wait for its end; whoever is cancelled meanwhile has given it up."""
+        try:
+            await self.future
+        except asyncio.CancelledError:
+            self.give_up()
+            raise
+
+    def in_words(self, deadline: float) -> BaseException:
+        """Return its error; one that came too late tells where the time went.
+
+        Args:
+            deadline: Of the call, on the monotonic clock, 0 for none.
+        """
+        error, now = self.error, time.monotonic()
+        assert error is not None
+        if not isinstance(error, DeadlineExceeded) or not 0.0 < deadline <= now:
+            return error
+        return self.late(now, handler=error.stages.handler)
+
     def give_up(self) -> None:
         """Wait for it no more, and tell the instance."""
         self.future.cancel()
@@ -129,15 +149,21 @@ class Attempts:
         origin: Whose call it is.
         request: The call.
         member: Where it was sent before, if it was.
+        first: Where to send it first, if that takes calls.
     """
 
     def __init__(
-        self, origin: "ClusterOrigin", request: Request, member: Member | None = None
+        self,
+        origin: "ClusterOrigin",
+        request: Request,
+        member: Member | None = None,
+        first: Member | None = None,
     ) -> None:
         self._origin = origin
         self._request = request
         self._sent = 0 if member is None else 1
         self._tried: list[Member] = [] if member is None else [member]
+        self._first = first
         self._free = 1
         self._backoff: Backoff | None = None
         self._may_have_run = False
@@ -163,10 +189,10 @@ class Attempts:
             if self._origin.plan.mode == "hedge" and self._sent < self._origin.plan.attempts:
                 attempt = await self._race(attempt)
             else:
-                await self._end_of(attempt)
+                await attempt.wait()
             if attempt.error is None:
                 return attempt
-            error = self._in_words(attempt)
+            error = attempt.in_words(self._request.deadline)
 
     def _honest(self, error: BaseException) -> BaseException:
         """Return *error*; it must not say "not run" if an earlier attempt may have run."""
@@ -176,26 +202,12 @@ class Attempts:
         error.ran = "maybe"
         return error
 
-    def _in_words(self, attempt: Attempt) -> BaseException:
-        """Return the error of *attempt*; one that came too late tells where the time went."""
-        error, deadline = attempt.error, self._request.deadline
-        assert error is not None
-        now = time.monotonic()
-        if not isinstance(error, DeadlineExceeded) or not 0.0 < deadline <= now:
-            return error
-        return attempt.late(now, handler=error.stages.handler)
-
-    async def _end_of(self, attempt: Attempt) -> None:
-        try:
-            await attempt.future
-        except asyncio.CancelledError:
-            attempt.give_up()
-            raise
-
     async def _send(self) -> Attempt:
         """Wait for an instance that takes the call, and send it there."""
         origin, request = self._origin, self._request
-        same = self._tried[-1] if self._tried and origin.plan.mode == "retry" else None
+        same = self._first
+        if self._tried:
+            same = self._tried[-1] if origin.plan.mode == "retry" else None
         member, lane, left, late = await origin.place(
             request.name, request.deadline, request.key, self._tried, same
         )

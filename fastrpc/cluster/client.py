@@ -19,6 +19,7 @@ from fastrpc.cluster.options import ClusterOptions
 from fastrpc.cluster.origin import CallPlan, ClusterOrigin
 from fastrpc.cluster.registry import Registry
 from fastrpc.cluster.resolver import Resolver
+from fastrpc.cluster.shard import Shards
 from fastrpc.cluster.target import parse_cluster
 from fastrpc.cluster.view import ClusterView
 from fastrpc.errors import ConfigError, ConnectionLost, FastRPCError, Unavailable
@@ -67,6 +68,7 @@ class ClusterClient(ClusterView, Client):
         self.cluster_options = cluster_options
         self.balancer = make_balancer(cluster_options)
         self.places: dict[str, dict[str, int]] = {}
+        self.shards = Shards()
         self._idempotent: dict[str, bool] = {}
         self._asking: asyncio.Future[None] | None = None
         self._resolver: Resolver | None = None
@@ -86,6 +88,11 @@ class ClusterClient(ClusterView, Client):
     def target(self) -> str:
         """Where servers are looked up, and which service."""
         return self._named
+
+    @property
+    def patience(self) -> float:
+        """How long calls without a deadline wait for a list, in seconds."""
+        return self._options.connect_timeout
 
     @property
     def fleet(self) -> Fleet:
@@ -259,6 +266,26 @@ class ClusterClient(ClusterView, Client):
             raise self.late(name, started, deadline)(time.monotonic(), sent=False)
         return await self._place(name, left)
 
+    async def wait_for_news(self, deadline: float) -> bool:
+        """Wait until the list or a connection has changed; False if *deadline* came first.
+
+        Raises:
+            ConnectionLost: The client is closed.
+        """
+        is_news = await self._news.wait(deadline)
+        self._bind()
+        return is_news
+
+    async def wait_for_room(self, member: Member, deadline: float) -> bool:
+        """Wait until *member* may take a call; False if *deadline* came first.
+
+        Raises:
+            ConnectionLost: The client is closed.
+        """
+        is_room = await self._room.wait_for(member.lanes, deadline)
+        self._bind()
+        return is_room
+
     async def session_for(self, name: str, seconds: float) -> tuple[Session, float, Late]:
         """Wait for a connection that takes a call, see `Origin`."""
         return await self._route.session_for(name, seconds)
@@ -289,16 +316,16 @@ class ClusterClient(ClusterView, Client):
             if not await self._news.wait(until):
                 if deadline and time.monotonic() >= deadline:
                     return False
-                raise self._why_nobody()
+                raise self.why_nobody()
             if self._state is ClientState.CLOSED:
                 raise ConnectionLost(f"this client of {self.target} is closed", "no")
             if self.lanes or self.fleet.is_dialling:
                 continue
             if self.fleet.members and self.fleet.attempts_ended > before:
-                raise self._why_nobody()
+                raise self.why_nobody()
         return True
 
-    def _why_nobody(self) -> FastRPCError:
+    def why_nobody(self) -> FastRPCError:
         """Return the error of a call that has nowhere to go."""
         failures = [link.failure for link in self.links() if link.failure is not None]
         if self.fleet.members and failures:

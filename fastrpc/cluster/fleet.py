@@ -56,6 +56,7 @@ class Fleet:
 
     Attributes:
         members: By id of the instance.
+        chosen: Those who may be picked.
         attempts_ended: How many attempts to connect have ended, as long as no lane is there.
         is_dialling: Whether one is under way, likewise.
     """
@@ -80,6 +81,7 @@ class Fleet:
         name = f"{self._rng.getrandbits(64):x}"
         self._subset = Subset(name, options.subset) if options.subset else None
         self.members: dict[str, Member] = {}
+        self.chosen: list[Member] = []
         self._retired: list[Member] = []
         self._to_dial: deque[Member] = deque()
         self._dialling: set[Member] = set()
@@ -178,6 +180,7 @@ class Fleet:
         for member in chosen:
             is_probe = not all_alike and member.standing is Standing.PROBED and len(chosen) > 1
             member.cap = 1 if is_probe else 0
+        self.chosen = chosen
         self._by_lane = {lane: member for member in chosen for lane in member.lanes}
         self._lanes[:] = self._by_lane
         if isinstance(self._balancer, ZoneFirst):

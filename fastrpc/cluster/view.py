@@ -2,15 +2,19 @@
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fastrpc.call import Metadata, Pairs, Reply, encode_metadata
+from fastrpc.call import Metadata, Pairs, Reply
 from fastrpc.call.deadline import DEADLINE
+from fastrpc.client.broadcast import BroadcastMode, Recipient, check_mode
+from fastrpc.client.view import ClientView
+from fastrpc.cluster.broadcast import everybody
 from fastrpc.cluster.origin import CallPlan, ClusterOrigin
+from fastrpc.cluster.shard import owners
 from fastrpc.frame import ClusterCall, ClusterCaller, Sender
-from fastrpc.session import KEEP, Keep, View, check_timeout
+from fastrpc.session import KEEP, Keep
 from fastrpc.session.origin import Decode
 from fastrpc.session.stub import Bound
 
@@ -22,7 +26,7 @@ __all__ = ["ClusterView", "key_finder"]
 T = TypeVar("T")
 
 
-class ClusterView(View):
+class ClusterView(ClientView):
     """A cluster to call, with certain options. Made by `options`.
 
     Args:
@@ -58,19 +62,27 @@ class ClusterView(View):
         metadata: Pairs | Keep | None = KEEP,
         key: object = KEEP,
         idempotent: bool | Keep | None = KEEP,
-    ) -> "View":
-        """Return a view with other options, see `View.options`."""
-        mine, plan, packed = self._caller, self._route.plan, self._caller.metadata
-        seconds = mine.timeout if isinstance(timeout, Keep) else check_timeout(timeout)
-        if not isinstance(metadata, Keep):
-            packed = encode_metadata(metadata, self._client.limits) if metadata else b""
+        broadcast: BroadcastMode | Keep = KEEP,
+    ) -> "ClusterView":
+        """Return a view with other options, see `ClientView.options`."""
+        plan = self._route.plan
+        seconds, packed = self._changed_options(timeout, metadata)
         if not isinstance(key, Keep):
             plan = replace(plan, key=key, key_of=None)
         if not isinstance(idempotent, Keep):
             plan = replace(plan, idempotent=idempotent)
-        return ClusterView(self._client, plan, seconds, packed)
+        view = ClusterView(self._client, plan, seconds, packed)
+        view._mode = self._mode if isinstance(broadcast, Keep) else check_mode(broadcast)
+        return view
 
     # Inside
+
+    async def _everybody(self, name: str, deadline: float) -> Sequence[Recipient]:
+        return await everybody(self._client, self._route, self._caller.metadata, name, deadline)
+
+    async def _owners(self, name: str, keys: Sequence[Any], deadline: float) -> Sequence[Recipient]:
+        metadata = self._caller.metadata
+        return await owners(self._client, self._route, metadata, name, keys, deadline)
 
     def _caller_for(self, timeout: float, metadata: bytes) -> Any:
         route = self._route

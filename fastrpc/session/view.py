@@ -221,10 +221,13 @@ class View:
     def _bound(self, bound: Bound) -> Any:
         """Return the callable of a stub's method."""
         if bound.info.mode is Mode.STREAM:
-            return functools.partial(_call_stream, self, bound)
-        if self._chained is not None:
-            return functools.partial(self._chained.send, self._sender_for(bound.decode), bound.key)
-        return self._bound_plainly(bound)
+            call = functools.partial(_call_stream, self, bound)
+        elif self._chained is not None:
+            call = functools.partial(self._chained.send, self._sender_for(bound.decode), bound.key)
+        else:
+            return self._bound_plainly(bound)
+        vars(call)["bound"] = bound  # for who is given the method, and wants to know which it is
+        return call
 
     def _open(self, opening: Opening) -> Stream[Any]:
         return Stream(self._origin, opening, self._caller.timeout, self._caller.metadata)

@@ -21,7 +21,7 @@ import sysconfig
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn, final
@@ -95,9 +95,13 @@ class Reports:
         """Tell why this one ends."""
         self._tell({"failed": why, "is_config": is_config})
 
-    def files(self) -> None:
-        """Tell which files of the application were imported since the last time."""
-        fresh = application_files() - self._files
+    def files(self, error: BaseException | None = None) -> None:
+        """Tell which files of the application were imported since the last time.
+
+        Args:
+            error: What ended it: a module that has failed is not among the imported ones.
+        """
+        fresh = application_files(_blamed(error)) - self._files
         if fresh:
             self._files |= fresh
             self._tell({"files": sorted(fresh)})
@@ -124,6 +128,7 @@ def work(job: Job, seat: int, number: int, *, reports: int, lifeline: int) -> No
     told = Reports(reports)
     supervisor = os.getppid()
     code = 1
+    ended_by: BaseException | None = None
     try:
         threading.Thread(
             target=_outlive, args=(lifeline, job.patience), name="fastrpc-lifeline", daemon=True
@@ -136,9 +141,12 @@ def work(job: Job, seat: int, number: int, *, reports: int, lifeline: int) -> No
     except SystemExit as error:
         told.failed(f"SystemExit: {error.code}", is_config=False)
     except BaseException as error:
+        ended_by = error
         traceback.print_exc()
         told.failed(f"{type(error).__name__}: {error}", is_config=False)
     finally:
+        if ended_by is not None and job.tells_files:
+            told.files(ended_by)
         _leave(job, told, code, is_orphan=os.getppid() != supervisor)
 
 
@@ -146,8 +154,6 @@ def _leave(job: Job, told: Reports, code: int, *, is_orphan: bool) -> NoReturn:
     try:
         if is_orphan and not any(job.folder.glob("*.sock")):
             shutil.rmtree(job.folder, ignore_errors=True)  # the last one puts out the light
-        if code and job.tells_files:
-            told.files()
         atexit._run_exitfuncs()
         logging.shutdown()
         for stream in (sys.stdout, sys.stderr):
@@ -216,16 +222,30 @@ def _outlive(lifeline: int, grace: float) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def application_files() -> set[str]:
-    """Return the source files of imported modules, but for installed ones and Python's own."""
+def _blamed(error: BaseException | None) -> list[str]:
+    """Return the files that an error comes from."""
+    if error is None:
+        return []
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        files.append(error.filename)
+    return files
+
+
+def application_files(more: Iterable[str] = ()) -> set[str]:
+    """Return the source files of imported modules, but for installed ones and Python's own.
+
+    Args:
+        more: Files that may be of the application, too.
+    """
     paths = sysconfig.get_paths()
     installed = tuple(
         os.path.join(paths[name], "") for name in ("stdlib", "platstdlib", "purelib", "platlib")
     )
     own = os.path.join(str(Path(__file__).parents[2]), "")
     found = set()
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
+    imported = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    for file in (*imported, *more):
         if isinstance(file, str) and file.endswith(".py"):
             path = os.path.abspath(file)
             if not path.startswith((*installed, own)):

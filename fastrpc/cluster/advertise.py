@@ -1,4 +1,4 @@
-"""Make of a server what a registry is told: addresses that lead there, and one entry a service.
+"""Make of a server what a registry is told: where it can be dialled, one entry a service.
 
 "0.0.0.0" is where one listens, and nowhere to connect to. What stands in its place is
 what somebody has said, else the address with which this machine goes to the registry:

@@ -88,7 +88,7 @@ class Reconcile:
         """
         self.stated += 1
         self._was_held = True
-        if asked <= self._lost_at:
+        if asked < self._lost_at:
             return  # it may have gone with what was lost: once more, when told
         self._is_failing = False
         self._held_until = asked + self._ttl

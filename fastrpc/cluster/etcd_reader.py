@@ -104,6 +104,7 @@ class _Roster:
         self.skipped = 0
         self.revision = 0
         self.cluster = 0
+        self.was_told = False  # something by a watch, or that there was nothing to tell
 
     def listing(self) -> Listing:
         return Listing(tuple(self.known.values()), self.skipped)
@@ -182,19 +183,17 @@ class Reader:
             if roster is None:
                 roster = await self._roster(service)
                 yield roster.listing()
-            lost = RegistryLost("etcd: watches that begin end at once")
-            began = asyncio.get_running_loop().time()
+            lost = RegistryLost("etcd: every watch may have missed something")
+            followed = roster
+            followed.was_told = False
             try:
-                async with aclosing(self._follow(service, roster)) as changes:
+                async with aclosing(self._follow(service, followed)) as changes:
                     async for change in changes:
-                        barren = 0
                         yield change
                 roster = None  # something was missed
             except RegistryLost as error:
                 lost = error
-            if asyncio.get_running_loop().time() - began > self._quiet:
-                barren = 0
-            barren += 1
+            barren = 1 if followed.was_told else barren + 1
             if barren >= _BARREN_MAX:
                 raise lost
 
@@ -285,6 +284,7 @@ class Reader:
                     if not await self._is_same(stream.at, low, roster):
                         return
                     continue
+                roster.was_told |= not told.created
                 last = roster.revision
                 for event in told.events:
                     last = max(last, event.kv.mod_revision)
@@ -303,6 +303,7 @@ class Reader:
                 async with asyncio.timeout(self._quiet):
                     line = await stream.next()
             except TimeoutError:
+                # A host without a leader, or one that hangs, is as silent as one without news.
                 if not await self._is_same(stream.at, low, roster):
                     return None
         if isinstance(line, TooLong):
@@ -335,6 +336,7 @@ class Reader:
         if isinstance(answer, Refusal):
             raise _refused(answer)
         header = answer.header
+        roster.was_told = True
         return header.cluster_id == roster.cluster and header.revision >= roster.revision
 
 

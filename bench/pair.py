@@ -85,6 +85,14 @@ class Pair:
         """Return what a client's view puts its calls through."""
         return self._twin.Caller([self.client], _no_room, timeout, metadata)
 
+    def picking(self) -> Any:
+        """Return what a view of a cluster puts its calls through, of two members."""
+        twin, two = self._twin, self._twin.TwoChoices(1)
+        two.update([twin.MemberFields([self.client], 10.0) for _ in range(2)], 0.0)
+        return twin.ClusterCaller(
+            two, _no_room, lambda picked, error: False, None, None, 0.0, b"", None, time.monotonic
+        )
+
     def typed(self, caller: Any) -> Any:
         """Return the stub's `typed` method."""
         codec = default_codecs().get("msgpack")

@@ -110,26 +110,20 @@ cdef class MemberFields:
             latency *= exp((self.seen - now) / self.decay)
         return max(latency, NOISE) * (waiting + 1) / self.weight
 
-    cpdef note(self, double seconds, double now):
+    def note(self, double seconds, double now):
         """Note a call that ended well.
 
         Args:
             seconds: How long it took.
             now: When it ended.
         """
-        self.calls += 1
-        self.streak = 0
-        self.answered = now
-        self.observe(seconds, now)
+        self._note(seconds, now)
 
-    cpdef blame(self, double seconds, double now):
+    def blame(self, double seconds, double now):
         """Note a call whose end counts against the member; arguments as `note` has them."""
-        self.calls += 1
-        self.errors += 1
-        self.streak += 1
-        self.observe(seconds, now)
+        self._blame(seconds, now)
 
-    cpdef given_up(self, double started, double now):
+    def given_up(self, double started, double now):
         """Note a call whose caller did not wait for its end.
 
         It counts against the member if that has answered nobody since the call was sent:
@@ -139,13 +133,33 @@ cdef class MemberFields:
             started: When it was sent.
             now: When it was given up.
         """
-        if self.answered < started:
-            self.blame(now - started, now)
-        else:
-            self.observe(now - started, now)
+        self._given_up(started, now)
 
-    cpdef observe(self, double seconds, double now):
+    def observe(self, double seconds, double now):
         """Let the average know a latency; arguments as `note` has them."""
+        self._observe(seconds, now)
+
+    # Not cpdef: a class of Python's under this one would be looked through at each call.
+
+    cdef void _note(self, double seconds, double now) noexcept:
+        self.calls += 1
+        self.streak = 0
+        self.answered = now
+        self._observe(seconds, now)
+
+    cdef void _blame(self, double seconds, double now) noexcept:
+        self.calls += 1
+        self.errors += 1
+        self.streak += 1
+        self._observe(seconds, now)
+
+    cdef void _given_up(self, double started, double now) noexcept:
+        if self.answered < started:
+            self._blame(now - started, now)
+        else:
+            self._observe(now - started, now)
+
+    cdef void _observe(self, double seconds, double now) noexcept:
         cdef double kept
         if seconds > self.latency or self.seen == 0.0:
             self.latency = seconds
@@ -276,14 +290,14 @@ cdef class Picked:
             return False
         if not self._is_noted:
             self._is_noted = True
-            self.member.given_up(self.started, self.caller.clock())
+            self.member._given_up(self.started, self.caller.clock())
         return True
 
     def set_result(self, value):
         """End with a value."""
         cdef double now = self.caller.clock()
         self._is_noted = True
-        self.member.note(now - self.started, now)
+        self.member._note(now - self.started, now)
         self.future.set_result(value)
 
     def set_exception(self, error):

@@ -81,6 +81,13 @@ def chain(twin: SimpleNamespace) -> Work:
     return lambda: calls.calls(SMALL, BATCH)
 
 
+def picked(twin: SimpleNamespace) -> Work:
+    """A plain call through a cluster's pick, of two members with one lane."""
+    pair = Pair(twin)
+    call = pair.picking().call
+    return lambda: pair.calls(lambda: call("Echo.echo", SMALL), BATCH)
+
+
 def int_items(twin: SimpleNamespace) -> Work:
     """An item of a stream, an int: out of a generator, through pump, lanes and reader."""
     flow = Flow(Pair(twin), twin)
@@ -124,6 +131,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "typed": typed,
     "metadata": metadata,
     "chain": chain,
+    "picked": picked,
     "int items": int_items,
     "small items": small_items,
     "decode frames": decode_frames,

@@ -121,6 +121,7 @@ async def test_leaving_is_bounded_when_the_registry_is_away(trouble: str) -> Non
     assert now() - begin <= FAREWELL
 
 
+@pytest.mark.slow
 @in_virtual_time
 async def test_a_registry_that_was_down_for_ten_minutes_knows_all_of_us_soon() -> None:
     where = store()
@@ -224,6 +225,22 @@ async def test_losses_without_end_do_not_become_statements_without_end() -> None
 
 
 @in_virtual_time
+async def test_an_engine_that_can_not_even_say_what_is_lost_is_no_harm() -> None:
+    where = store()
+    registry = ClumsyRegistry(where)
+
+    async def fail() -> None:
+        raise OSError(5, "no")
+
+    registry.wait_lost = fail  # type: ignore[method-assign]
+    announcer = await begun(registry)
+    await asyncio.sleep(30)
+    assert await listed(where) == (SHOP,)
+    assert len(registry.log) <= 30 / CALM + 10
+    await announcer.aclose()
+
+
+@in_virtual_time
 async def test_what_changed_is_stated_at_once_even_in_the_middle_of_a_statement() -> None:
     where = store()
     registry = ClumsyRegistry(where)
@@ -254,7 +271,7 @@ async def test_many_services_are_stated_side_by_side_with_a_bound() -> None:
     assert registry.most == PARALLEL
     assert now() - begin < 0.1 * (100 / PARALLEL + 2)
     assert await MemoryRegistry(where).services() == tuple(sorted(name for name, _ in entries))
-    for _ in range(60):
+    for _ in range(20):
         await asyncio.sleep(1)
         assert len(where.services()) == 100
     assert await announcer.leave() is True

@@ -281,6 +281,33 @@ async def test_however_a_watch_ends_it_is_begun_anew(ending: Any) -> None:
     await scene.resolver.aclose()
 
 
+class Stubborn:
+    """A watch that doesn't end well."""
+
+    def __aiter__(self) -> "Stubborn":
+        return self
+
+    async def __anext__(self) -> Change:
+        raise fastrpc.RegistryLost("no")
+
+    async def aclose(self) -> None:
+        raise OSError(5, "no")
+
+
+@in_virtual_time
+async def test_a_watch_that_does_not_end_well_is_begun_anew() -> None:
+    scene = Scene()
+    await scene.owner.publish("Shop", named("a"))
+    plain = scene.registry.watch
+    scene.registry.watch = lambda service: Stubborn()  # type: ignore[method-assign, assignment]
+    scene.resolver.begin()
+    await asyncio.sleep(5)
+    assert scene.resolver.freshness is Freshness.UNKNOWN
+    scene.registry.watch = plain  # type: ignore[method-assign]
+    assert await scene.resolver.wait_first(now() + RETRY_CAP * 1.2)
+    await scene.resolver.aclose()
+
+
 @in_virtual_time
 async def test_a_registry_that_comes_and_goes_is_not_asked_all_the_time() -> None:
     registry = Scripted(*[[Listing((named("a"),)), fastrpc.RegistryLost("no")]] * 200)

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self, cast, final
 
 from fastrpc.call import Mode
-from fastrpc.errors import Cancelled, ConfigError, FastRPCError, Ran
+from fastrpc.errors import Cancelled, ConfigError, FastRPCError, Internal, Ran
 from fastrpc.frame import BoundCall, ClusterCall
 from fastrpc.session.origin import Decode
 from fastrpc.session.stub import Bound
@@ -161,6 +161,9 @@ class _Inbox:
         if task.cancelled():  # by somebody in the call's own way, unless everything ends here
             error = Cancelled("the call was cancelled here", ran="maybe")
             self.came.append(InstanceResult(id, error=error))
+        elif (fault := task.exception()) is not None:  # no Exception, or `_run` had it
+            text = f"{type(fault).__name__}: {fault}"
+            self.came.append(InstanceResult(id, error=Internal(text, ran="maybe")))
         else:
             self.came.append(task.result())
         if self.is_closed:

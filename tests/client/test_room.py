@@ -350,3 +350,57 @@ async def test_a_peer_that_reads_nothing_is_left_and_calls_go_to_another() -> No
         assert await queued is None
         release.set()
         await client.aclose()
+
+
+# Calls that can go nowhere else
+
+
+@pytest.mark.asyncio
+async def test_who_wants_certain_lanes_does_not_stand_in_line() -> None:
+    one, other = FakeLane(1), FakeLane(1)
+    line = Line(one, other)
+    apart = FakeLane(1)  # not the queue's own
+    await line.come("a", "b", "c")
+    lanes: Any = [apart]
+    apart.table.append("x")
+    waits = asyncio.create_task(line.queue.wait_for(lanes, 0.0))
+    mine: Any = [one]
+    waits_too = asyncio.create_task(line.queue.wait_for(mine, 0.0))
+    await line.settle()
+    assert (apart.crowded, one.crowded, other.crowded, len(line.queue)) == (True, True, True, 1)
+    line.free("b")  # on the other: it is for who stands in line
+    await line.settle()
+    assert (line.order, waits.done(), waits_too.done()) == (["a", "b", "c"], False, False)
+    assert (one.crowded, other.crowded) == (True, False)
+    line.free("a")
+    assert await waits_too
+    assert one.crowded is False
+    apart.table.clear()
+    apart.ready = False
+    line.queue.on_room()
+    await line.settle()
+    assert not waits.done()
+    apart.ready = True
+    line.queue.on_room()
+    assert await waits
+    assert apart.crowded is False
+
+
+@pytest.mark.asyncio
+async def test_who_wants_certain_lanes_may_give_up_or_be_late_or_lose_them() -> None:
+    lane = FakeLane(0)
+    line = Line(lane)
+    lanes: Any = [FakeLane(0)]
+    given_up = asyncio.create_task(line.queue.wait_for(lanes, 0.0))
+    lost = asyncio.create_task(line.queue.wait_for(lanes, 0.0))
+    await line.settle()
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    assert lanes[0].crowded  # for the other
+    assert not await line.queue.wait_for(lanes, time.monotonic() + 0.01)
+    assert lanes[0].crowded
+    lanes.clear()
+    line.queue.on_room()
+    assert await lost
+    assert not lane.crowded

@@ -204,7 +204,7 @@ async def test_missed_messages_are_made_up_for_by_polling(shared: RedisServer) -
 
 
 @pytest.mark.asyncio
-async def test_listener_that_is_cut_off_listens_again(
+async def test_messages_tell_at_once_and_a_listener_that_is_cut_off_listens_again(
     shared: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fastrpc.cluster.redislink.LISTEN_AGAIN", 0.01)
@@ -212,11 +212,16 @@ async def test_listener_that_is_cut_off_listens_again(
     async with opened(shared.target, ttl=3600) as registry:
         watch = registry.watch("cut")
         assert await anext(watch) == Listing(())
-        await registry.publish("cut", ONE)
-        assert await anext(watch) == Put(ONE)
-        shared.ask("CLIENT", "KILL", "TYPE", "pubsub")
-        await registry.publish("cut", TWO)
-        assert await anext(watch) == Put(TWO)
+        async with asyncio.timeout(10):
+            for id in ("a", "b", "c"):
+                each = Instance(id=id, addresses=ONE.addresses)
+                await registry.publish("cut", each)
+                assert await anext(watch) == Put(each)
+            shared.ask("CLIENT", "KILL", "TYPE", "pubsub")
+            for id in ("d", "e", "f"):
+                each = Instance(id=id, addresses=ONE.addresses)
+                await registry.publish("cut", each)
+                assert await anext(watch) == Put(each)
         await watch.aclose()
 
 

@@ -17,6 +17,7 @@ Rules of the room:
 """
 
 import asyncio
+import functools
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, TypeVar, final
@@ -65,12 +66,14 @@ class _Host:
 
     Attributes:
         text: Where it is.
+        is_away: Whether it did not do what it was last asked to do.
         api: Its methods; each call has a deadline.
         long: The same without one, for what goes on and on.
     """
 
     def __init__(self, text: str, tls: TlsOptions | None) -> None:
         self.text = text
+        self.is_away = False
         self.client: Client = connect(
             text, connect_timeout=CONNECT, idle_ping=IDLE, ping_timeout=IDLE, tls=tls
         )
@@ -233,8 +236,8 @@ class EmbeddedRegistry(Registry):
             except FastRPCError as error:
                 raise RegistryLost(_told(self._hosts[0], error)) from error
         tasks = {asyncio.ensure_future(do(host)): host for host in self._hosts}
-        for task in tasks:
-            task.add_done_callback(_noted)
+        for task, host in tasks.items():
+            task.add_done_callback(functools.partial(_noted, host))
         try:
             waiting = await _one_at_least(tasks)
         except BaseException:
@@ -280,10 +283,10 @@ class EmbeddedRegistry(Registry):
             await asyncio.sleep(backoff.next())
 
 
-def _noted(task: "asyncio.Task[None]") -> None:
-    """Say that nobody else has to hear how *task* failed: the next renewal meets it, too."""
+def _noted(host: _Host, task: "asyncio.Task[None]") -> None:
+    """Note how *task* ended; nobody else has to hear of it, the next renewal meets it, too."""
     if not task.cancelled():
-        task.exception()
+        host.is_away = task.exception() is not None
 
 
 async def _one_at_least(tasks: "dict[asyncio.Task[None], _Host]") -> "set[asyncio.Task[None]]":
@@ -294,20 +297,24 @@ async def _one_at_least(tasks: "dict[asyncio.Task[None], _Host]") -> "set[asynci
     """
     waiting = set(tasks)
     problems: list[str] = []
-    patience: float | None = None
+    is_done = False
     while waiting:
+        # Who was away the last time gets no moment, but may be back.
+        moment = PATIENCE if any(not tasks[task].is_away for task in waiting) else 0.0
         done, waiting = await asyncio.wait(
-            waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED
+            waiting,
+            timeout=moment if is_done else None,
+            return_when=asyncio.FIRST_COMPLETED,
         )
         for task in done:
             try:
                 task.result()
-                patience = PATIENCE
+                is_done = True
             except FastRPCError as error:
                 problems.append(_told(tasks[task], error))
         if not done:
             break  # they had their moment
-    if patience is None:
+    if not is_done:
         raise RegistryLost("; ".join(problems))
     return waiting
 

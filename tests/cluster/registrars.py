@@ -1,5 +1,6 @@
 """Registry servers for tests, with a clock that the test holds."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -61,3 +62,47 @@ async def registrar_scene(data: str = ":memory:", **options: Any) -> AsyncIterat
     finally:
         await scene.raw.aclose()
         await registrar.aclose(grace=0.0)
+
+
+class Relay:
+    """Carries bytes to a server, until it is cut."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+        self.port = 0
+        self.accepted = 0
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        """Let nobody in, and everybody out."""
+        assert self._server is not None
+        self._server.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        back, forth = await asyncio.open_connection("127.0.0.1", self._port)
+        for source, sink in ((reader, forth), (back, writer)):
+            self._writers.add(sink)
+            task = asyncio.ensure_future(self._carry(source, sink))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            while text := await source.read(65_536):
+                sink.write(text)
+        except OSError:
+            pass
+        finally:
+            sink.close()
+            self._writers.discard(sink)

@@ -254,7 +254,7 @@ async def test_streams_have_no_latency_and_no_adaptive_limit() -> None:
 async def test_without_the_option_nothing_is_there() -> None:
     async with serving(Work(), log=CALM) as server:
         method = server._routes.table[b"Work.burn"]
-        assert method.handler.__func__ is Work.burn
+        assert getattr(method.handler, "__func__", None) is Work.burn
         async with fastrpc.connect(server.targets[0]) as client:
             assert await client.call("Work.inline") == 2
             (session,) = server.hall.sessions

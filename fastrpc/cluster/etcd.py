@@ -11,7 +11,7 @@ Rules of the room:
   * nothing is believed of a lease for longer than etcd has said;
   * a write whose answer was lost may still arrive: the lease it carries is given up
     when its entry is taken back;
-  * one question is over before the next renewal is due.
+  * one statement is over before the next is due.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from fastrpc.errors import RegistryLost
 
 __all__ = ["EtcdRegistry"]
 
-#: Least and most seconds for one question; a third of the lease between.
+#: Least and most seconds for one statement; a third of the lease between.
 _PATIENCE_MIN: Final = 0.6
 _PATIENCE_MAX: Final = 5.0
 
@@ -110,7 +110,7 @@ class EtcdRegistry(Registry):
         key, value = self._reader.key(service, instance.id), encode_instance(instance)
         began = _now()
         try:
-            async with asyncio.timeout(3 * self._patience):
+            async with asyncio.timeout(self._patience):
                 for _ in range(_TURNS):
                     held = await self._lease(began)
                     if await self._put(held, key, value):

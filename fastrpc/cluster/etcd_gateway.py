@@ -30,6 +30,9 @@ __all__ = ["Gateway", "Refusal", "TooLong"]
 #: Longest answer, and longest piece of a stream. etcd itself takes entries of 1.5 MiB.
 ANSWER_MAX: Final = 4 * 1024 * 1024
 
+#: Longest wait for one host while there are others, in seconds.
+_ONE_TRY: Final = 1.5
+
 #: Longest text of an error that is repeated.
 _TEXT_MAX: Final = 300
 
@@ -143,7 +146,8 @@ class Gateway:
     ) -> T | Refusal | TooLong:
         """Do the same, for whoever can ask for less if that was too much."""
         failure = "no time"
-        one_try = self._patience / 2 if len(self._roots) > 1 and at < 0 else self._patience
+        is_alone = at >= 0 or len(self._roots) == 1
+        one_try = self._patience if is_alone else min(self._patience / 2, _ONE_TRY)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._patience):
                 for _ in self._roots if at < 0 else (at,):
@@ -153,6 +157,10 @@ class Gateway:
                     except _ElsewhereError as error:
                         failure = str(error)
                         self.leave(host)
+                    except asyncio.CancelledError:
+                        # Whoever asks had less patience than this host needs, perhaps for ever.
+                        self.leave(host)
+                        raise
         raise self._lost(failure)
 
     @contextlib.asynccontextmanager

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import shutil
+import ssl
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trustme
 
 from fastrpc.cluster import (
     Gone,
@@ -20,14 +22,15 @@ from fastrpc.cluster import (
     Put,
     Registry,
     etcd_reader,
+    open_registry,
     parse_cluster,
-)  # fmt: skip
+)
 from fastrpc.cluster.etcd import EtcdRegistry
 from fastrpc.errors import RegistryLost
 from fastrpc.testing.lookout import Lookout
 from fastrpc.testing.registry import check_registry, registry_checks
 from tests.cluster.engines.etcd_server import Etcd, EtcdCluster, one_etcd
-from tests.cluster.engines.fake_etcd import FakeEtcd
+from tests.cluster.engines.fake_etcd import Answer, FakeEtcd, problem
 
 ONE = Instance(id="one", addresses=("tcp://127.0.0.1:7000",))
 TWO = replace(ONE, id="two")
@@ -60,7 +63,11 @@ async def test_etcd_conforms(check: str, etcd: Etcd) -> None:
     async def poison(service: str, id: str, text: bytes) -> None:
         await asyncio.to_thread(etcd.put, f"/fastrpc/{service}/{id}", text)
 
-    await check_registry(lambda: registry_at(etcd.place), only=check, expire=expire, poison=poison)
+    # What is lost is told at the next renewal, which should be soon; nothing else waits for it.
+    ttl = 2 if check == "lost" else 15
+    await check_registry(
+        lambda: registry_at(etcd.place, ttl), only=check, expire=expire, poison=poison
+    )
 
 
 async def until(registry: Registry, *wanted: Instance, service: str = "Arith") -> None:
@@ -96,7 +103,8 @@ async def lookout_on(registry: Registry, service: str) -> Lookout:
     return lookout
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+@pytest.mark.slow
 async def test_a_hundred_leases_that_end_are_a_hundred_entries_made_again(
     etcd: Etcd, service: str
 ) -> None:
@@ -117,7 +125,7 @@ async def test_a_hundred_leases_that_end_are_a_hundred_entries_made_again(
         await lookout.aclose()
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_factories=["asyncio"])
 @pytest.mark.slow
 async def test_renewals_keep_an_entry_that_nobody_states_again(etcd: Etcd, service: str) -> None:
     registry, other = registry_at(etcd.place, ttl=1), registry_at(etcd.place)
@@ -174,7 +182,8 @@ async def test_who_says_goodbye_is_gone_explicitly(etcd: Etcd, service: str) -> 
         await lookout.aclose()
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+@pytest.mark.slow
 async def test_entries_too_long_for_an_answer_hide_no_other(etcd: Etcd, service: str) -> None:
     registry = registry_at(etcd.place, ttl=10)
     async with closing(registry):
@@ -223,7 +232,7 @@ async def test_services_of_many_pages_are_all_told(
         assert await registry.services() == tuple(sorted(wanted))
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 @pytest.mark.slow
 async def test_killed_etcd_comes_back_and_everything_goes_on(tmp_path: Path) -> None:
     with one_etcd(tmp_path) as etcd:
@@ -253,7 +262,7 @@ async def test_killed_etcd_comes_back_and_everything_goes_on(tmp_path: Path) -> 
             ]
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_factories=["asyncio"])
 @pytest.mark.slow
 async def test_etcd_that_lost_everything_is_filled_again(tmp_path: Path) -> None:
     with one_etcd(tmp_path) as etcd:
@@ -272,7 +281,7 @@ async def test_etcd_that_lost_everything_is_filled_again(tmp_path: Path) -> None
             await lookout.aclose()
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 @pytest.mark.slow
 async def test_hung_etcd_is_not_waited_for(tmp_path: Path) -> None:
     with one_etcd(tmp_path) as etcd:
@@ -292,7 +301,8 @@ async def test_hung_etcd_is_not_waited_for(tmp_path: Path) -> None:
             await lookout.aclose()
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+@pytest.mark.slow
 async def test_lease_of_a_write_that_may_arrive_late_is_given_up() -> None:
     async with FakeEtcd() as fake:
         leases = itertools.count(7)
@@ -315,7 +325,7 @@ async def test_lease_of_a_write_that_may_arrive_late_is_given_up() -> None:
             assert registry.lease == 8
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_factories=["asyncio"])
 @pytest.mark.slow
 async def test_watch_that_was_off_over_a_compaction_lists_anew(tmp_path: Path) -> None:
     with EtcdCluster(tmp_path, "one", "two", "three") as cluster:
@@ -340,7 +350,7 @@ async def test_watch_that_was_off_over_a_compaction_lists_anew(tmp_path: Path) -
             await lookout.aclose()
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 @pytest.mark.slow
 async def test_killed_leader_is_no_loss(tmp_path: Path) -> None:
     with EtcdCluster(tmp_path, "one", "two", "three") as cluster:
@@ -360,7 +370,7 @@ async def test_killed_leader_is_no_loss(tmp_path: Path) -> None:
             assert (await other.services()) == ("Arith",)
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_factories=["asyncio"])
 @pytest.mark.slow
 async def test_users_log_in_and_are_let_in_again_after_a_restart(tmp_path: Path) -> None:
     with one_etcd(tmp_path) as etcd:
@@ -386,3 +396,156 @@ async def test_users_log_in_and_are_let_in_again_after_a_restart(tmp_path: Path)
             await until(registry, ONE, TWO)
             await lookout.until_known(ONE, TWO)
             await lookout.aclose()
+
+
+@pytest.mark.asyncio
+async def test_cancelled_statement_leaves_a_host_that_hangs(etcd: Etcd, service: str) -> None:
+    async with FakeEtcd() as hung:
+        hung.answers["lease/grant"] = lambda question: asyncio.Event().wait()
+        registry = registry_at(f"{hung.place},{etcd.place}", ttl=60)
+        async with closing(registry):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await registry.publish(service, ONE)
+            await registry.publish(service, ONE)
+            assert (await registry.list(service)).instances == (ONE,)
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_left_after_the_end(etcd: Etcd, service: str) -> None:
+    tasks, before = asyncio.all_tasks(), _sockets()
+    registry = registry_at(etcd.place)
+    await registry.publish(service, ONE)
+    lookout = await lookout_on(registry, service)
+    assert len(_sockets()) > len(before)
+    await lookout.aclose()
+    await registry.aclose()
+    await asyncio.sleep(0.01)  # uvloop closes in the next step
+    assert asyncio.all_tasks() == tasks
+    assert _sockets() - before == set()
+
+
+def _sockets() -> set[str]:
+    names = set()
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            names.add(str(path.readlink()))
+    return {name for name in names if name.startswith("socket:")}
+
+
+@pytest.mark.asyncio
+async def test_secure_target_is_asked_over_tls() -> None:
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    async with FakeEtcd(context) as fake:
+        fake.answers["kv/range"] = lambda question: {}
+        target = parse_cluster(f"etcd+tls://{fake.place}")
+        registry = EtcdRegistry(target, ttl=5, tls=trusting)
+        stranger = open_registry(target)
+        plain = registry_at(fake.place)
+        async with closing(registry, stranger, plain):
+            assert await registry.list("Arith") == Listing(())
+            with pytest.raises(RegistryLost, match="(?i)certificate"):
+                await stranger.list("Arith")
+            with pytest.raises(RegistryLost):
+                await plain.list("Arith")
+
+
+class Teller:
+    """A fake etcd that grants and keeps every lease, until a test changes that."""
+
+    def __init__(self, fake: FakeEtcd) -> None:
+        self.fake = fake
+        self.granted = 0
+        fake.answers["lease/grant"] = self.grant
+        fake.answers["lease/keepalive"] = lambda question: {"result": {"ID": "1", "TTL": "6"}}
+        fake.answers["lease/revoke"] = lambda question: {}
+        fake.answers["kv/txn"] = lambda question: {"succeeded": True}
+        fake.answers["kv/range"] = lambda question: {}
+
+    def grant(self, question: object) -> object:
+        self.granted += 1
+        return {"ID": str(self.granted), "TTL": "6"}
+
+
+@asynccontextmanager
+async def told() -> AsyncIterator[tuple[Teller, EtcdRegistry]]:
+    async with FakeEtcd() as fake:
+        registry = registry_at(fake.place, ttl=6)
+        async with closing(registry):
+            yield Teller(fake), registry
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "gone",
+    [
+        lambda question: {"result": {"ID": "1"}},
+        lambda question: {"result": {"ID": "1", "TTL": "0"}},
+        lambda question: {"result": {"ID": "1", "TTL": "-1"}},
+        lambda question: {},
+        lambda question: problem(5, "requested lease not found", 404),
+    ],
+)
+async def test_lease_that_is_not_kept_is_lost_and_another_is_taken(gone: Answer) -> None:
+    async with told() as (teller, registry):
+        await registry.publish("Arith", ONE)
+        teller.fake.answers["lease/keepalive"] = gone
+        await registry.publish("Arith", ONE)
+        assert (registry.lease, teller.granted) == (2, 2)
+        await registry.wait_lost()  # what else hung on it has to be stated, too
+
+
+@pytest.mark.asyncio
+async def test_lease_that_is_gone_as_it_is_written_is_taken_anew() -> None:
+    async with told() as (teller, registry):
+        answers = iter([problem(5, "lease not found", 404), {"succeeded": False}])
+        teller.fake.answers["kv/txn"] = lambda question: next(answers)
+        await registry.publish("Arith", ONE)
+        assert registry.lease == 2
+        teller.fake.answers["kv/txn"] = lambda question: problem(5, "lease not found", 404)
+        with pytest.raises(RegistryLost, match="lost as soon as they are granted"):
+            await registry.publish("Arith", ONE)
+        assert teller.granted == 5
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("path", ["lease/grant", "lease/keepalive", "kv/txn"])
+async def test_refusal_is_told_in_etcds_words(path: str) -> None:
+    async with told() as (teller, registry):
+        if path == "lease/keepalive":
+            await registry.publish("Arith", ONE)
+        teller.fake.answers[path] = lambda question: problem(7, "permission denied", 403)
+        with pytest.raises(RegistryLost, match="etcd refuses: permission denied"):
+            await registry.publish("Arith", ONE)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("lease", [{}, {"ID": "0", "TTL": "5"}, {"ID": "5", "TTL": "0"}])
+async def test_lease_that_is_none_is_not_taken(lease: object) -> None:
+    async with told() as (teller, registry):
+        teller.fake.answers["lease/grant"] = lambda question: lease
+        with pytest.raises(RegistryLost, match="without a number or a time"):
+            await registry.publish("Arith", ONE)
+
+
+@pytest.mark.asyncio
+async def test_entry_that_changes_under_its_withdrawal_is_looked_at_again() -> None:
+    async with told() as (teller, registry):
+        await registry.publish("Arith", ONE)
+        await registry.publish("Arith", TWO)
+        mine = {"kvs": [{"key": "eA==", "mod_revision": "7", "lease": "1"}]}
+        teller.fake.answers["kv/range"] = lambda question: mine
+        answers = iter([{"succeeded": False}, {"succeeded": True}])
+        teller.fake.answers["kv/txn"] = lambda question: next(answers)
+        await registry.withdraw("Arith", "one")
+        assert next(answers, None) is None
+        teller.fake.answers["kv/txn"] = lambda question: {"succeeded": False}
+        with pytest.raises(RegistryLost, match="changes again and again"):
+            await registry.withdraw("Arith", "one")
+        others = {"kvs": [{"key": "eA==", "mod_revision": "7", "lease": "99"}]}
+        teller.fake.answers["kv/range"] = lambda question: others
+        await registry.withdraw("Arith", "one")

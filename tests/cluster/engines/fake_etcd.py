@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any
@@ -15,13 +16,17 @@ Answer = Callable[[dict[str, Any]], Any]
 class FakeEtcd:
     """Answers by path; a test changes `answers` as it likes.
 
+    Args:
+        tls: How to encrypt, if at all.
+
     Attributes:
         answers: What answers, by path such as "kv/range".
         asked: Paths and questions, in order.
         headers: Of the last question.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.answers: dict[str, Answer] = {}
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.headers: dict[str, str] = {}
@@ -63,7 +68,7 @@ class FakeEtcd:
         app.router.add_post("/v3/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls)
         await site.start()
         host, port = self._runner.addresses[0][:2]
         self.place = f"{host}:{port}"

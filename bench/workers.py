@@ -15,7 +15,8 @@ Three things are told of each. Spread: how many of the connections of one proces
 got, when they came all at once and when they came one by one; told is the fullest worker's
 share over a fair one (1.00 is even). Load: calls per second over those that came at once, and
 how the calls spread. Lost: workers are replaced, one after the other, while new connections
-come all the time, each with one HTTP request; told is how many got no answer.
+come all the time, each with one HTTP request, and a handler holds the loop up for 20 ms now and
+then, so that some wait to be accepted; told is how many got no answer.
 
 With SO_REUSEPORT a connection that waits in the queue of a socket is reset when that socket
 is closed, unless net.ipv4.tcp_migrate_req is 1; the program tells how it is set.
@@ -44,6 +45,7 @@ from fastrpc.transport.bind import SocketFile
 
 WAYS: Final = ("reuseport", "inherited", "turns")
 HOST: Final = "127.0.0.1"
+STALL: Final = 0.02
 _MIGRATE: Final = Path("/proc/sys/net/ipv4/tcp_migrate_req")
 
 
@@ -70,8 +72,9 @@ class Work:
 class Crew:
     """Processes that share one port in one of the ways."""
 
-    def __init__(self, way: str, workers: int) -> None:
+    def __init__(self, way: str, workers: int, *, stalls: bool = False) -> None:
         self._way = way
+        self._stalls = stalls
         self._table = WorkerTable(workers * 2)
         self._pids: dict[int, int] = {}
         if way == "reuseport":
@@ -148,6 +151,9 @@ class Crew:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         await server.start(self.target)
         os.write(ready, b"!")
+        while self._stalls and not stop.is_set():
+            await asyncio.sleep(STALL / 4)
+            time.sleep(STALL)  # noqa: ASYNC251 - a handler that computes
         await stop.wait()
         server._entrances.stop_accepting()
         for _ in range(25):
@@ -227,6 +233,10 @@ def measure(way: str, args: argparse.Namespace) -> tuple[float, float, float, fl
     crew = Crew(way, args.workers)
     try:
         seen = uvloop.run(spread(crew.target, args.workers, args.connections, args.seconds))
+    finally:
+        crew.close()
+    crew = Crew(way, args.workers, stalls=True)
+    try:
         asked, lost = uvloop.run(lose(crew, args.at_once))
     finally:
         crew.close()

@@ -1,24 +1,25 @@
-"""A tour in twenty seconds: a real server, real records, real numbers.
+"""A tour in half a minute: three real instances, real records, real numbers, real losses.
 
     python examples/demo.py [--seconds 3] README.md [FILE...]
 
-Starts examples/unicode_service.py in a process of its own, looks up every
-character of the files given, and then measures the same call: with 256 in
-flight, and one at a time.
+Starts a registry and three instances of examples/unicode_service.py, each in a process of
+its own, finds them through the registry, and looks up every character of the files given.
+Measures a call. Then it kills an instance and restarts all of them in turn, while calls go
+on: none may fail.
 """
 
 import argparse
 import asyncio
 import functools
 import json
+import signal
 import subprocess
 import sys
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 from rich.console import Console
 from rich.table import Table
@@ -30,28 +31,62 @@ from fastrpc.cli import loops, report
 from fastrpc.cli.load import Load, LoadOptions
 
 HERE = Path(__file__).parent
+INSTANCES = 3
 IN_FLIGHT = 256
+CALLERS = 32
 MAX_CHARACTERS = 100_000
 
 
-@contextmanager
-def service() -> Iterator[str]:
-    """Serve the Unicode database on a free port until the block ends; give the target."""
-    command = [sys.executable, "-m", "fastrpc", "serve", str(HERE / "unicode_service.py:Unicode")]
-    command += ["--bind", "tcp://127.0.0.1:0", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            if not line:
-                raise SystemExit(f"the service did not start (exit code {process.wait()})")
-            yield json.loads(line)["targets"][0]
-        finally:
-            process.terminate()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
+class Processes:
+    """A registry and the instances that are listed there; all end with the block."""
+
+    def __init__(self) -> None:
+        self._running: list[subprocess.Popen[str]] = []
+        self.instances: list[subprocess.Popen[str]] = []
+        self.targets: list[str] = []
+        self.registry = ""
+
+    def __enter__(self) -> "Processes":
+        _, target = self._start("registry", "--bind", "tcp://127.0.0.1:0")
+        self.registry = target.replace("tcp://", "registry://")
+        for number in range(INSTANCES):
+            self.start(number)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for process in self._running:
+            process.kill()
+            process.communicate()
+
+    def start(self, number: int) -> None:
+        """Start an instance; it is listed when this returns."""
+        service = str(HERE / "unicode_service.py:Unicode")
+        words = ("serve", service, "--bind", "tcp://127.0.0.1:0", "--registry", self.registry)
+        process, target = self._start(*words)
+        self.instances[number:] = [process, *self.instances[number + 1 :]]
+        self.targets[number:] = [target, *self.targets[number + 1 :]]
+
+    def end(self, number: int, how: signal.Signals) -> None:
+        """End an instance and wait until it is gone."""
+        process = self.instances[number]
+        process.send_signal(how)
+        process.communicate()
+        self._running.remove(process)
+
+    def _start(self, *words: str) -> tuple["subprocess.Popen[str]", str]:
+        command = [sys.executable, "-m", "fastrpc", *words, "--json"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._running.append(process)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise SystemExit(f"fastrpc {words[0]} did not start (exit code {process.wait()})")
+        return process, json.loads(line)["targets"][0]
 
 
 def read(names: list[str], console: Console) -> str:
@@ -106,15 +141,61 @@ async def measure(console: Console, client: fastrpc.Client, in_flight: int, seco
     report.show_result(console, result)
 
 
-async def tour(console: Console, target: str, text: str, measured: float) -> None:
-    """Show one thing after the other."""
-    async with fastrpc.connect(target) as client:
+class Storm:
+    """Calls that go on while instances come and go."""
+
+    def __init__(self, console: Console, client: fastrpc.Client) -> None:
+        self._console = console
+        self._unicode = client.stub(Unicode)
+        self._began = time.monotonic()
+        self._is_over = False
+        self.calls = 0
+        self.failed: Counter[str] = Counter()
+
+    async def _caller(self) -> None:
+        while not self._is_over:
+            try:
+                await self._unicode.character("é")  # type: ignore[misc]
+            except fastrpc.FastRPCError as error:
+                self.failed[f"{type(error).__name__}: {error}"] += 1
+            self.calls += 1
+
+    def _say(self, text: str) -> None:
+        since = time.monotonic() - self._began
+        failed = sum(self.failed.values())
+        line = f"  {since:5.1f} s  {self.calls:>9,} calls  {failed} failed   {text}"
+        self._console.print(Text(line))
+
+    async def blow(self, processes: Processes) -> None:
+        """Kill one instance, start another in its place, then restart all in turn."""
+        callers = [asyncio.create_task(self._caller()) for _ in range(CALLERS)]
+        await asyncio.sleep(0.5)
+        self._say(f"{INSTANCES} instances")
+        await asyncio.to_thread(processes.end, 0, signal.SIGKILL)
+        self._say("one was killed with SIGKILL")
+        await asyncio.to_thread(processes.start, 0)
+        self._say("another stands in its place")
+        for number in range(INSTANCES):
+            await asyncio.to_thread(processes.end, number, signal.SIGTERM)
+            await asyncio.to_thread(processes.start, number)
+            self._say(f"restarted number {number + 1} of {INSTANCES}")
+        await asyncio.sleep(0.5)
+        self._is_over = True
+        await asyncio.gather(*callers)
+
+
+async def tour(console: Console, processes: Processes, text: str, measured: float) -> int:
+    """Show one thing after the other; return how many calls have failed in the storm."""
+    target = f"{processes.registry}/Unicode"
+    async with fastrpc.connect(target, timeout=10.0) as client:
         unicode = client.stub(Unicode)
         about = await unicode.about()  # type: ignore[misc]
         console.print(
-            f"{target} serves Unicode {about.unicode_version}: {about.characters:,} characters, "
-            f"{about.words:,} words, indexed in {about.built_in} s"
+            f"{target} leads to {INSTANCES} instances, which serve Unicode {about.unicode_version}:"
+            f" {about.characters:,} characters, {about.words:,} words"
         )
+        page = processes.targets[0].replace("tcp://", "http://")
+        console.print(f"look on while it lasts: {page}/debug/rpc")
 
         started = time.perf_counter()
         characters = await look_up(unicode, text)
@@ -138,18 +219,29 @@ async def tour(console: Console, target: str, text: str, measured: float) -> Non
         await measure(console, client, IN_FLIGHT, measured)
         await measure(console, client, 1, measured)
 
+        title = f"\n{CALLERS} callers, while an instance is killed and all are restarted"
+        console.print(Text(title, style="bold"))
+        storm = Storm(console, client)
+        await storm.blow(processes)
+        failed = sum(storm.failed.values())
+        for error, times in storm.failed.most_common():
+            console.print(Text(f"  {times} x {error}", style="red"))
+        style = "bold red" if failed else "bold green"
+        console.print(Text(f"\n{storm.calls:,} calls, {failed} failed", style=style))
+        return failed
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="A tour of fastrpc in twenty seconds.")
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="A tour of fastrpc in half a minute.")
     parser.add_argument("files", nargs="+", metavar="FILE", help="text to look up")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of each measurement")
     options = parser.parse_args()
     console = Console(highlight=False, markup=False, emoji=False)
     text = read(options.files, console)
-    with service() as target:
-        loops.run(tour(console, target, text, options.seconds))
-    console.print("\nthe service has drained and stopped")
+    with Processes() as processes:
+        failed = loops.run(tour(console, processes, text, options.seconds))
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,8 +5,9 @@
     fastrpc call 127.0.0.1:7000 Unicode.named '"SNOWMAN"'
     fastrpc call 127.0.0.1:7000 Unicode.search '"black chess"' limit=3
 
-The contract is the class: plain methods, annotated with plain dataclasses. An
-index of all words in all names is built once, in under two seconds.
+The contract is the class: plain methods, annotated with plain dataclasses. All are
+idempotent: to look twice does no harm, so a client may ask another instance when one
+is lost. An index of all words in all names is built once, in under two seconds.
 """
 
 import bisect
@@ -168,10 +169,12 @@ class Unicode:
             built_in=round(time.perf_counter() - started, 3),
         )
 
+    @fastrpc.rpc(idempotent=True)
     def about(self) -> About:
         """Return how much there is."""
         return self._about
 
+    @fastrpc.rpc(idempotent=True)
     def character(self, char: str) -> Character:
         """Return the properties of one character."""
         if len(char) != 1:
@@ -182,6 +185,7 @@ class Unicode:
             raise refusal(Code.NOT_ASSIGNED, f"U+{ord(char):04X} is not assigned")
         return describe(ord(char))
 
+    @fastrpc.rpc(idempotent=True)
     def named(self, name: str) -> Character:
         """Return the character with this name or alias; case doesn't matter."""
         try:
@@ -192,6 +196,7 @@ class Unicode:
             raise refusal(Code.UNKNOWN_NAME, f"no character is called {name[:80]!r}")
         return describe(ord(found))
 
+    @fastrpc.rpc(idempotent=True)
     def text(self, text: str) -> list[Character]:
         """Return the characters of a short text, each once, in order of appearance."""
         if len(text) > MAX_TEXT:
@@ -200,6 +205,7 @@ class Unicode:
             )
         return [describe(ord(char)) for char in dict.fromkeys(text) if is_served(char)]
 
+    @fastrpc.rpc(idempotent=True)
     def search(self, words: str, limit: int = 20) -> Found:
         """Return characters whose name has all of the words.
 
@@ -229,6 +235,7 @@ class Unicode:
             at += 1
         return found
 
+    @fastrpc.rpc(idempotent=True)
     async def block(self, first: int, count: int = 128) -> list[Character]:
         """Return the assigned characters among *count* numbers from *first* on."""
         if not 0 <= first <= sys.maxunicode:

@@ -1,5 +1,6 @@
 """Every example runs as a script and says what it should."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,8 @@ def test_chat() -> None:
     ]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
 def test_demo(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("Schach: ♞ é\n" * 3, encoding="utf-8")
@@ -92,4 +95,9 @@ def test_demo(tmp_path: Path) -> None:
     assert out.count("calls/s") == 2
     assert "256 in flight" in out
     assert "one at a time" in out
-    assert out.endswith("the service has drained and stopped\n")
+    assert re.search(r"look on while it lasts: http://127\.0\.0\.1:\d+/debug/rpc\n", out)
+    assert "one was killed with SIGKILL" in out
+    assert out.count("restarted number") == 3
+    calls = re.search(r"\n([\d,]+) calls, 0 failed\n\Z", out)
+    assert calls is not None
+    assert int(calls[1].replace(",", "")) > 1000

@@ -12,12 +12,12 @@ FOLDER = Path(__file__).parents[2] / "examples"
 pytestmark = pytest.mark.slow
 
 
-def run(name: str, *words: str) -> str:
+def run(name: str, *words: str, seconds: float = 25.0) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "error", str(FOLDER / name), *words],
         capture_output=True,
         text=True,
-        timeout=25,
+        timeout=seconds,
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -83,12 +83,11 @@ def test_chat() -> None:
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_demo(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("Schach: ♞ é\n" * 3, encoding="utf-8")
-    out = run("demo.py", "--seconds", "0.3", str(text))
+    out = run("demo.py", "--seconds", "0.3", str(text), seconds=100.0)
     assert "looked up 36 characters" in out
     assert "BLACK CHESS KNIGHT" in out
     assert "an error of the service: code 1, no character is called 'SNOWMAN ON HOLIDAY'" in out

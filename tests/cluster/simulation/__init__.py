@@ -1,0 +1,1 @@
+"""Run clients, servers and a registry as state machines, in random schedules, without a clock."""

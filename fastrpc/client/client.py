@@ -22,6 +22,7 @@ from fastrpc.client.link import Link
 from fastrpc.client.options import ClientOptions
 from fastrpc.client.pace import PingPace
 from fastrpc.client.room import News, RoomQueue
+from fastrpc.client.stats import ClientStats
 from fastrpc.client.view import ClientView
 from fastrpc.errors import ConfigError, ConnectionLost, Unavailable
 from fastrpc.frame import Lane, release_bodies
@@ -185,6 +186,15 @@ class Client(ClientView, Origin):
                 raise
             now = time.monotonic()
             raise outcome.late("ping", started, started + timeout, now, self.target) from None
+
+    def stats(self) -> ClientStats:
+        """Return what the client knows and does now."""
+        links = self.links()
+        return ClientStats(
+            target=self.target,
+            connected=len(self.lanes),
+            attempts=sum(link.attempts for link in links),
+        )
 
     # Binding to a loop
 

@@ -5,11 +5,13 @@ import copy
 import functools
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Final, Unpack, final
 
 from fastrpc.client.client import Client, ClientState
 from fastrpc.client.link import Link
 from fastrpc.client.options import CLUSTER_OPTIONS, ClientOptions, ConnectOptions, read_options
+from fastrpc.client.stats import ClientStats
 from fastrpc.cluster.choose import make_balancer
 from fastrpc.cluster.engines import open_registry
 from fastrpc.cluster.fleet import Fleet
@@ -19,6 +21,7 @@ from fastrpc.cluster.options import ClusterOptions
 from fastrpc.cluster.origin import CallPlan, ClusterOrigin
 from fastrpc.cluster.registry import Registry
 from fastrpc.cluster.resolver import Resolver
+from fastrpc.cluster.roll import Freshness
 from fastrpc.cluster.shard import Shards
 from fastrpc.cluster.target import parse_cluster
 from fastrpc.cluster.view import ClusterView
@@ -82,7 +85,7 @@ class ClusterClient(ClusterView, Client):
         options = self.cluster_options
         self.budget = RetryBudget(options.retry_share, options.retry_rate)
         self._deposited_at = 0.0
-        self._ended = self._retried = 0
+        self._ended = self._retried = self._retries = 0
 
     @property
     def target(self) -> str:
@@ -134,6 +137,21 @@ class ClusterClient(ClusterView, Client):
                     await asyncio.wait(tasks)
                 if self._registry is not None:
                     await self._registry.aclose()
+
+    def stats(self) -> ClientStats:
+        """Return what the client knows and does now."""
+        plain, now = super().stats(), time.monotonic()
+        if self._fleet is None or self._resolver is None:
+            return replace(plain, freshness=Freshness.UNKNOWN.value)
+        known = self._resolver.stats()
+        return replace(
+            plain,
+            freshness=known.freshness.value,
+            registry_error=known.failure,
+            retries=self._retries,
+            retries_refused=self.budget.refused,
+            instances=tuple(each.stats(now) for each in self._fleet.members.values()),
+        )
 
     # What views are made of
 
@@ -188,7 +206,7 @@ class ClusterClient(ClusterView, Client):
         options = self.cluster_options
         self._fleet = Fleet(
             options, self.balancer, self.lanes, loop, functools.partial(self._links_to, side, loop),
-            self._changed,
+            self._arranged,
         )  # fmt: skip
         if self._registry is None:
             self._registry = self._make_registry()
@@ -201,6 +219,12 @@ class ClusterClient(ClusterView, Client):
             cache=options.cache,
         )
         self._resolver.begin()
+
+    def _arranged(self) -> None:
+        """Tell who waits; and the registry, if some that it lists can't be reached."""
+        if self.fleet.is_short and self._resolver is not None:
+            self._resolver.hint()
+        self._changed()
 
     def _listed(self) -> None:
         """Take the list of instances that the resolver has now."""
@@ -251,6 +275,7 @@ class ClusterClient(ClusterView, Client):
             self._ended, self._retried = ended, 0
         is_paid = self.budget.withdraw(now)
         self._retried += is_paid
+        self._retries += is_paid
         return is_paid
 
     def late(self, name: str, started: float, deadline: float) -> Late:

@@ -59,6 +59,7 @@ class Fleet:
         chosen: Those who may be picked.
         attempts_ended: How many attempts to connect have ended, as long as no lane is there.
         is_dialling: Whether one is under way, likewise.
+        is_short: Whether some are listed that no connection leads to.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Fleet:
         self._ended_before = 0  # calls of those that are gone
         self._is_closed = False
         self.attempts_ended = 0
+        self.is_short = False
         self.is_dialling = False
 
     @property
@@ -172,6 +174,7 @@ class Fleet:
         options = self._options
         known = [each for each in self.members.values() if each.instance.state is InstanceState.UP]
         up = [each for each in known if each.lanes]
+        self.is_short = len(up) < len(known)
         ejected = sum(each.standing is Standing.EJECTED for each in known)
         all_alike = options.ejection is None or is_panic(ejected, len(known), options.ejection)
         well = up if all_alike else [each for each in up if each.standing is not Standing.EJECTED]

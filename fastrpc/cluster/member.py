@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Final, final
 
 from fastrpc.client.link import Link
+from fastrpc.client.stats import InstanceStats
 from fastrpc.cluster.instance import Instance, InstanceState
 from fastrpc.frame import Lane, MemberFields
 from fastrpc.policy import Ejection, EjectionOptions, Standing
@@ -113,6 +114,21 @@ class Member(MemberFields):
         """Let it have *factor* of its weight; return whether that is another than before."""
         before, self.weight = self.weight, self.instance.weight * factor
         return before != self.weight
+
+    def stats(self, now: float) -> InstanceStats:
+        """Return what is known of it."""
+        instance = self.instance
+        return InstanceStats(
+            id=instance.id,
+            address=instance.addresses[0],
+            state=self.state(now).value,
+            zone=instance.zone,
+            weight=self.weight,
+            in_flight=self.in_flight,
+            latency=self.latency,
+            calls=self.calls,
+            errors=self.errors,
+        )
 
     def connect(self, make: Callable[["Member"], list[Link]]) -> None:
         """Begin to connect, unless that is under way."""

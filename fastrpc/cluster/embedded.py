@@ -19,7 +19,8 @@ Rules of the room:
 import asyncio
 import functools
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Final, TypeVar, final
 
 from fastrpc.client import Client, connect
@@ -138,12 +139,12 @@ class EmbeddedRegistry(Registry):
 
         async def read(host: _Host) -> Listing:
             found = _Reading()
-            async for news in host.lists.listing(self._prefix, service):
-                changes = found.take(news)
-                if changes:
-                    assert isinstance(changes[0], Listing)
-                    return changes[0]
-            raise RegistryLost(f"{host.text}: the list has no end")
+            async with aclosing(_news(host.lists.listing(self._prefix, service))) as parts:
+                async for news in parts:
+                    for change in found.take(news):
+                        if isinstance(change, Listing):
+                            return change
+            raise RegistryLost("the list has no end")
 
         return await self._somewhere(read)
 
@@ -168,16 +169,15 @@ class EmbeddedRegistry(Registry):
                 readings = {host: reading}  # another host's list is another list
                 stream = host.long.watch(self._prefix, service, reading.epoch, reading.revision)
                 try:
-                    async for news in stream:
-                        self._first, was_told = self._hosts.index(host), True
-                        backoff.reset()
-                        for change in reading.take(news):
-                            yield change
+                    async with aclosing(_news(stream)) as parts:
+                        async for news in parts:
+                            self._first, was_told = self._hosts.index(host), True
+                            backoff.reset()
+                            for change in reading.take(news):
+                                yield change
                     problems.append(f"{host.text}: the watch has ended")
                 except FastRPCError as error:
                     problems.append(f"{host.text}: {error}")
-                finally:
-                    await _left(stream)
                 reading.begin_again()
                 if was_told:
                     break  # it was there: look there first, soon
@@ -277,7 +277,7 @@ class EmbeddedRegistry(Registry):
                         self._lost.set()
                     is_known = True
             except FastRPCError:
-                pass  # that it is away is no news of what it knows
+                is_known = True  # it may come back without what is ours
             finally:
                 await _left(stream)
             await asyncio.sleep(backoff.next())
@@ -398,6 +398,28 @@ def _told(host: _Host, error: FastRPCError) -> str:
     if isinstance(error, RpcError) and error.code == Refusal.WRONG:
         raise ConfigError(f"{host.text}: {error.message}") from error
     return f"{host.text}: {error}"
+
+
+async def _news(stream: AsyncIterator[News]) -> AsyncGenerator[News, None]:
+    """Give what comes on *stream*, whose first part has to come soon: a server may hang.
+
+    Raises:
+        RegistryLost: It doesn't.
+    """
+    try:
+        items = aiter(stream)
+        try:
+            async with asyncio.timeout(ANSWER):
+                first = await anext(items)
+        except TimeoutError:
+            raise RegistryLost(f"no answer within {ANSWER:g} s") from None
+        except StopAsyncIteration:
+            return
+        yield first
+        async for news in items:
+            yield news
+    finally:
+        await _left(stream)
 
 
 async def _left(stream: AsyncIterator[object]) -> None:

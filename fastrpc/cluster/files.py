@@ -74,7 +74,7 @@ _FIELDS: Final = frozenset(
 _STATES: Final = {each.value: each for each in InstanceState}
 
 #: What tells that a file is another one than before.
-_Signature = tuple[int, int, int, int, int]
+_Stamp = tuple[int, int, int, int, int]
 
 
 @final
@@ -190,8 +190,8 @@ class _Reader:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._read: _Signature | None = None  # what `content` or `problem` is about
-        self._seen: _Signature | None = None
+        self._read: _Stamp | None = None  # what `content` or `problem` is about
+        self._seen: _Stamp | None = None
         self._waited = 0
         self.content: _Content | None = None
         self.problem = ""
@@ -199,44 +199,44 @@ class _Reader:
     def look(self) -> _Content | None:
         """Read the file if it is another one than before, and return what is known."""
         try:
-            signature = _signature(os.stat(self._path))
-            if signature == self._read:
+            stamp = _stamp(os.stat(self._path))
+            if stamp == self._read:
                 return self.content
             # Somebody may be writing: it shall look the same twice. The first look can't wait.
-            if self.content is not None and signature != self._seen and self._waited < _WAITS:
-                self._seen, self._waited = signature, self._waited + 1
+            if self.content is not None and stamp != self._seen and self._waited < _WAITS:
+                self._seen, self._waited = stamp, self._waited + 1
                 return self.content
             self._waited = 0
-            services, signature = self._load()
+            services, stamp = self._load()
             number = self.content.number + 1 if self.content is not None else 1
             self.content = _Content(services, number)
-            self._read = signature
+            self._read = stamp
             self._told("")
         except OSError as error:
             self._read = None
             self._told(f"{self._path}: {error.strerror or error}")
         except _Unreadable as error:
-            self._read = error.signature
+            self._read = error.stamp
             self._told(f"{self._path}: {error}")
         return self.content
 
-    def _load(self) -> tuple[Mapping[str, Listing], _Signature]:
+    def _load(self) -> tuple[Mapping[str, Listing], _Stamp]:
         # Never waits for a pipe that somebody has put there.
         with open(self._path, "rb", opener=_opener) as file:
             about = os.fstat(file.fileno())
-            signature = _signature(about)
+            stamp = _stamp(about)
             if not stat.S_ISREG(about.st_mode):
-                raise _Unreadable("it is no file", signature)
+                raise _Unreadable("it is no file", stamp)
             if about.st_size > FILE_MAX:
-                raise _Unreadable(f"{about.st_size} bytes are over {FILE_MAX}", signature)
+                raise _Unreadable(f"{about.st_size} bytes are over {FILE_MAX}", stamp)
             text = file.read(FILE_MAX + 1)
-            if _signature(os.fstat(file.fileno())) != signature or len(text) != about.st_size:
+            if _stamp(os.fstat(file.fileno())) != stamp or len(text) != about.st_size:
                 raise _Unreadable("it changed while it was read", None)
         try:
             found = _parse(text, is_json=self._path.endswith(".json"))
         except (ValueError, RecursionError) as error:
-            raise _Unreadable(str(error) or "it is nested too deep", signature) from None
-        return {name: _listing(entries) for name, entries in found.items()}, signature
+            raise _Unreadable(str(error) or "it is nested too deep", stamp) from None
+        return {name: _listing(entries) for name, entries in found.items()}, stamp
 
     def _told(self, problem: str) -> None:
         if problem != self.problem:
@@ -252,16 +252,16 @@ class _Reader:
 class _Unreadable(Exception):
     """A file that says nothing as a whole."""
 
-    def __init__(self, text: str, signature: _Signature | None) -> None:
+    def __init__(self, text: str, stamp: _Stamp | None) -> None:
         super().__init__(text)
-        self.signature = signature
+        self.stamp = stamp
 
 
 def _opener(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _signature(about: os.stat_result) -> _Signature:
+def _stamp(about: os.stat_result) -> _Stamp:
     return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 

@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,43 @@ async def test_a_host_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch
             assert owner._late == {}
 
 
+@pytest.mark.slow
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_a_server_that_says_hello_and_then_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded_module, "ANSWER", 0.5)
+    monkeypatch.setattr(embedded_module, "PATIENCE", 0.01)
+
+    class Registry:
+        async def publish(self, *words: Any) -> None:
+            await asyncio.Event().wait()
+
+        async def watch(self, *words: Any) -> AsyncIterator[News]:
+            await asyncio.Event().wait()
+            yield News("", 0)
+
+        listing = services = owned = withdraw = watch
+
+    server = fastrpc.Server()
+    server.register(Registry())
+    await server.start("tcp://127.0.0.1:0")
+    hanging = server.targets[0].removeprefix("tcp://")
+    alone = open_hosts(hanging)
+    calls: list[Any] = [alone.list("Arith"), anext(alone.watch("Arith")), alone.services()]
+    for error in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(error, RegistryLost)
+    async with registrar_scene() as scene:
+        both, other = open_hosts(hanging, scene.host), open_hosts(hanging, scene.host)
+        await both.publish("Arith", instance("a"))
+        async with aclosing(Watch(other)) as watch:
+            listing, changes = await asyncio.gather(both.list("Arith"), watch.until("a"))
+        assert listing.instances == (instance("a"),)
+        assert changes == [listing]
+        await both.aclose()
+        await other.aclose()
+    await alone.aclose()
+    await server.aclose(0.0)
+
+
 @pytest.mark.asyncio
 async def test_nobody_there_is_told_with_each_host() -> None:
     with dead_port() as one, dead_port() as two:
@@ -171,8 +208,10 @@ async def test_a_server_that_is_no_registry() -> None:
 async def test_what_can_never_be_done_and_what_can_not_be_done_now() -> None:
     limits = LeaseLimits(max_entries=1)
     async with registrar_scene(limits=limits, max_ttl=20.0) as scene:
+        greedy = scene.owner(ttl=21.0)
         with pytest.raises(ConfigError, match="ttl must be 1 to 20 seconds"):
-            await scene.owner(ttl=21.0).publish("Arith", instance("a"))
+            await greedy.publish("Arith", instance("a"))
+        await greedy.aclose()
         both = open_hosts(scene.host, scene.host.replace("127.0.0.1", "localhost"), ttl=21.0)
         with pytest.raises(ConfigError, match="ttl"):
             await both.publish("Arith", instance("a"))

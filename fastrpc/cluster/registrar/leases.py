@@ -1,4 +1,4 @@
-"""Know who owns which entry until when, and what has changed: the state of a registry server.
+"""Know who owns which entry until when, and what has changed: a registry server's state.
 
 Rules of the room:
   * time is an argument, and nothing here waits;

@@ -76,7 +76,8 @@ class Caches(Scene):
 
 @contextlib.asynccontextmanager
 async def caches(count: int = 4, **options: Any) -> AsyncIterator[Caches]:
-    async with Caches() as scene:
+    scene = Caches()
+    async with scene:
         await scene.grow(count)
         scene.caches = [Cache() for _ in scene.nodes]
         for node, cache in zip(scene.nodes, scene.caches, strict=True):

@@ -59,6 +59,7 @@ async def _has(registry: Registry, service: str, *instances: Instance) -> None:
     expect(len(found) == len(listing.instances), f"an id stands in {listing} twice")
     wanted = {each.id: each for each in instances}
     expect(found == wanted, f"listed {list(found.values())}, not {list(wanted.values())}")
+    expect(not listing.skipped, f"skipped {listing.skipped} entries, and all can be read")
 
 
 async def _read(bench: RegistryBench) -> None:

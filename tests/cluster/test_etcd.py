@@ -409,6 +409,7 @@ async def test_cancelled_statement_leaves_a_host_that_hangs(etcd: Etcd, service:
                     await registry.publish(service, ONE)
             await registry.publish(service, ONE)
             assert (await registry.list(service)).instances == (ONE,)
+            assert hung.count("lease/grant") == 1
 
 
 @pytest.mark.asyncio

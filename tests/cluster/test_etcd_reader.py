@@ -265,6 +265,21 @@ async def test_silent_watch_asks_whether_it_would_be_told() -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("life", ["progress", "an answer in silence"])
+async def test_watch_that_ends_often_and_lives_between_is_not_lost(life: str) -> None:
+    async with story(quiet=10 if life == "progress" else 0.01) as told_by:
+
+        async def answered() -> None:
+            asked = told_by.fake.count("kv/range")
+            await _until(lambda: told_by.fake.count("kv/range") > asked + 1)
+
+        told_by.lists = [page(entry(ONE))]
+        between = told() if life == "progress" else answered
+        told_by.watches = [*[[CREATED, between] for _ in range(5)], [CREATED, told(put(TWO, 6))]]
+        assert await told_by.changes(2) == [Listing((ONE,)), Put(TWO)]
+
+
+@pytest.mark.asyncio
 async def test_store_that_was_set_back_in_silence_is_listed_anew() -> None:
     async with story(quiet=0.01) as told_by:
         told_by.lists = [page(entry(ONE)), page(revision=5), page(entry(TWO), revision=2)]

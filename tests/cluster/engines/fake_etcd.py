@@ -52,12 +52,15 @@ class FakeEtcd:
         return web.json_response(answer)
 
     async def _stream(self, request: web.Request, pieces: list[Any]) -> web.StreamResponse:
-        """Send pieces as lines; bytes as they are; None keeps the stream open."""
+        """Send pieces as lines; bytes as they are; None keeps the stream open, work takes time."""
         response = web.StreamResponse()
         await response.prepare(request)
         for piece in pieces:
             if piece is None:
                 await asyncio.Event().wait()
+            if callable(piece):
+                await piece()
+                continue
             is_raw = isinstance(piece, bytes)
             await response.write(piece if is_raw else json.dumps(piece).encode() + b"\n")
         return response

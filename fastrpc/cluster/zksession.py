@@ -246,11 +246,12 @@ class ZkSession:
             if self._client is None:
                 self._begin()
             await self._is_up.wait()
-            if self._client is not None:
+            if self._client is not None and self._is_up.is_set():
                 return self._client
 
     def _begin(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._is_up.clear()
         target = self._target
         # Both run in kazoo's threads.
         handler = _Handler(partial(self.tell, self._grant), lambda: self.tell(ended))
@@ -275,6 +276,12 @@ class ZkSession:
                 self._client = None
                 self._lose()
                 self._dispose(client)
+                # Who waits begins anew, but not again and again without a pause.
+                asyncio.get_running_loop().call_later(AGAIN, wake)
+
+        def wake() -> None:
+            if self._client is None:
+                self._is_up.set()
 
         def listen(state: str) -> None:
             known = client.client_id

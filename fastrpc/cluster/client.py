@@ -35,7 +35,7 @@ from fastrpc.transport import parse_target
 __all__ = ["ClusterClient", "connect_cluster", "connect_registry"]
 
 #: Longest planned wait between attempts to reach an instance that is listed but not there.
-RETRY_CAP: Final = 20.0
+RETRY_CAP: Final = 8.0
 
 #: How long it may take to be told which methods are idempotent, in seconds.
 ASKING: Final = 1.0

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, final
 
 from fastrpc.client.link import Link
+from fastrpc.cluster.arrange import arrange
 from fastrpc.cluster.balancers.contract import Balancer
 from fastrpc.cluster.balancers.slowstart import slow_start
 from fastrpc.cluster.balancers.subset import Subset
@@ -24,7 +25,7 @@ from fastrpc.cluster.member import Member
 from fastrpc.cluster.options import ClusterOptions
 from fastrpc.errors import Overloaded, TransportError
 from fastrpc.frame import Lane
-from fastrpc.policy import Standing, is_fault, is_panic, pushback
+from fastrpc.policy import Standing, is_fault, pushback
 
 __all__ = ["Fleet"]
 
@@ -173,16 +174,9 @@ class Fleet:
         """Let the balancer know who may be picked at *now*."""
         options = self._options
         known = [each for each in self.members.values() if each.instance.state is InstanceState.UP]
-        up = [each for each in known if each.lanes]
+        up = [each for each in known if each.is_reachable]
         self.is_short = len(up) < len(known)
-        ejected = sum(each.standing is Standing.EJECTED for each in known)
-        all_alike = options.ejection is None or is_panic(ejected, len(known), options.ejection)
-        well = up if all_alike else [each for each in up if each.standing is not Standing.EJECTED]
-        awake = [each for each in well if now >= each.rests_until]
-        chosen = awake or well or up
-        for member in chosen:
-            is_probe = not all_alike and member.standing is Standing.PROBED and len(chosen) > 1
-            member.cap = 1 if is_probe else 0
+        chosen = arrange(known, now, options.ejection)
         self.chosen = chosen
         self._by_lane = {lane: member for member in chosen for lane in member.lanes}
         self._lanes[:] = self._by_lane

@@ -76,6 +76,11 @@ class Member(MemberFields):
         """How it stands."""
         return self.ejection.standing if self.ejection is not None else Standing.GOOD
 
+    @property
+    def is_reachable(self) -> bool:
+        """Whether there is a connection to it."""
+        return bool(self.lanes)
+
     def state(self, now: float) -> MemberState:
         """Return what it is to the client at *now*."""
         if self.is_retired:

@@ -14,7 +14,8 @@ without it:
   turn of an event loop brings;
 * a window in which nobody was refused does not lower what we think of the highest rate: few
   calls are no sign of a slow server;
-* the lowest latency is also looked for when it is plain that it is no longer true;
+* the lowest latency is looked for at once, lower and lower as long as that helps, and again
+  when it is plain that it is no longer true: who starts into an overload has never seen it;
 * what failed or was given up can raise the average, and never lowers the lowest latency.
 
 The other candidate was Gradient2 of Netflix (Netflix/concurrency-limits), which compares a
@@ -72,8 +73,9 @@ class Limiter:
     """
 
     __slots__ = (
-        "_began", "_count", "_doubts", "_failed", "_held", "_least", "_look_at", "_looking",
-        "_most", "_pressed", "_rng", "_skip_until", "_total", "limit", "lowest", "peak",
+        "_before", "_began", "_count", "_doubts", "_failed", "_held", "_least", "_look_at",
+        "_looking", "_most", "_pressed", "_rng", "_skip_until", "_total", "_was_pressed", "limit",
+        "lowest", "peak",
     )  # fmt: skip
 
     def __init__(
@@ -88,12 +90,12 @@ class Limiter:
         self._began: float | None = None  # of the window
         self._count = 0
         self._total = self._failed = 0.0
-        self._pressed = False
+        self._pressed = self._was_pressed = False
         self._doubts = 0
         self._look_at = 0.0
         self._looking = False
         self._held = self.limit  # what it was before the look
-        self._skip_until = 0.0
+        self._skip_until = self._before = 0.0
 
     def refused(self) -> None:
         """Note that a call was refused because of the limit."""
@@ -108,7 +110,7 @@ class Limiter:
             well: Whether it came to its own end: it did not fail, nor was it given up.
         """
         if self._began is None:
-            self._begin(now)
+            self._begin(now - seconds)
             self._look_at = now  # at once: we may have been born into an overload
         if now < self._skip_until:  # it may have begun when more were allowed
             return
@@ -123,7 +125,8 @@ class Limiter:
                 self._begin(now)
             return
         spent = now - (self._began or 0.0)
-        if spent > 0 and (spent >= WINDOW or self._count >= ENOUGH or self._looking):
+        is_new = self._looking or not self.lowest
+        if spent > 0 and (spent >= WINDOW or self._count >= ENOUGH or is_new):
             self._judge(spent, now)
             self._begin(now)
 
@@ -135,12 +138,15 @@ class Limiter:
         """Set the limit by what a window has shown."""
         average = (self._total + self._failed) / self._count
         if self._looking:
+            self.lowest = self._total / self._count
+            if self.lowest < CLOSE * self._before and self.limit > self._least:
+                self._lower(self.lowest, now)  # then it may be lower still
+                return
             self._looking = False
-            fresh = self._total / self._count
-            # Much lower than it was: then it may be lower still.
-            self._look_at = now if fresh < CLOSE * self.lowest else self._next_look(now)
-            self.lowest = fresh
-            self._set(self._held)
+            self._look_at = self._next_look(now)
+            slack = max(self.lowest * TOLERANCE, SLACK)
+            aim = self.peak * (self.lowest + slack) + 1
+            self._set(min(self._held, aim) if self._was_pressed else self._held)
             return
         rate = self._count / spent
         if rate >= self.peak:
@@ -156,15 +162,18 @@ class Limiter:
         if aim > self.limit or self._pressed or room < 0:  # else few are in flight as few come
             self._set((self.limit + aim) / 2)
         if now >= self._look_at or self._doubts >= DOUBT:
-            self._look(average, now)
+            self._looking = True
+            self._doubts = 0
+            self._held, self._was_pressed = self.limit, self._pressed
+            # Those let in last wait longest, and are not in the average yet.
+            longest = max(average, self._held / self.peak) if self._pressed else average
+            self._lower(longest, now)
 
-    def _look(self, average: float, now: float) -> None:
-        """Lower the limit for a moment, so that calls need not wait for each other."""
-        self._looking = True
-        self._doubts = 0
-        self._held = self.limit
+    def _lower(self, latency: float, now: float) -> None:
+        """Lower the limit for a moment; look away until what was let in before has ended."""
+        self._before = latency
         self._set(self.limit * LOWERED)
-        self._skip_until = now + average
+        self._skip_until = now + latency
 
     def _next_look(self, now: float) -> float:
         return now + LOOK * self._rng.uniform(0.5, 1.0)

@@ -97,7 +97,9 @@ def adaptive() -> Limiter:
 
 
 @pytest.mark.parametrize(
-    ("places", "took", "seconds"), [(1, 0.0001, 5.0), (20, 0.05, 40.0)], ids=["0.1ms", "50ms"]
+    ("places", "took", "seconds"),
+    [(1, 0.0001, 5.0), (8, 0.02, 20.0), (20, 0.05, 40.0)],
+    ids=["0.1ms", "20ms", "50ms"],
 )
 def test_three_times_the_load(places: int, took: float, seconds: float) -> None:
     most = places / took
@@ -105,7 +107,7 @@ def test_three_times_the_load(places: int, took: float, seconds: float) -> None:
     seen = simulate(adaptive(), places, lambda _: took, 3 * most, seconds)
     assert seen.goodput(2.0, seconds) >= 0.9 * most
     # Of a call of 0.1 ms the loop's turn alone is more: there it is the slack that counts.
-    assert seen.p99(2.0) <= max(3 * idle.p99(0.0), 0.003)
+    assert seen.p99(2.0) <= max(3 * idle.p99(0.0), 0.004)
     assert seen.refused > 1.8 * most * seconds
 
 

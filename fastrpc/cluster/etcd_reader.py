@@ -1,4 +1,4 @@
-"""Read and watch instances in etcd: what is listed at one revision, and told from the next on.
+"""Read and watch instances in etcd: listed at one revision, told of from the next on.
 
 Rules of the room:
   * entries are anybody's text: one that is wrong, or too long to be read, is stepped over;

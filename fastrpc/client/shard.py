@@ -1,4 +1,4 @@
-"""Split one call by key, so that each instance gets its own keys, and put the results together.
+"""Split a call by key, so that each instance gets its own, and put the results together.
 
 Rules of the room:
   * what is split is the first argument, a list or a dict; all others go along whole;

@@ -46,6 +46,9 @@ class Scene:
             if row.owner != registry.owner:
                 assert not leases.publish(name, id, row, self.clock.now)
         self.registrar.keeper.sweep()
+        store = self.registrar._store
+        for key in [*store._writing, *store._waiting]:
+            await store.settle(key)
 
     async def poison(self, service: str, id: str, text: bytes) -> None:
         await self.raw._hosts[0].api.publish("fastrpc", service, id, text, "x" * 64, 15.0)

@@ -19,7 +19,6 @@ import signal
 import sys
 import sysconfig
 import threading
-import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -218,7 +217,7 @@ def _outlive(lifeline: int, grace: float) -> None:
         os.read(lifeline, 1)
     logging.getLogger("fastrpc.server.workers").warning("the supervisor is gone: draining")
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(grace + MARGIN)
+    threading.Event().wait(grace + MARGIN)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -57,7 +57,7 @@ def test_who_has_lost_the_supervisor_drains_and_is_ended_if_it_will_not(
 ) -> None:
     did: list[object] = []
     monkeypatch.setattr(os, "kill", lambda pid, number: did.append(number))
-    monkeypatch.setattr(time, "sleep", did.append)
+    monkeypatch.setattr(threading.Event, "wait", lambda _, seconds: did.append(seconds))
     pipe, end = os.pipe()
     os.close(end)
     worker._outlive(pipe, 7.0)

@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Final, TypeVar, Unpack, cast, final
+from typing import Any, Final, TypeVar, final
 
 from fastrpc.call.deadline import LEAST, within
+from fastrpc.client.blocking_face import BlockingClient
 from fastrpc.client.blocking_view import BlockingView, CallArguments
-from fastrpc.client.options import ClientOptions, ConnectOptions, read_options
+from fastrpc.client.options import ClientOptions
 from fastrpc.client.pace import PingPace
+from fastrpc.client.stats import ClientStats
 from fastrpc.errors import (
     ConfigError,
     ConnectionDraining,
@@ -48,11 +49,12 @@ RETRY_CAP: Final = 4.0
 
 
 @final
-class BlockingClient(BlockingView):
-    """A server, as seen from a program without an event loop. Made by `connect_sync`.
+class DirectBlockingClient(BlockingView, BlockingClient):
+    """The blocking client of one server. Made by `connect_sync`.
 
-    Threads may share it. A child of a fork dials its own connection. Use it in
-    `with`, or call `close` when done.
+    Args:
+        target: Where it is.
+        options: How to behave.
     """
 
     def __init__(self, target: str, options: ClientOptions) -> None:
@@ -68,6 +70,7 @@ class BlockingClient(BlockingView):
         self._compressors = options.compressor_registry()
         self._codec = self._codecs.get(options.codec)
         self._is_closed = False
+        self._attempts = 0
         self._start_over()
         super().__init__(self, check_timeout(options.timeout), options.packed_metadata())
         fork.register(self)
@@ -104,52 +107,25 @@ class BlockingClient(BlockingView):
         """Where the server is."""
         return str(self._target)
 
-    def __enter__(self) -> "BlockingClient":
-        """Connect.
-
-        Raises:
-            ConnectFailed: Nobody could be reached, or nobody who speaks fastrpc.
-        """
+    def _connect_now(self) -> None:
+        """Make a connection, unless there is one."""
         self._usable("connect", time.monotonic(), 0.0)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
     def close(self) -> None:
-        """Close the connection; calls of other threads fail. Twice is fine."""
+        """Close the connection."""
         self._is_closed = True
         self._closing.set()
         for session in [self._session, *self._draining]:
             if session is not None:
                 session.close()
 
-    def describe(self, *, schema: bool = False) -> dict[str, Any]:
-        """Return what the server serves: services, methods, signatures, limits.
-
-        Args:
-            schema: Also JSON Schemas of all arguments and results, which may be long.
-        """
-        asked = {"schema": True} if schema else {}  # older servers take no argument
-        return cast("dict[str, Any]", self.call("fastrpc.describe", **asked))
+    def stats(self) -> ClientStats:
+        """Return what the client knows and does now."""
+        connected = self._session is not None and self._session.is_usable
+        return ClientStats(target=self.target, connected=int(connected), attempts=self._attempts)
 
     def ping(self) -> float:
-        """Return the seconds that a ping of the connection takes to come back.
-
-        It is answered below the handlers: a busy server answers, too. Pings that
-        come faster than the server allows wait for their turn.
-
-        Raises:
-            DeadlineExceeded: No answer within the client's timeout, or, if it has
-                none, within `connect_timeout`.
-            TransportError: There is no connection, or it broke.
-        """
+        """Return the seconds that a ping of the connection takes to come back."""
         timeout = self._timeout or self._options.connect_timeout
         deadline = (started := time.monotonic()) + timeout
         session = self._usable("ping", started, deadline)
@@ -332,6 +308,7 @@ class BlockingClient(BlockingView):
         self._check_closed()
 
     def _dial(self, timeout: float) -> BlockingSession:
+        self._attempts += 1
         started = time.monotonic()
         sock = dial_blocking(self._target, timeout, tls=self._tls, proxy=self._options.proxy)
         side = replace(self._side, share=blocking_share())
@@ -346,16 +323,3 @@ class BlockingClient(BlockingView):
 
 def _is_unsent(result: Any) -> bool:
     return isinstance(result, TransportError) and result.ran == "no"
-
-
-def connect_sync(target: str, **options: Unpack[ConnectOptions]) -> BlockingClient:
-    """Return a blocking client of *target*; nothing is connected yet.
-
-    Args:
-        target: Such as "tcp://127.0.0.1:7000" or "unix:///run/service.sock".
-        **options: Fields of `ClientOptions` and of `wire.Limits`.
-
-    Raises:
-        ConfigError: The target or an option is wrong; the message names it.
-    """
-    return BlockingClient(target, read_options(options))

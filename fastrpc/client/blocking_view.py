@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, final
 
 from fastrpc.call import Mode, Pairs, Reply
 from fastrpc.call.deadline import DEADLINE, within
+from fastrpc.client.blocking_face import BlockingCalls
 from fastrpc.session import (
     KEEP,
     BlockingSession,
@@ -26,7 +27,7 @@ from fastrpc.session.stub import Bound, make_stub, split_source
 from fastrpc.session.view import split_calls
 
 if TYPE_CHECKING:
-    from fastrpc.client.blocking import BlockingClient
+    from fastrpc.client.blocking import DirectBlockingClient
 
 T = TypeVar("T")
 
@@ -34,27 +35,16 @@ T = TypeVar("T")
 CallArguments = tuple[str, tuple[Any, ...], Mapping[str, Any], float, bytes, Any]
 
 
-class BlockingView:
+class BlockingView(BlockingCalls):
     """A blocking client as seen with certain options. Made by `BlockingClient.options`."""
 
-    def __init__(self, client: "BlockingClient", timeout: float, metadata: bytes) -> None:
+    def __init__(self, client: "DirectBlockingClient", timeout: float, metadata: bytes) -> None:
         self._client = client
         self._timeout = timeout
         self._metadata = metadata
 
     def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Call *method* and return its result.
-
-        Args:
-            method: Full name, such as "Arith.add".
-            *args: Positional arguments.
-            **kwargs: Arguments by name.
-
-        Raises:
-            CodecError: The arguments can't be encoded.
-            CallError: Any of its kinds.
-            TransportError: There is no connection, or it broke; see `ran`.
-        """
+        """Call *method* and return its result."""
         session, waiter, timeout = self._client._session, None, self._timeout
         if DEADLINE.get():  # a call is in hand here; to ask costs no frame
             timeout = within(timeout, time.monotonic())
@@ -66,11 +56,7 @@ class BlockingView:
         return self._client.finish(session, waiter, call)
 
     def exchange(self, method: str, /, *args: Any, **kwargs: Any) -> Reply:
-        """Call *method* and return the whole reply: its value and its metadata.
-
-        Raises:
-            Exception: As `call` does.
-        """
+        """Call *method* and return the whole reply."""
 
         def act(session: BlockingSession, left: float) -> Reply:
             return exchange(session, method, args, kwargs, left, self._metadata)
@@ -78,72 +64,36 @@ class BlockingView:
         return self._client.act(method, self._timeout, act)
 
     def gather(self, calls: Iterable[tuple[Any, ...]]) -> list[Any]:
-        """Make many calls that leave together; return their results, in order.
-
-        A call that fails does not disturb the others: its exception stands in the
-        place of its result.
-
-        Args:
-            calls: For each call its method and arguments: `("Arith.add", 1, 2)`.
-
-        Raises:
-            InvalidArgument: One of them is something else; none is made.
-        """
+        """Make many calls that leave together; return their results, in order."""
         wanted = split_calls(calls)
         return self._client.make_batch(wanted, self._timeout, self._metadata) if wanted else []
 
     def stream(self, method: str, /, *args: Any, **kwargs: Any) -> BlockingStream[Any]:
-        """Return a stream, which opens when it is first used.
-
-        Args:
-            method: Full name, such as "Arith.count".
-            *args: Positional arguments, without the items that are sent.
-            **kwargs: Arguments by name.
-        """
+        """Return a stream, which opens when it is first used."""
         return self._open(Opening(method=method, args=args, kwargs=kwargs))
 
     def notify(self, method: str, /, *args: Any, **kwargs: Any) -> None:
-        """Send a oneway call: no reply, not even an error.
-
-        Raises:
-            CodecError: The arguments can't be encoded.
-            TooLarge: They are larger than the server accepts.
-            TransportError: There is no connection.
-        """
+        """Send a oneway call."""
         session = self._client._usable(method, time.monotonic(), 0.0)
         session.notify(method, args, kwargs, self._metadata)
 
     def stub(
         self, service: type[T], name: str | None = None, *, version: str = "", group: str = ""
     ) -> T:
-        """Return an object with the methods of *service*, each calling the server.
-
-        Args:
-            service: The class that the server registered, or one like it.
-            name: Service name if it is not the class's own.
-            version: Which version of the service to call; "" for the default.
-            group: Which group of it; "" for the default.
-
-        Raises:
-            ConfigError: The class can't be a service; the message says why.
-        """
+        """Return an object with the methods of *service*."""
         codec = self._client._codec
         stub = make_stub(service, name, self._bound, codec, version=version, group=group)
         return cast("T", stub)
 
     def options(
-        self, *, timeout: float | Keep | None = KEEP, metadata: Pairs | Keep | None = KEEP
+        self,
+        *,
+        timeout: float | Keep | None = KEEP,
+        metadata: Pairs | Keep | None = KEEP,
+        key: object = KEEP,
+        idempotent: bool | Keep | None = KEEP,
     ) -> "BlockingView":
-        """Return a view with other options; this one stays as it is.
-
-        Args:
-            timeout: Seconds each call may take, None for no deadline.
-            metadata: Sent with each call, None for nothing.
-
-        Raises:
-            ConfigError: The timeout is not above 0.
-            InvalidArgument: The metadata can't be sent.
-        """
+        """Return a view with other options."""
         seconds = self._timeout if isinstance(timeout, Keep) else check_timeout(timeout)
         options = self._client._options
         packed = self._metadata if isinstance(metadata, Keep) else options.pack(metadata)

@@ -5,8 +5,10 @@ who asks for one.
 """
 
 import importlib
-from typing import Final, Unpack
+from typing import Any, Final, Unpack
 
+from fastrpc.client.blocking import DirectBlockingClient
+from fastrpc.client.blocking_face import BlockingClient
 from fastrpc.client.client import Client
 from fastrpc.client.direct import DirectClient
 from fastrpc.client.options import ConnectOptions, read_options
@@ -23,6 +25,10 @@ TLS: Final = "+tls"
 CLUSTER: Final = ("fastrpc.cluster.client", "connect_cluster")
 
 
+#: The same for a blocking one.
+CLUSTER_SYNC: Final = ("fastrpc.cluster.blocking", "connect_cluster_sync")
+
+
 def connect(target: str, **options: Unpack[ConnectOptions]) -> Client:
     """Return a client of *target*; nothing is connected yet.
 
@@ -35,11 +41,38 @@ def connect(target: str, **options: Unpack[ConnectOptions]) -> Client:
     Raises:
         ConfigError: The target or an option is wrong; the message names it.
     """
-    scheme = str(target).partition(":")[0].lower()
-    if scheme.removesuffix(TLS) in CLUSTER_SCHEMES:
-        module, name = CLUSTER
-        client: Client = getattr(importlib.import_module(module), name)(target, options)
+    scheme = _scheme(target)
+    if scheme in CLUSTER_SCHEMES:
+        client: Client = _by_name(CLUSTER)(target, options)
         return client
     if scheme == "jsonrpc":
         options.setdefault("codec", "json")  # what it is translated to anyway
     return DirectClient(target, read_options(options))
+
+
+def connect_sync(target: str, **options: Unpack[ConnectOptions]) -> BlockingClient:
+    """Return a blocking client of *target*; nothing is connected yet.
+
+    Of one server it has a socket of its own, and neither event loop nor thread. Of a service
+    in a registry it has both, for somebody has to watch the registry.
+
+    Args:
+        target: As `connect` has it.
+        **options: As `connect` has them.
+
+    Raises:
+        ConfigError: The target or an option is wrong; the message names it.
+    """
+    if _scheme(target) in CLUSTER_SCHEMES:
+        client: BlockingClient = _by_name(CLUSTER_SYNC)(target, options)
+        return client
+    return DirectBlockingClient(target, read_options(options))
+
+
+def _scheme(target: str) -> str:
+    return str(target).partition(":")[0].lower().removesuffix(TLS)
+
+
+def _by_name(named: tuple[str, str]) -> Any:
+    module, name = named
+    return getattr(importlib.import_module(module), name)

@@ -106,7 +106,6 @@ class _Hosts:
             socket_connect_timeout=CONNECT_PATIENCE,
             socket_keepalive=True,
             protocol=2,
-            driver_info=None,
         )
 
 

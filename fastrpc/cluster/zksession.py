@@ -15,9 +15,11 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from typing import Any, Final, final
 
 from kazoo.client import KazooClient, KazooState  # type: ignore[import-untyped]
@@ -100,18 +102,41 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]
     Args:
         note: Is told the time of a session when one is granted.
         on_end: Called when a thread has ended, whatever the reason.
+
+    Attributes:
+        why: Why there is no connection, if the last try failed.
     """
 
     def __init__(self, note: Callable[[float], None], on_end: Callable[[], None]) -> None:
         super().__init__()
+        self.why = ""
         self._note = note
         self._on_end = on_end
         self._socket: _Socket | None = None
 
-    def create_connection(self, *args: Any, **options: Any) -> _Socket:
+    def create_connection(
+        self,
+        address: tuple[str, int],
+        hostname: str | None = None,
+        timeout: float | None = None,
+        use_ssl: bool = False,
+        **options: object,
+    ) -> _Socket:
         """Connect, in less than the time of a session: another host may be better."""
-        options["timeout"] = min(options.get("timeout") or CONNECT_PATIENCE, CONNECT_PATIENCE)
-        self._socket = _Socket(super().create_connection(*args, **options), self._note)
+        sock: socket.socket | None = None
+        try:
+            sock = socket.create_connection(address, min(timeout or inf, CONNECT_PATIENCE))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if use_ssl:
+                # kazoo's own way leaves the socket open when the peer is not trusted.
+                sock = ssl.create_default_context().wrap_socket(sock, server_hostname=hostname)
+        except OSError as error:
+            self.why = f": {error}"
+            if sock is not None:
+                sock.close()
+            raise
+        self.why = ""
+        self._socket = _Socket(sock, self._note)
         return self._socket
 
     def spawn(self, func: Callable[..., object], *args: Any, **options: Any) -> threading.Thread:
@@ -180,8 +205,9 @@ class ZkSession:
                 reply = await self._send(question)
                 return await asyncio.shield(reply)
         except TimeoutError:
-            where = "no answer" if self._is_up.is_set() else "no connection"
-            raise RegistryLost(f"{self._target}: {where} in {PATIENCE} s") from None
+            what = "answer" if self._is_up.is_set() else "connection"
+            why = "" if self._client is None else self._client.handler.why
+            raise RegistryLost(f"{self._target}: no {what} in {PATIENCE} s{why}") from None
         except ANSWERS:
             raise
         except KazooException as error:
@@ -266,7 +292,6 @@ class ZkSession:
             handler=handler,
             connection_retry=KazooRetry(max_tries=-1, delay=0.1, max_delay=AGAIN),
             use_ssl=target.is_secure,
-            check_hostname=target.is_secure,
             **login,
         )
 

@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from fastrpc.cluster import Gone, Instance, Listing, Put, Registry, open_registry
 from fastrpc.cluster.instance import INSTANCES_MAX
@@ -353,3 +355,23 @@ async def test_closed_registry_says_so_and_leaves_no_connection(server: RedisSer
     while server.ask("CLIENT", "LIST").count(b"id=") > 1:
         await asyncio.sleep(0.01)
     assert b'"one"' in server.ask("GET", "fastrpc/Arith/one")  # it expires
+
+
+@pytest.mark.asyncio
+async def test_encrypted_and_only_with_whom_we_trust(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    pem, ca, port = str(tmp_path / "server.pem"), str(tmp_path / "ca.pem"), free_port()
+    files = ["--tls-cert-file", pem, "--tls-key-file", pem, "--tls-ca-cert-file", ca]
+    with RedisServer("--tls-port", str(port), *files, "--tls-auth-clients", "no"):
+        async with opened(f"redis+tls://127.0.0.1:{port}") as registry:
+            with pytest.raises(RegistryLost, match="certificate"):
+                await registry.publish("Arith", ONE)
+        monkeypatch.setenv("SSL_CERT_FILE", ca)
+        async with opened(f"redis+tls://127.0.0.1:{port}") as registry:
+            await registry.publish("Arith", ONE)
+            assert (await registry.list("Arith")).instances == (ONE,)

@@ -5,9 +5,12 @@ import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
 from kazoo.exceptions import ConnectionLoss
 
 from fastrpc.cluster import Gone, Instance, Listing, Put, Registry, open_registry
@@ -15,6 +18,7 @@ from fastrpc.cluster.instance import encode_instance
 from fastrpc.cluster.zookeeper import ZooKeeperRegistry
 from fastrpc.errors import ConfigError, RegistryLost
 from fastrpc.testing.registry import check_registry, registry_checks
+from tests.cluster.engines.redis_server import free_port
 from tests.cluster.engines.zookeeper_server import (
     ZooKeepers,
     ZooKeeperServer,
@@ -302,7 +306,7 @@ async def test_server_that_is_away_is_no_reason_to_be_gone(
             except RegistryLost:
                 again = other.watch("away")
         assert not lost.done()  # it kept its word: the session is the same
-        await registry.publish("away", TWO)
+        await insist(registry, "away", TWO)
         assert await anext(again) == Put(TWO)
         lost.cancel()
         await again.aclose()
@@ -449,3 +453,41 @@ async def test_nobody_there_and_closed_are_told(server: ZooKeeperServer) -> None
     ):
         with pytest.raises(RegistryLost, match="closed"):
             await call
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio"])
+async def test_encrypted_and_only_with_whom_we_trust(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, other, port = trustme.CA(), trustme.CA(), free_port()
+    certificate = authority.issue_cert("127.0.0.1")
+    # Java reads keys in this form only.
+    key = serialization.load_pem_private_key(
+        certificate.private_key_pem.bytes(), None
+    ).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    chain = b"".join(each.bytes() for each in certificate.cert_chain_pems)
+    (tmp_path / "server.pem").write_bytes(key + chain)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    other.cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    more = [
+        f"secureClientPort={port}",
+        "secureClientPortAddress=127.0.0.1",
+        "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory",
+        f"ssl.keyStore.location={tmp_path / 'server.pem'}",
+        f"ssl.trustStore.location={tmp_path / 'ca.pem'}",
+        "ssl.clientAuth=none",
+    ]
+    with ZooKeepers(more=more):
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        async with opened(f"zookeeper+tls://127.0.0.1:{port}") as registry:
+            await registry.publish("Arith", ONE)
+            assert (await registry.list("Arith")).instances == (ONE,)
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "other.pem"))
+        monkeypatch.setattr("fastrpc.cluster.zksession.PATIENCE", 0.5)
+        async with opened(f"zookeeper+tls://127.0.0.1:{port}") as registry:
+            with pytest.raises(RegistryLost, match="no connection in 0.5 s: .*certificate"):
+                await registry.publish("Arith", ONE)

@@ -1,5 +1,6 @@
 """Real ZooKeepers on ports of their own: one, or an ensemble of three."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -13,12 +14,16 @@ from typing import Any
 
 from tests.cluster.engines.redis_server import free_port
 
-_PATIENCE = 30.0
+_PATIENCE = 25.0
 
 #: Milliseconds: sessions end at the next multiple of it.
 TICK = 200
 
-_JARS = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-nop.jar"
+# The first names most of the others; what its encrypted port needs is not among them.
+_JARS = ":".join(
+    f"/usr/share/java/{name}.jar"
+    for name in ("zookeeper", "netty-codec", "netty-resolver", "slf4j-nop")
+)
 _JAVA = (
     "java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto -Xmx128m -cp"
     f" {_JARS} -Dzookeeper.admin.enableServer=false -Dzookeeper.forceSync=no"
@@ -92,14 +97,13 @@ class ZooKeeperServer:
 
     def mode(self) -> str:
         """Return "standalone", "leader", "follower", or "" if it does not serve."""
-        try:
+        text = b""
+        # With netty below it resets the connection after its answer.
+        with contextlib.suppress(OSError):
             with socket.create_connection((self.address, self.port), 2.0) as connection:
                 connection.sendall(b"srvr")
-                text = b""
                 while piece := connection.recv(65536):
                     text += piece
-        except OSError:
-            return ""
         return text.partition(b"Mode: ")[2].partition(b"\n")[0].decode()
 
     def wait(self) -> None:
@@ -133,17 +137,24 @@ class ZooKeepers:
         addresses: Of each server of an ensemble.
         starts: What starts the process of each.
         port: The clients' port of each; free ones by default.
+        more: Lines of their configuration.
     """
 
     def __init__(
-        self, addresses: Sequence[str] = ("127.0.0.1",), starts: Sequence[Start] = (), port: int = 0
+        self,
+        addresses: Sequence[str] = ("127.0.0.1",),
+        starts: Sequence[Start] = (),
+        port: int = 0,
+        more: Sequence[str] = (),
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="zookeeper-")
-        more = []
         if len(addresses) > 1:
             more = [
-                f"server.{number}={address}:{free_port()}:{free_port()}"
-                for number, address in enumerate(addresses, 1)
+                *more,
+                *(
+                    f"server.{number}={address}:{free_port()}:{free_port()}"
+                    for number, address in enumerate(addresses, 1)
+                ),
             ]
         self.servers = [
             ZooKeeperServer(

@@ -23,6 +23,9 @@ from fastrpc.cluster.balancers.contract import Balancer, Candidate, first_that_t
 #: Turns that are given to those that take no call, before all are looked at in turn.
 _TRIES: Final = 4
 
+#: So many turns at most are skipped at the beginning: a round, or the part of it that is quick.
+_AHEAD: Final = 2048
+
 #: Places and moments are kept in one number, which is quick to compare.
 _SHIFT: Final = 20
 _PLACE: Final = (1 << _SHIFT) - 1
@@ -69,7 +72,7 @@ class SmoothWeighted(Balancer):
         for place in range(len(members)):
             self._plan(place)
         if is_first and members and self._chance is not None:
-            for _ in range(self._chance.randrange(2 * len(members))):
+            for _ in range(self._chance.randrange(ceil(min(max(self._gaps), _AHEAD)))):
                 self._take_turn()
 
     def pick(self, key: object, now: float, avoid: Collection[Candidate] = ()) -> Candidate | None:

@@ -3,10 +3,12 @@
 * `check_transport`: what every transport must do; `TRANSPORT_CHECKS` one by one
 * `check_codec`: what every codec must do
 * `check_compressor`: what every compressor must do
+* `FakeClock`: a clock in the hand, and an event loop in virtual time
 * `FaultPipe`: a relay before a real server that cuts, delays, splits, corrupts
   and stalls, by script
 """
 
+from fastrpc.testing.clock import FakeClock
 from fastrpc.testing.codec import check_codec
 from fastrpc.testing.compressor import check_compressor
 from fastrpc.testing.pipe import Cut, Delay, Fault, FaultPipe, Flip, Split, Stall, random_faults
@@ -16,6 +18,7 @@ __all__ = [
     "TRANSPORT_CHECKS",
     "Cut",
     "Delay",
+    "FakeClock",
     "Fault",
     "FaultPipe",
     "Flip",

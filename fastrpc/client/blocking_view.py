@@ -6,7 +6,7 @@ Rules of the room:
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast, final
 
@@ -102,7 +102,7 @@ class BlockingView(BlockingCalls):
     def _bound(self, bound: Bound) -> Any:
         """Return the callable of a stub's method."""
         if bound.info.mode is Mode.STREAM:
-            return partial(_call_stream, self, bound)
+            return partial(call_stream, self._open, bound)
         return _Bound(self, bound.key, bound.decode)
 
     def _open(self, opening: Opening) -> BlockingStream[Any]:
@@ -134,7 +134,9 @@ class _Bound:
         return view._client.finish(session, waiter, call)
 
 
-def _call_stream(view: BlockingView, bound: Bound, /, *args: Any, **kwargs: Any) -> Any:
+def call_stream(
+    open: Callable[[Opening], BlockingStream[Any]], bound: Bound, /, *args: Any, **kwargs: Any
+) -> Any:
     """Return the items of a stub's stream, or send those that it takes and return the value."""
     info = bound.info
     if info.takes is not None and info.item is not None:
@@ -142,7 +144,7 @@ def _call_stream(view: BlockingView, bound: Bound, /, *args: Any, **kwargs: Any)
     source: Any = None
     if info.takes is not None:
         args, kwargs, source = split_source(info, args, kwargs, Iterable)
-    stream = view._open(
+    stream = open(
         Opening(method=bound.key, args=args, kwargs=kwargs, item=info.item, value=bound.decode)
     )
     if info.item is not None:

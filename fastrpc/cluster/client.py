@@ -319,6 +319,14 @@ class ClusterClient(ClusterView, Client):
         """Return a connection that takes a call right now."""
         return self._route.session_at_once()
 
+    async def connected(self) -> None:
+        """Wait until an instance can be called.
+
+        Raises:
+            FastRPCError: As calls do that have nowhere to go.
+        """
+        await self._connected()
+
     async def _connected(self) -> Session:
         while True:
             self._bind()

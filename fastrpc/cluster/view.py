@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastrpc.call import Metadata, Pairs, Reply
-from fastrpc.call.deadline import DEADLINE
+from fastrpc.call.deadline import DEADLINE, within
 from fastrpc.client.broadcast import BroadcastMode, Recipient, check_mode
 from fastrpc.client.view import ClientView
 from fastrpc.cluster.broadcast import everybody
@@ -74,6 +74,31 @@ class ClusterView(ClientView):
         view = ClusterView(self._client, plan, seconds, packed)
         view._mode = self._mode if isinstance(broadcast, Keep) else check_mode(broadcast)
         return view
+
+    # What the face without a loop asks
+
+    @property
+    def timeout(self) -> float:
+        """Seconds each call may take, 0 for no deadline."""
+        return self._caller.timeout  # type: ignore[no-any-return]
+
+    @property
+    def metadata(self) -> bytes:
+        """Packed metadata sent with each call."""
+        return self._caller.metadata  # type: ignore[no-any-return]
+
+    def bind(self, bound: Bound) -> Any:
+        """Return the callable of a stub's method."""
+        return self._bound(bound)
+
+    async def pick_address(self, name: str) -> str:
+        """Wait for an instance that takes a call of *name*; return where it is reached."""
+        now = time.monotonic()
+        seconds = within(self.timeout, now)
+        deadline = now + seconds if seconds else 0.0
+        member, *_ = await self._route.place(name, deadline, self._route.plan.key, (), None)
+        self._route.unused()
+        return member.instance.addresses[0]
 
     # Inside
 

@@ -1,0 +1,298 @@
+"""Call a cluster from a program without an event loop: a loop in a thread does the work.
+
+Somebody has to watch the registry, so there is a loop; it runs in a thread of its own, which
+begins at first use and ends with the client. Streams go another way: an instance is picked,
+and they run over a socket to it, as those of one server do.
+
+Rules of the room:
+  * whoever waits in a thread can be interrupted by a signal: the call is then cancelled;
+  * a child of a fork begins anew, with a thread of its own.
+"""
+
+import asyncio
+import concurrent.futures
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, TypeVar, cast, final
+
+from fastrpc.call import Mode, Pairs, Reply
+from fastrpc.client.blocking import DirectBlockingClient
+from fastrpc.client.blocking_face import BlockingCalls, BlockingClient
+from fastrpc.client.blocking_view import call_stream
+from fastrpc.client.broadcast import BroadcastMode
+from fastrpc.client.options import ClientOptions, ConnectOptions
+from fastrpc.client.stats import ClientStats
+from fastrpc.cluster.client import ClusterClient, connect_cluster, split_options
+from fastrpc.cluster.view import ClusterView
+from fastrpc.errors import ConfigError, ConnectionLost
+from fastrpc.session import KEEP, BlockingCore, BlockingStream, Keep, fork
+from fastrpc.session.stream import Opening
+from fastrpc.session.stub import Bound, make_stub
+
+__all__ = ["BlockingClusterClient", "LoopThread", "connect_cluster_sync"]
+
+T = TypeVar("T")
+
+#: How long `close` waits for the thread, in seconds.
+PATIENCE: Final = 5.0
+
+#: Most instances to which sockets for streams are kept.
+STREAMS_MAX: Final = 64
+
+
+@final
+class LoopThread:
+    """An event loop in a thread, for those who have none."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run *work* on the loop and wait for its end; an exception here cancels it."""
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self._running())
+        except BaseException:
+            work.close()
+            raise
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise ConnectionLost("this client is closed", "maybe") from None
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name=self._name, daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+    def close(self) -> None:
+        """End the thread. Twice is fine."""
+        with self._lock:
+            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(PATIENCE)
+            if not thread.is_alive():
+                loop.close()
+
+    def forget(self) -> None:
+        """Let go of the thread, which is the parent's."""
+        self._lock = threading.Lock()
+        self._loop = self._thread = None
+
+
+class BlockingClusterView(BlockingCalls):
+    """A cluster to call from a thread, with certain options. Made by `options`.
+
+    Args:
+        client: Whose view it is; None for the client itself.
+        view: What calls go through, on the loop.
+    """
+
+    def __init__(self, client: "BlockingClusterClient | None", view: ClusterView) -> None:
+        self._client = client if client is not None else cast("BlockingClusterClient", self)
+        self._view = view
+
+    def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call *method* and return its result."""
+        return self._client.run(lambda: self._view.call(method, *args, **kwargs))
+
+    def exchange(self, method: str, /, *args: Any, **kwargs: Any) -> Reply:
+        """Call *method* and return the whole reply."""
+        return self._client.run(lambda: self._view.exchange(method, *args, **kwargs))
+
+    def gather(self, calls: Iterable[tuple[Any, ...]]) -> list[Any]:
+        """Make many calls that leave together; return their results, in order."""
+        wanted = list(calls)
+        return self._client.run(lambda: self._view.gather(wanted))
+
+    def broadcast(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call all instances at once, see `ClientView.broadcast`."""
+        return self._client.run(lambda: self._view.broadcast(method, *args, **kwargs))
+
+    def shard(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Split a call over the instances by key, see `ClientView.shard`."""
+        return self._client.run(lambda: self._view.shard(method, *args, **kwargs))
+
+    def stream(self, method: str, /, *args: Any, **kwargs: Any) -> BlockingStream[Any]:
+        """Return a stream, which opens when it is first used."""
+        return self.open_stream(Opening(method=method, args=args, kwargs=kwargs))
+
+    def notify(self, method: str, /, *args: Any, **kwargs: Any) -> None:
+        """Send a oneway call."""
+
+        async def notify() -> None:
+            await self._client.loops_client.connected()
+            self._view.notify(method, *args, **kwargs)
+
+        self._client.run(notify)
+
+    def stub(
+        self, service: type[T], name: str | None = None, *, version: str = "", group: str = ""
+    ) -> T:
+        """Return an object with the methods of *service*."""
+        client = self._client.loops_client
+        options = client.cluster_options
+        stub = make_stub(
+            service, name, self._bound, client.codec,
+            version=version or options.version, group=group or options.group,
+        )  # fmt: skip
+        return cast("T", stub)
+
+    def options(
+        self,
+        *,
+        timeout: float | Keep | None = KEEP,
+        metadata: Pairs | Keep | None = KEEP,
+        key: object = KEEP,
+        idempotent: bool | Keep | None = KEEP,
+        broadcast: BroadcastMode | Keep = KEEP,
+    ) -> "BlockingClusterView":
+        """Return a view with other options, see `ClientView.options`."""
+        view = self._view.options(
+            timeout=timeout, metadata=metadata, key=key, idempotent=idempotent, broadcast=broadcast
+        )
+        return BlockingClusterView(self._client, view)
+
+    def open_stream(self, opening: Opening) -> BlockingStream[Any]:
+        """Return a stream over a socket to an instance that is picked when it opens."""
+        opener = partial(self._client.open_at_instance, self._view)
+        return BlockingStream(opening, self._view.metadata, opener)
+
+    def _bound(self, bound: Bound) -> Any:
+        if bound.info.mode is Mode.STREAM:
+            return partial(call_stream, self.open_stream, bound)
+        return _Bound(self._client, self._view.bind(bound))
+
+
+@final
+class _Bound:
+    """A method of a stub."""
+
+    __slots__ = ("_call", "_client")
+
+    def __init__(
+        self, client: "BlockingClusterClient", call: Callable[..., Awaitable[Any]]
+    ) -> None:
+        self._client = client
+        self._call = call
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self._client.run(lambda: self._call(*args, **kwargs))
+
+
+@final
+class BlockingClusterClient(BlockingClusterView, BlockingClient):
+    """The blocking client of a service in a registry. Made by `fastrpc.connect_sync`.
+
+    Args:
+        client: What the loop in the thread calls through; belongs to this from now on.
+        options: How to behave.
+    """
+
+    def __init__(self, client: ClusterClient, options: ClientOptions) -> None:
+        if options.interceptors:  # streams would go without them
+            raise ConfigError("interceptors are coroutines: a blocking client can't run them")
+        self.loops_client = client
+        self._options = replace(options, connections=1)
+        self._thread = LoopThread(f"fastrpc {client.target}")
+        self._is_closed = False
+        self._direct: dict[str, DirectBlockingClient] = {}
+        self._lock = threading.Lock()
+        super().__init__(None, client)
+        fork.register(self)
+
+    def __repr__(self) -> str:
+        """Tell the target."""
+        return f"<BlockingClient {self.target}>"
+
+    @property
+    def target(self) -> str:
+        """Where servers are looked up, and which service."""
+        return self.loops_client.target
+
+    def _connect_now(self) -> None:
+        self.run(self.loops_client.connected)
+
+    def close(self) -> None:
+        """Close all connections."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            self._thread.run(self.loops_client.aclose())
+        finally:
+            self._thread.close()
+            for client in self._direct.values():
+                client.close()
+
+    def ping(self) -> float:
+        """Return the seconds that a ping of a connection takes to come back."""
+        return self.run(self.loops_client.ping)
+
+    def stats(self) -> ClientStats:
+        """Return what the client knows and does now."""
+
+        async def stats() -> ClientStats:
+            return self.loops_client.stats()
+
+        return self.run(stats)
+
+    def after_fork(self) -> None:
+        """Let go of the parent's thread and sockets; the child has its own."""
+        self._thread.forget()
+        self._lock = threading.Lock()
+        self._direct = {}
+
+    # What views do through it
+
+    def run(self, start: Callable[[], Awaitable[T]]) -> T:
+        """Start something on the loop and wait for what comes of it."""
+        if self._is_closed:
+            raise ConnectionLost(f"this client of {self.target} is closed", "no")
+
+        async def work() -> T:
+            return await start()
+
+        return self._thread.run(work())
+
+    def open_at_instance(self, view: ClusterView, core: BlockingCore) -> None:
+        """Open a stream on a socket to an instance that is picked now."""
+        started = time.monotonic()
+        address = self.run(lambda: view.pick_address(core.method))
+        timeout = view.timeout
+        left = max(timeout - (time.monotonic() - started), 1e-6) if timeout else 0.0
+        self._directly(address).open_stream(left, core)
+
+    def _directly(self, address: str) -> DirectBlockingClient:
+        """Return the client of one instance, a new one if there is none yet."""
+        with self._lock:
+            client = self._direct.get(address)
+            if client is None:
+                client = self._direct[address] = DirectBlockingClient(address, self._options)
+                if len(self._direct) > STREAMS_MAX:  # of those that left, somebody may be reading
+                    del self._direct[next(iter(self._direct))]
+            return client
+
+
+def connect_cluster_sync(target: str, options: ConnectOptions) -> BlockingClient:
+    """Return a blocking client of a service in a registry; `fastrpc.connect_sync` asks for it.
+
+    Raises:
+        ConfigError: The target or an option is wrong; the message names it.
+    """
+    _, plain = split_options(options)
+    return BlockingClusterClient(cast("ClusterClient", connect_cluster(target, options)), plain)

@@ -1,0 +1,131 @@
+"""A cluster without an event loop: the same methods, over a loop in a thread."""
+
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import fastrpc
+from fastrpc.cluster.blocking import BlockingClusterClient, LoopThread
+from tests.cluster.scene import Scene, Work
+
+
+@pytest.fixture
+def nodes() -> Iterator[list[Any]]:
+    """Serve three instances in a loop of their own."""
+    thread = LoopThread("servers")
+    scene = Scene()
+    try:
+        yield thread.run(scene.grow(3))
+    finally:
+        thread.run(scene.__aexit__(None, None, None))
+        thread.close()
+
+
+def static(nodes: list[Any]) -> str:
+    return "static:" + ",".join(node.server.targets[0] for node in nodes)
+
+
+@pytest.fixture
+def client(nodes: list[Any]) -> Iterator[Any]:
+    with fastrpc.connect_sync(static(nodes), timeout=5.0) as client:
+        yield client
+
+
+def test_it_does_what_blocking_clients_do(client: Any) -> None:
+    assert isinstance(client, fastrpc.BlockingClient)
+    assert isinstance(client, BlockingClusterClient)
+    assert client.call("Work.add", 1, b=2) == 3
+    stub = client.stub(Work)
+    assert stub.add(4, 5) == 9
+    assert {stub.get() for _ in range(200)} == {0, 1, 2}
+    assert client.gather([("Work.add", 1, n) for n in range(5)]) == [1, 2, 3, 4, 5]
+    assert client.exchange("Work.add", 1, 2).value == 3
+    assert client.ping() > 0
+    assert "Work" in str(client.describe())
+    assert client.options(timeout=2.0, metadata={"a": "b"}).call("Work.add", 1, 1) == 2
+    with pytest.raises(fastrpc.MethodNotFound):
+        client.call("Work.nothing")
+    assert client.stats().connected == 3
+    assert "static:" in repr(client)
+
+
+def test_all_instances_at_once(client: Any) -> None:
+    assert set(client.options(broadcast="all").broadcast("Work.get").values()) == {0, 1, 2}
+    assert client.broadcast("Work.get") in (0, 1, 2)
+
+
+def test_streams_go_to_an_instance(client: Any) -> None:
+    found = set()
+    for _ in range(30):
+        with client.stream("Work.numbers", 3) as stream:
+            items = list(stream)
+        assert len(items) == 3
+        found |= set(items)
+    assert found <= {0, 1, 2}
+    assert list(client.stub(Work).numbers(2)) != []
+
+
+def test_calls_without_a_reply(client: Any, nodes: list[Any]) -> None:
+    client.notify("Work.note")
+    while sum(node.work.ran for node in nodes) == 0:
+        client.call("Work.add", 1, 1)
+
+
+def test_threads_share_it(client: Any) -> None:
+    found: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(client.call("Work.add", 1, 1)))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [2] * 8
+
+
+def test_a_deadline(client: Any, nodes: list[Any]) -> None:
+    for node in nodes:
+        node.work.gate.clear()
+    with pytest.raises(fastrpc.DeadlineExceeded):
+        client.options(timeout=0.05).call("Work.get")
+
+
+def test_after_the_end(nodes: list[Any]) -> None:
+    before = threading.active_count()
+    client = fastrpc.connect_sync(static(nodes))
+    assert client.call("Work.add", 1, 1) == 2
+    client.close()
+    client.close()
+    with pytest.raises(fastrpc.ConnectionLost, match="closed"):
+        client.call("Work.add", 1, 1)
+    assert threading.active_count() == before
+
+
+def test_nobody_there() -> None:
+    with (
+        pytest.raises(fastrpc.ConnectFailed),
+        fastrpc.connect_sync("static:tcp://127.0.0.1:1", connect_timeout=0.5),
+    ):
+        pass
+
+
+def test_a_child_has_connections_of_its_own(client: Any) -> None:
+    assert client.call("Work.add", 1, 1) == 2
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = 0 if client.call("Work.add", 2, 2) == 4 else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert client.call("Work.add", 3, 3) == 6
+
+
+def test_interceptors_are_refused() -> None:
+    with pytest.raises(fastrpc.ConfigError, match="interceptors"):
+        fastrpc.connect_sync("static:tcp://127.0.0.1:1", interceptors=[lambda handler: handler])

@@ -41,7 +41,7 @@ class Fake:
                 for _ in range(int(line[1:])):
                     size = int((await reader.readline())[1:])
                     words.append((await reader.readexactly(size + 2))[:-2])
-                if words[0] == b"PING":
+                if words[0] in (b"PING", b"CLIENT"):
                     writer.write(b"+PONG\r\n")
                     continue
                 self.asked.append(words[-1])

@@ -331,6 +331,19 @@ async def test_an_error_in_the_loop_cancels_the_others() -> None:
 
 
 @pytest.mark.asyncio
+async def test_who_is_cancelled_while_waiting_cancels_all_although_the_iterator_is_kept() -> None:
+    many = Many(2)
+    waiting = asyncio.ensure_future(anext(many.results))
+    await turns()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await turns(2)
+    assert many.cancelled == ["i0", "i1"]
+    assert [each async for each in many.results] == []
+
+
+@pytest.mark.asyncio
 async def test_one_task_at_a_time() -> None:
     many = Many(1)
     first = asyncio.ensure_future(anext(many.results))

@@ -141,7 +141,10 @@ async def test_the_keys_of_who_is_gone_move_and_no_others() -> None:
         assert found == {key: items[key] for key in KEYS if key not in moved}
 
 
-async def test_a_client_that_begins_knows_all_before_it_splits() -> None:
+async def test_a_client_that_begins_knows_all_before_it_splits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fastrpc.cluster.fleet.DIALS_MAX", 1)  # so they come one by one
     async with caches() as scene:
         items = await fill(scene)
         await scene.client.aclose()

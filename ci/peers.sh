@@ -8,12 +8,13 @@ source "$(dirname "$0")/env.sh"
 declare -A peers=(
     [curl]=curl [openssl]=openssl [tinyproxy]=tinyproxy [squid]=squid [haproxy]=haproxy
     [nginx]=nginx-light [nvim]=neovim [promtool]=prometheus [go]=golang-go [chromium]=chromium
-    [node]=nodejs [npm]=npm
+    [node]=nodejs [npm]=npm [etcd]=etcd-server [etcdctl]=etcd-client [redis-server]=redis-server
+    [java]=default-jre-headless [zkServer.sh]=zookeeper [nft]=nftables [ip]=iproute2
 )
 
 missing=()
 for program in "${!peers[@]}"; do
-    PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null || missing+=("${peers[$program]}")
+    PATH="$PATH:/usr/sbin:/sbin:/usr/share/zookeeper/bin" command -v "$program" >/dev/null || missing+=("${peers[$program]}")
 done
 if [ "${#missing[@]}" = 0 ]; then exit 0; fi
 

@@ -1,4 +1,4 @@
-"""Call the methods of a service from asyncio: what clients of a server and of a cluster share.
+"""Hold what the asyncio clients share, those of a server and those of a cluster.
 
 Rules of the room:
   * the constructor touches no loop; the client binds to the one it is first used on;

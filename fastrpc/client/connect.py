@@ -70,7 +70,11 @@ def connect_sync(target: str, **options: Unpack[ConnectOptions]) -> BlockingClie
 
 
 def _scheme(target: str) -> str:
-    return str(target).partition(":")[0].lower().removesuffix(TLS)
+    """Return what stands before the colon, "" if that is a host and behind it a port."""
+    scheme, _, rest = str(target).partition(":")
+    if rest.isascii() and rest.isdigit():
+        return ""
+    return scheme.lower().removesuffix(TLS)
 
 
 def _by_name(named: tuple[str, str]) -> Any:

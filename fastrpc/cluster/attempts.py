@@ -1,4 +1,4 @@
-"""Send a call as often as it takes: to another instance, to the same again, or to two at once.
+"""Send a call as often as it takes: elsewhere, to the same again, or to two at once.
 
 The plain call never comes here; it is sent by the lane and comes here when it has failed,
 or when nobody takes it at once.

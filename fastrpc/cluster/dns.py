@@ -20,7 +20,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -117,7 +117,7 @@ class DnsRegistry(Registry):
         check_service(service)
         return (await self._find()).listing
 
-    async def watch(self, service: str) -> AsyncIterator[Change]:
+    async def watch(self, service: str) -> AsyncGenerator[Change, None]:
         """Give what the name stands for, and another list when that has changed."""
         check_service(service)
         told: Listing | None = None

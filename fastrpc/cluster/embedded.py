@@ -156,7 +156,7 @@ class EmbeddedRegistry(Registry):
 
         return await self._somewhere(read)
 
-    async def watch(self, service: str) -> AsyncIterator[Change]:
+    async def watch(self, service: str) -> AsyncGenerator[Change, None]:
         """Give what is there, and then what changes, from whichever host is there."""
         check_service(service)
         readings: dict[_Host, _Reading] = {}

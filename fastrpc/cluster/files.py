@@ -35,7 +35,7 @@ import logging
 import os
 import stat
 import tomllib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
@@ -118,7 +118,7 @@ class FileRegistry(Registry):
         check_service(service)
         return (await self._content()).services.get(service, Listing(()))
 
-    async def watch(self, service: str) -> AsyncIterator[Change]:
+    async def watch(self, service: str) -> AsyncGenerator[Change, None]:
         """Give what the file says, and what changes in it."""
         check_service(service)
         before = await self._content()

@@ -1,4 +1,4 @@
-"""Keep what a client knows of one instance: its connections, how calls to it went, its standing."""
+"""Keep what a client knows of one instance: connections, how calls went, its standing."""
 
 import math
 import random

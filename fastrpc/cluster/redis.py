@@ -19,7 +19,7 @@ Rules of the room:
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
 
@@ -224,7 +224,7 @@ class RedisRegistry(Registry):
         await self._look(service, view)
         return view.listing()
 
-    async def watch(self, service: str) -> AsyncIterator[Change]:
+    async def watch(self, service: str) -> AsyncGenerator[Change, None]:
         """Give what is there, and then what changes."""
         channel = self._channel(check_service(service))
         view, woken = _View(), asyncio.Event()

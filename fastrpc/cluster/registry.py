@@ -12,7 +12,7 @@ Rules of the room:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import final
 
@@ -105,7 +105,7 @@ class Registry(ABC):
         """
 
     @abstractmethod
-    def watch(self, service: str) -> AsyncIterator[Change]:
+    def watch(self, service: str) -> AsyncGenerator[Change, None]:
         """Give what is there, and then what changes.
 
         The first change is a `Listing`; another comes whenever something may have been

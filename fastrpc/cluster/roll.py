@@ -1,4 +1,4 @@
-"""Keep the list of a service's instances, and doubt what a registry says when it says little.
+"""Keep the list of a service's instances, and doubt a registry that says little.
 
 A registry that was emptied, restored from an old copy, or cut off from every server
 looks like one whose servers are all gone. The servers are the better witnesses: they can

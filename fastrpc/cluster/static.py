@@ -5,7 +5,7 @@ published.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final, final
 
 from fastrpc.cluster.instance import Instance, check_service, id_of
@@ -48,7 +48,7 @@ class StaticRegistry(Registry):
         check_service(service)
         return self._listing
 
-    async def watch(self, service: str) -> AsyncIterator[Change]:
+    async def watch(self, service: str) -> AsyncGenerator[Change, None]:
         """Give the instances, and then nothing."""
         check_service(service)
         yield self._listing

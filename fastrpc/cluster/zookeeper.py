@@ -15,7 +15,7 @@ Rules of the room:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NoReturn, final
@@ -166,7 +166,7 @@ class ZooKeeperRegistry(Registry):
         await self._read(path, names[:INSTANCES_MAX], known, None)
         return _listing(known, len(names))
 
-    async def watch(self, service: str) -> AsyncIterator[Change]:
+    async def watch(self, service: str) -> AsyncGenerator[Change, None]:
         """Give what is there, and then what changes."""
         path = self._path(service)
         hub = self._hubs.setdefault(path, _Hub(path, self._session.tell))

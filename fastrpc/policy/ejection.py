@@ -1,4 +1,4 @@
-"""Leave an instance alone that does badly, and find out with one call whether it is well again.
+"""Leave an instance alone that does badly; one call shows whether it is well again.
 
 After Finagle's failure accrual: so many failures in a row, or too small a share of
 successes, and the instance is dead for a while that doubles from time to time; then a

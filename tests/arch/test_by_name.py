@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 
-from fastrpc.client.connect import CLUSTER
+from fastrpc.client.connect import CLUSTER, CLUSTER_SYNC
 from fastrpc.cluster.engines import ENGINES
 from fastrpc.codec.extras import EXTRAS
 from fastrpc.server.announcing import ANNOUNCER
@@ -20,7 +20,7 @@ NAMED = (
     | set(_UPGRADES.values())
     | {tuple(each.name.split(":")) for each in PAGES.values()}
     | {(each.module, each.name) for each in ENGINES.values()}
-    | {CLUSTER, ANNOUNCER}
+    | {CLUSTER, CLUSTER_SYNC, ANNOUNCER}
 )
 
 #: Where something is imported by name: those tables, and others that point nowhere up.

@@ -24,8 +24,8 @@ from fastrpc.errors import ConfigError
 #: Points of the ring that are tried before the members are looked at in turn.
 _POINTS: Final = 64
 
-#: Points of these that are looked at without ado.
-_NEAR: Final = 6
+#: So many points of these at most are looked at without ado.
+_NEAR: Final = 8
 
 #: What rounding may do to a bound.
 _ROUNDED: Final = 1e-9
@@ -47,18 +47,19 @@ class ConsistentHash(Balancer):
         self._chance = random.Random(seed)
         self._ring = Ring()
         self._members: list[Candidate] = []
-        self._places: dict[str, int] = {}
-        self._shares: list[float] = []  # of all calls, by place
+        self._known: dict[str, tuple[int, Candidate, float]] = {}  # place, who, share of all
         self._census = Census((), 0.0)
 
     def update(self, members: Sequence[Candidate], now: float) -> None:
         """Choose from *members* from now on."""
         self._members = list(members)
-        self._places = {member.instance.id: place for place, member in enumerate(members)}
         total = sum(member.weight for member in members)
-        self._shares = [member.weight / total for member in members]
+        self._known = {
+            member.instance.id: (place, member, member.weight / total)
+            for place, member in enumerate(members)
+        }
         self._ring.update({member.instance.id: member.weight for member in members})
-        self._census = Census(members, now)
+        self._census = Census(self._members, now)
 
     def pick(self, key: object, now: float, avoid: Collection[Candidate] = ()) -> Candidate | None:
         """Return the member for *key*.
@@ -73,13 +74,11 @@ class ConsistentHash(Balancer):
         where = place_of(key) if key is not None else self._chance.getrandbits(64)
         ids, at = self._ring.find(where)
         bound = (census.total + 1) * self._load
-        # Most picks end with the first of these, nearly all with one of the first few.
-        for id in ids[at : at + _NEAR]:
-            place = self._places[id]
-            member = self._members[place]
+        for id in ids[at : at + _NEAR]:  # mostly it is the first
+            place, member, share = self._known[id]
             count = member.in_flight
             if (
-                (not count or count < bound * self._shares[place] - _ROUNDED)
+                (not count or count < bound * share - _ROUNDED)
                 and member.takes()
                 and member not in avoid
             ):
@@ -89,28 +88,24 @@ class ConsistentHash(Balancer):
 
     def _walk(self, where: int, avoid: Collection[Candidate]) -> Candidate | None:
         """Return the next member on the ring that has room, or any that takes a call."""
-        tried: set[int] = set()
         for id in islice(self._ring.walk(where), _POINTS):
-            place = self._places[id]
-            if place not in tried:
-                tried.add(place)
-                if self._has_room(place, avoid):
-                    return self._taken(place)
+            if self._has_room(id, avoid):
+                return self._taken(id)
         start = where % len(self._members)
-        for place in (*range(start, len(self._members)), *range(start)):
-            if place not in tried and self._has_room(place, avoid):
-                return self._taken(place)
+        for member in (*self._members[start:], *self._members[:start]):
+            if self._has_room(member.instance.id, avoid):
+                return self._taken(member.instance.id)
         # All below the bound take no call: better over the bound than not at all.
-        member = first_that_takes(self._members, start, avoid)
-        return self._taken(self._places[member.instance.id]) if member is not None else None
+        other = first_that_takes(self._members, start, avoid)
+        return self._taken(other.instance.id) if other is not None else None
 
-    def _has_room(self, place: int, avoid: Collection[Candidate]) -> bool:
-        member = self._members[place]
+    def _has_room(self, id: str, avoid: Collection[Candidate]) -> bool:
+        _, member, share = self._known[id]
         count = member.in_flight
-        bound = (self._census.total + 1) * self._load * self._shares[place]
+        bound = (self._census.total + 1) * self._load * share
         return (not count or count < bound - _ROUNDED) and member.takes() and member not in avoid
 
-    def _taken(self, place: int) -> Candidate:
-        member = self._members[place]
+    def _taken(self, id: str) -> Candidate:
+        place, member, _ = self._known[id]
         self._census.note(place, member.in_flight + 1)
         return member

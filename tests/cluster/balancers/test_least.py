@@ -35,13 +35,13 @@ def test_of_few_it_is_always_one_of_the_least(count: int, seed: int) -> None:
 
 
 def test_of_many_none_was_better_all_through_the_last_census() -> None:
-    chance, members = random.Random(1), stand_ins(200)
+    chance, members = random.Random(1), stand_ins(80)
     balancer = LeastInFlight(1)
     balancer.update(members, 0.0)
-    history: deque[list[int]] = deque(maxlen=2 * 200 // 4)  # before and after each pick
+    history: deque[list[int]] = deque(maxlen=2 * 80 // 4)  # before and after each pick
     sent = []
-    for _ in range(3000):
-        while len(sent) > 400 and chance.random() < 0.7:
+    for _ in range(1000):
+        while len(sent) > 160 and chance.random() < 0.7:
             sent.pop(chance.randrange(len(sent))).end()
         history.append([member.in_flight for member in members])
         worst = min(max(each) for each in zip(*history, strict=True))

@@ -59,7 +59,7 @@ def test_what_differs_between_processes_is_no_key(key: object) -> None:
 @pytest.mark.slow
 def test_the_history_of_a_ring_leaves_no_traces() -> None:
     chance, changed = random.Random(1), Ring()
-    for _ in range(30):
+    for _ in range(10):
         listed = chance.sample(range(40), chance.randrange(1, 41))
         changed.update({f"i{each}": chance.choice((1.0, 2.0, 0.3)) for each in listed})
         for place in PLACES[:50]:
@@ -76,11 +76,11 @@ def test_the_history_of_a_ring_leaves_no_traces() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 10, 100])
+@pytest.mark.parametrize("count", [10, 100])
 def test_when_one_leaves_its_keys_alone_move_and_they_are_few(count: int) -> None:
     made = ring(count)
     before = [owner(made, place) for place in PLACES]
-    for gone in random.Random(count).sample(range(count), min(count, 5)):
+    for gone in random.Random(count).sample(range(count), 3):
         made.update({f"i{each}": 1.0 for each in range(count) if each != gone})
         after = [owner(made, place) for place in PLACES]
         moved = [old for old, new in zip(before, after, strict=True) if old != new]

@@ -2,7 +2,7 @@
 
 from fastrpc.cluster.engines import open_registry
 from fastrpc.cluster.instance import Instance, InstanceState
-from fastrpc.cluster.memory import MemoryRegistry, MemoryStore
+from fastrpc.cluster.registries.memory import MemoryRegistry, MemoryStore
 from fastrpc.cluster.registry import Change, Gone, Listing, Put, Registry
 from fastrpc.cluster.target import ClusterTarget, is_cluster, parse_cluster
 

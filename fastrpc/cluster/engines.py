@@ -40,13 +40,13 @@ class Engine:
 
 
 ENGINES: Final = {
-    "static": Engine("fastrpc.cluster.static", "StaticRegistry"),
-    "file": Engine("fastrpc.cluster.files", "FileRegistry"),
-    "dns": Engine("fastrpc.cluster.dns", "DnsRegistry", "dns"),
-    "registry": Engine("fastrpc.cluster.embedded", "EmbeddedRegistry"),
-    "etcd": Engine("fastrpc.cluster.etcd", "EtcdRegistry", "etcd"),
-    "zookeeper": Engine("fastrpc.cluster.zookeeper", "ZooKeeperRegistry", "zookeeper"),
-    "redis": Engine("fastrpc.cluster.redis", "RedisRegistry", "redis"),
+    "static": Engine("fastrpc.cluster.registries.static", "StaticRegistry"),
+    "file": Engine("fastrpc.cluster.registries.files", "FileRegistry"),
+    "dns": Engine("fastrpc.cluster.registries.dns", "DnsRegistry", "dns"),
+    "registry": Engine("fastrpc.cluster.registries.embedded", "EmbeddedRegistry"),
+    "etcd": Engine("fastrpc.cluster.registries.etcd", "EtcdRegistry", "etcd"),
+    "zookeeper": Engine("fastrpc.cluster.registries.zookeeper", "ZooKeeperRegistry", "zookeeper"),
+    "redis": Engine("fastrpc.cluster.registries.redis", "RedisRegistry", "redis"),
 }
 
 

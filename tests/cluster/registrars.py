@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastrpc.cluster import Registry, parse_cluster
-from fastrpc.cluster.embedded import EmbeddedRegistry
 from fastrpc.cluster.registrar.run import Registrar
+from fastrpc.cluster.registries.embedded import EmbeddedRegistry
 
 
 class Clock:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fastrpc.cluster import Instance, Put, parse_cluster
-from fastrpc.cluster.embedded import EmbeddedRegistry
 from fastrpc.cluster.registrar.run import Registrar, run_registrar
+from fastrpc.cluster.registries.embedded import EmbeddedRegistry
 from fastrpc.errors import ConfigError, RegistryLost, TransportError
 
 ONE = Instance(id="one", addresses=("tcp://127.0.0.1:7000",))

@@ -181,10 +181,10 @@ class Server:
         """Who is connected; for what watches a server, not for users."""
         return self._hall
 
-    def health(self) -> dict[str, Any]:
-        """Return how this server is, as the built-in method fastrpc.health tells it."""
-        most = self.options.max_running
-        return health_of(self._state.value, most, self._side, self._answers, self._overload)
+    def health(self, methods: int = 0) -> dict[str, Any]:
+        """Return how this server is, and so many methods, as fastrpc.health tells it."""
+        of = self._side, self._answers, self._overload
+        return health_of(self._state.value, self.options.max_running, *of, methods)
 
     @property
     def peers(self) -> list[Peer]:
@@ -489,6 +489,9 @@ class Server:
         """
         return self.describe(schema=schema)
 
-    async def _health(self) -> dict[str, Any]:
-        """Tell how this server is: state, lag of its event loop, calls in flight, limit."""
-        return self.health()
+    async def _health(self, methods: int = 0) -> dict[str, Any]:
+        """Tell how this server is: state, lag of its event loop, calls in flight, limit.
+
+        With *methods* also counts and times of so many methods, those that were called most.
+        """
+        return self.health(methods)

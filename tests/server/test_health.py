@@ -6,6 +6,7 @@ import logging
 import pytest
 
 import fastrpc
+from fastrpc.server.health import METHODS_MAX
 from tests.server.serving import serving, until
 
 CALM = logging.getLogger("tests.calm")
@@ -22,6 +23,15 @@ class Work:
         await self.go_on.wait()
         return "done"
 
+    def add(self, number: int) -> int:
+        if number == 99:
+            raise fastrpc.RpcError(7, "not that")
+        return number + 1
+
+
+def nothing() -> None:
+    """Be served under many names."""
+
 
 async def test_what_is_told() -> None:
     work = Work()
@@ -30,6 +40,7 @@ async def test_what_is_told() -> None:
             told = await client.call("fastrpc.health")
             assert told.keys() == server.health().keys()
             assert told.pop("lag") >= 0.0
+            assert 0.0 < told.pop("uptime") < 600.0
             assert told == {
                 "state": "serving", "running": 0, "limit": 3, "refused": 0,
                 "overloaded": False,
@@ -41,6 +52,55 @@ async def test_what_is_told() -> None:
             work.go_on.set()
             ended = await asyncio.gather(*calls, return_exceptions=True)
             assert sum(isinstance(each, fastrpc.Overloaded) for each in ended) == 1
+
+
+async def test_methods_are_told_if_somebody_asks() -> None:
+    work = Work()
+    async with serving(work, log=CALM) as server:
+        async with fastrpc.connect(server.targets[0]) as client:
+            waiting = asyncio.ensure_future(client.call("Work.wait"))
+            for number in range(3):
+                await client.call("Work.add", number)
+            with pytest.raises(fastrpc.RpcError):
+                await client.call("Work.add", 99)
+            told = (await client.call("fastrpc.health", methods=10))["methods"]
+            wait, add = told["Work.wait"], told["Work.add"]
+            assert wait == {"calls": 1, "failures": {}, "running": 1, "times": []}
+            assert (add["calls"], add["failures"], add["running"]) == (4, {"application": 1}, 0)
+            ((_, count),) = add["times"]  # the first of sixteen
+            assert count == 1
+            work.go_on.set()
+            await waiting
+            told = (await client.call("fastrpc.health", methods=1))["methods"]
+            assert list(told) == ["Work.add"]  # those that were called most
+            assert "methods" not in await client.call("fastrpc.health", methods=-1)
+
+
+async def test_times_are_not_off_by_much() -> None:
+    async with serving(Work(), log=CALM) as server:
+        async with fastrpc.connect(server.targets[0]) as client:
+            await client.call("Work.add", 1)
+        times = server.hall.side.router[b"Work.add"].times
+        times.add(0.1)
+        times.add(0.1)
+        times.add(4000.0)
+        told = server.health(1)["methods"]["Work.add"]["times"]
+        assert [count for _, count in told] == [1, 2, 1]
+        assert told[1][0] == pytest.approx(0.1, rel=0.06)
+        assert told[2][0] == pytest.approx(4000.0, rel=0.06)
+
+
+async def test_an_answer_has_a_most() -> None:
+    server = fastrpc.Server(log=CALM)
+    for number in range(METHODS_MAX + 1):
+        server.register(nothing, f"f{number}")
+    await server.start("tcp://127.0.0.1:0")
+    try:
+        for method in server.hall.side.router.values():
+            method.calls = 1
+        assert len(server.health(10**9)["methods"]) == METHODS_MAX
+    finally:
+        await server.aclose(0)
 
 
 async def test_the_limit_is_the_one_that_adapts() -> None:

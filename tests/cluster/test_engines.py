@@ -67,7 +67,7 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
 
 def test_a_module_of_ours_that_is_missing_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str, *_: Any) -> None:
-        raise ModuleNotFoundError("No module", name="fastrpc.cluster.redis")
+        raise ModuleNotFoundError("No module", name="fastrpc.cluster.registries.redis")
 
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(ModuleNotFoundError):
@@ -76,7 +76,7 @@ def test_a_module_of_ours_that_is_missing_is_a_bug(monkeypatch: pytest.MonkeyPat
 
 def test_dns_without_its_library_reads_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [name for name in sys.modules if name.split(".")[0] == "dns"]
-    for name in [*names, "fastrpc.cluster.srv", "fastrpc.cluster.dns"]:
+    for name in [*names, "fastrpc.cluster.registries.srv", "fastrpc.cluster.registries.dns"]:
         monkeypatch.delitem(sys.modules, name, raising=False)
     real = builtins.__import__
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fastrpc.cluster import Instance, Listing, Registry, parse_cluster
-from fastrpc.cluster.etcd import EtcdRegistry
+from fastrpc.cluster.registries.etcd import EtcdRegistry
 from fastrpc.errors import RegistryLost
 from fastrpc.testing.lookout import Lookout
 from tests.cluster.engines.etcd_server import Etcd, EtcdCluster

@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 
 from fastrpc.cluster import Instance, open_registry
-from fastrpc.cluster.zookeeper import ZooKeeperRegistry
+from fastrpc.cluster.registries.zookeeper import ZooKeeperRegistry
 from fastrpc.errors import RegistryLost
 from fastrpc.testing.lookout import Lookout
 from tests.cluster.engines.netns import HostLoop, Net

@@ -9,7 +9,7 @@ import pytest
 
 import fastrpc
 from fastrpc.cluster import Instance, Listing, parse_cluster
-from fastrpc.cluster import dns as dns_module
+from fastrpc.cluster.registries import dns as dns_module
 from fastrpc.cluster.registries.dns import DnsRegistry, Found, look_up_addresses
 from fastrpc.cluster.registries.srv import look_up_service
 from fastrpc.errors import ConfigError, RegistryLost

@@ -15,7 +15,7 @@ import trustme
 
 import fastrpc
 from fastrpc.cluster import Change, Gone, Instance, Listing, Put, parse_cluster
-from fastrpc.cluster import embedded as embedded_module
+from fastrpc.cluster.registries import embedded as embedded_module
 from fastrpc.cluster.instance import INSTANCES_MAX, encode_instance
 from fastrpc.cluster.registrar.contract import News
 from fastrpc.cluster.registrar.leases import LeaseLimits

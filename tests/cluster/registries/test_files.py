@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fastrpc.cluster import Change, Gone, Instance, InstanceState, Listing, Put, parse_cluster
-from fastrpc.cluster import files as files_module
+from fastrpc.cluster.registries import files as files_module
 from fastrpc.cluster.instance import id_of
 from fastrpc.cluster.registries.files import FileRegistry, _Reader
 from fastrpc.errors import RegistryLost

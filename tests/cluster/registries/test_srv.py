@@ -4,7 +4,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from fastrpc.cluster import srv as srv_module
+from fastrpc.cluster.registries import srv as srv_module
 from fastrpc.cluster.registries.srv import look_up_service
 from fastrpc.errors import RegistryLost
 from tests.cluster.stubdns import StubDns, stub_dns

@@ -4,6 +4,7 @@
 * `check_codec`: what every codec must do
 * `check_compressor`: what every compressor must do
 * `FakeClock`: a clock in the hand, and an event loop in virtual time
+* `Faults`: what shall go wrong with calls, and what did; `FaultRelay` does it
 * `FaultPipe`: a relay before a real server that cuts, delays, splits, corrupts
   and stalls, by script
 """
@@ -11,7 +12,9 @@
 from fastrpc.testing.clock import FakeClock
 from fastrpc.testing.codec import check_codec
 from fastrpc.testing.compressor import check_compressor
+from fastrpc.testing.faults import Faults
 from fastrpc.testing.pipe import Cut, Delay, Fault, FaultPipe, Flip, Split, Stall, random_faults
+from fastrpc.testing.relay import FaultRelay
 from fastrpc.testing.transport import TRANSPORT_CHECKS, check_transport
 
 __all__ = [
@@ -21,6 +24,8 @@ __all__ = [
     "FakeClock",
     "Fault",
     "FaultPipe",
+    "FaultRelay",
+    "Faults",
     "Flip",
     "Split",
     "Stall",

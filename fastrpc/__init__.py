@@ -11,7 +11,16 @@ Names only, no logic: see README.md for the way in and docs/ for the rest.
 """
 
 from fastrpc.call import GIVEN, Call, Handler, Identity, Interceptor, Metadata, Peer, Reply, rpc
-from fastrpc.client import BlockingClient, Client, connect, connect_sync
+from fastrpc.client import (
+    BlockingClient,
+    BroadcastFailed,
+    Client,
+    InstanceResult,
+    InstanceResults,
+    ShardFailed,
+    connect,
+    connect_sync,
+)
 from fastrpc.errors import (
     CallError,
     Cancelled,
@@ -52,6 +61,7 @@ __all__ = [
     "GIVEN",
     "BlockingClient",
     "BlockingStream",
+    "BroadcastFailed",
     "Call",
     "CallError",
     "Cancelled",
@@ -67,6 +77,8 @@ __all__ = [
     "Handler",
     "HttpOptions",
     "Identity",
+    "InstanceResult",
+    "InstanceResults",
     "Interceptor",
     "Internal",
     "InvalidArgument",
@@ -82,6 +94,7 @@ __all__ = [
     "Reply",
     "RpcError",
     "Server",
+    "ShardFailed",
     "Stages",
     "Stream",
     "StreamEnded",

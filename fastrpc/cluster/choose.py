@@ -1,18 +1,17 @@
-"""Make the balancer that a client's options name."""
+"""Make the balancer that a client's options ask for."""
 
 import functools
-import random
 
 from fastrpc.cluster.balancers.contract import Balancer
-from fastrpc.cluster.balancers.names import BALANCERS
+from fastrpc.cluster.balancers.names import make_balancer
 from fastrpc.cluster.balancers.zones import ZoneFirst
 from fastrpc.cluster.options import ClusterOptions
 from fastrpc.errors import ConfigError
 
-__all__ = ["make_balancer"]
+__all__ = ["balancer_for"]
 
 
-def make_balancer(options: ClusterOptions) -> Balancer:
+def balancer_for(options: ClusterOptions) -> Balancer:
     """Return the balancer that *options* ask for.
 
     Raises:
@@ -20,18 +19,8 @@ def make_balancer(options: ClusterOptions) -> Balancer:
             something else.
     """
     wanted = options.balance
-    if callable(wanted):
-        make = wanted
-    elif wanted in BALANCERS:
-        make = functools.partial(_seeded, wanted)
-    else:
-        known = ", ".join(sorted(BALANCERS))
-        raise ConfigError(f"balance must be one of {known}, or make a Balancer; got {wanted!r}")
+    make = wanted if callable(wanted) else functools.partial(make_balancer, wanted)
     balancer = ZoneFirst(make, options.zone) if options.zone else make()
     if not isinstance(balancer, Balancer):
         raise ConfigError(f"balance must make a Balancer, got {type(balancer).__name__}")
     return balancer
-
-
-def _seeded(name: str) -> Balancer:
-    return BALANCERS[name](random.getrandbits(64))

@@ -12,7 +12,7 @@ from fastrpc.client.client import Client, ClientState
 from fastrpc.client.link import Link
 from fastrpc.client.options import CLUSTER_OPTIONS, ClientOptions, ConnectOptions, read_options
 from fastrpc.client.stats import ClientStats
-from fastrpc.cluster.choose import make_balancer
+from fastrpc.cluster.choose import balancer_for
 from fastrpc.cluster.engines import open_registry
 from fastrpc.cluster.fleet import Fleet
 from fastrpc.cluster.instance import check_service
@@ -69,7 +69,7 @@ class ClusterClient(ClusterView, Client):
         self._make_registry = make_registry
         self._registry: Registry | None = make_registry()  # says now what can't be used
         self.cluster_options = cluster_options
-        self.balancer = make_balancer(cluster_options)
+        self.balancer = balancer_for(cluster_options)
         self.places: dict[str, dict[str, int]] = {}
         self.shards = Shards()
         self._idempotent: dict[str, bool] = {}

@@ -15,11 +15,11 @@ import trustme
 
 import fastrpc
 from fastrpc.cluster import Change, Gone, Instance, Listing, Put, parse_cluster
-from fastrpc.cluster.registries import embedded as embedded_module
 from fastrpc.cluster.instance import INSTANCES_MAX, encode_instance
 from fastrpc.cluster.registrar.contract import News
 from fastrpc.cluster.registrar.leases import LeaseLimits
 from fastrpc.cluster.registrar.run import Registrar
+from fastrpc.cluster.registries import embedded as embedded_module
 from fastrpc.cluster.registries.embedded import EmbeddedRegistry, _Reading
 from fastrpc.errors import ConfigError, RegistryLost
 from fastrpc.testing.registry import check_registry, registry_checks

@@ -21,10 +21,10 @@ from fastrpc.cluster import (
     Listing,
     Put,
     Registry,
-    etcd_reader,
     open_registry,
     parse_cluster,
 )
+from fastrpc.cluster.registries import etcd_reader
 from fastrpc.cluster.registries.etcd import EtcdRegistry
 from fastrpc.errors import RegistryLost
 from fastrpc.testing.lookout import Lookout

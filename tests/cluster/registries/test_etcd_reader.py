@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from fastrpc.cluster import Gone, Instance, InstanceState, Listing, Put, etcd_reader, parse_cluster
+from fastrpc.cluster import Gone, Instance, InstanceState, Listing, Put, parse_cluster
 from fastrpc.cluster.instance import encode_instance
+from fastrpc.cluster.registries import etcd_reader
 from fastrpc.cluster.registries.etcd_gateway import ANSWER_MAX, Gateway
 from fastrpc.cluster.registries.etcd_reader import Reader
 from fastrpc.errors import RegistryLost

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from fastrpc.cluster import Change, Gone, Instance, InstanceState, Listing, Put, parse_cluster
-from fastrpc.cluster.registries import files as files_module
 from fastrpc.cluster.instance import id_of
+from fastrpc.cluster.registries import files as files_module
 from fastrpc.cluster.registries.files import FileRegistry, _Reader
 from fastrpc.errors import RegistryLost
 from fastrpc.testing.registry import check_registry

@@ -8,6 +8,7 @@ from fastrpc.cli.bench import bench
 from fastrpc.cli.call import call
 from fastrpc.cli.describe import describe
 from fastrpc.cli.dump import dump
+from fastrpc.cli.ls import ls
 from fastrpc.cli.options import epilog
 from fastrpc.cli.ping import ping
 from fastrpc.cli.registry import registry
@@ -48,5 +49,5 @@ def main() -> None:
             reconfigure(errors="replace")
 
 
-for _command in (serve, registry, call, describe, schema, stubs, ping, bench, dump):
+for _command in (serve, registry, ls, call, describe, schema, stubs, ping, bench, dump):
     main.add_command(_command)

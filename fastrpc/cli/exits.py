@@ -14,6 +14,7 @@ from fastrpc.errors import (
     ConnectFailed,
     DeadlineExceeded,
     FastRPCError,
+    RegistryLost,
     RemoteError,
 )
 
@@ -36,6 +37,7 @@ _TABLE: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (RemoteError, ExitCode.REMOTE),
     (ConfigError, ExitCode.USAGE),
     (ConnectFailed, ExitCode.CONNECT),
+    (RegistryLost, ExitCode.CONNECT),
     (DeadlineExceeded, ExitCode.DEADLINE),
     (FastRPCError, ExitCode.CALL),
     (KeyboardInterrupt, ExitCode.INTERRUPTED),

@@ -20,6 +20,11 @@ TARGET is where the server listens: tcp://127.0.0.1:7000 (or just 127.0.0.1:7000
 tcp://[::1]:7000, unix:///run/shop.sock, unix://@abstract, tls://rpc.example.com:7443,
 ws://, wss://, http:// and https:// with a path, jsonrpc:// and msgpackrpc://."""
 
+CLUSTER_HELP = """\
+TARGET may also be a service in a registry: registry://127.0.0.1:7070/Shop,
+etcd://10.0.0.5:2379/Shop, zookeeper://, redis://, file:///etc/instances.toml#Shop,
+static:tcp://a:7000,tcp://b:7000, dns://shop.example.com:7000."""
+
 ARGUMENTS_HELP = """\
 ARGUMENTS are JSON: 1, 2.5, true, null, '"text"', '[1, 2]', '{"k": 1}'. A word
 name=JSON is a keyword argument, @file stands for the bytes of a file (@- for

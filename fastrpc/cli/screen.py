@@ -7,7 +7,7 @@ Rules of the room:
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import click
@@ -52,6 +52,18 @@ def visible(text: str) -> str:
     return "".join(
         char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text
     )
+
+
+def width_of(console: Console) -> int | None:
+    """Return how many cells a line may have: None for a pipe, which gets all there is."""
+    return console.width if console.is_terminal else None
+
+
+def write_lines(console: Console, lines: Iterable[Text]) -> None:
+    """Write lines that are laid out already: not wrapped, and nothing behind their ends."""
+    for line in lines:
+        line.rstrip()
+        console.print(line, soft_wrap=True)
 
 
 def write_json(value: object) -> None:

@@ -85,12 +85,21 @@ class FaultRelay:
         trace: TracebackType | None,
     ) -> None:
         """Stop listening, and end every connection."""
+        self.close()
+        self.cut()
+        await self.wait_gone()
+
+    def close(self) -> None:
+        """Let nobody in any more; connections stay. Twice is fine."""
         if self._listener is not None:
             self._listener.close()
+
+    async def wait_gone(self) -> None:
+        """Wait until all connections have ended, after `close`."""
+        if self._listener is not None:
             await self._listener.wait_closed()
         dials = [line.dialling for line in self.lines if line.dialling is not None]
         gone = [line.gone for line in self.lines if line.gone is not None]
-        self.cut()
         if dials or gone:
             await asyncio.wait([*dials, *gone])
 

@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 PACKAGE = ROOT / "fastrpc"
 
-#: One storey in words, four for the linter: a twin's callers and streams stand on its lane, and
+#: One storey in words, several for the linter: a twin's callers and streams stand on its lane, and
 #: that on its frames.
-TWINS = ("_chain_py", "_caller_py", "_stream_py", "_lane_py", "_frame_py")
+TWINS = ("_pick_py", "_chain_py", "_caller_py", "_stream_py", "_lane_py", "_frame_py")
 
 _DRAWN = re.compile(r"(?s)(<!-- drawn: (\w+) -->\n).*?(<!-- /drawn -->)")
 
@@ -57,7 +57,14 @@ def file_of(room: str) -> Path | None:
 
 def modules(room: str) -> list[Path]:
     """Return the modules of a room that is a folder."""
-    return sorted(p for p in (PACKAGE / room).glob("*.py") if p.name != "__init__.py")
+    found = (path for path in (PACKAGE / room).rglob("*.py"))
+    return sorted(path for path in found if path != PACKAGE / room / "__init__.py")
+
+
+def shown(room: str, module: Path) -> str:
+    """Return what a module is called on the page; a folder in a room by its own name."""
+    name = module.relative_to(PACKAGE / room).as_posix()
+    return name.removesuffix("__init__.py")
 
 
 def draw_storeys() -> str:
@@ -84,7 +91,7 @@ def draw_modules() -> str:
             path = file_of(room)
             if path is not None and path.name == "__init__.py":
                 head = f"**{number} · {room}/**\n\n| module | what it does |\n|---|---|"
-                rows = [f"| `{m.name}` | {caption(m)} |" for m in modules(room)]
+                rows = [f"| `{shown(room, m)}` | {caption(m)} |" for m in modules(room)]
                 parts.append("\n".join([head, *rows]) + "\n")
     return "\n" + "\n".join(parts) + "\n"
 

@@ -12,11 +12,7 @@ from fastrpc.client.blocking_face import BlockingClient
 from fastrpc.client.client import Client
 from fastrpc.client.direct import DirectClient
 from fastrpc.client.options import ConnectOptions, read_options
-
-#: Schemes whose targets are registries.
-CLUSTER_SCHEMES: Final = frozenset(
-    {"etcd", "zookeeper", "redis", "registry", "static", "file", "dns"}
-)
+from fastrpc.transport import REGISTRY_SCHEMES
 
 #: Behind a scheme: connections to the registry are encrypted.
 TLS: Final = "+tls"
@@ -42,7 +38,7 @@ def connect(target: str, **options: Unpack[ConnectOptions]) -> Client:
         ConfigError: The target or an option is wrong; the message names it.
     """
     scheme = _scheme(target)
-    if scheme in CLUSTER_SCHEMES:
+    if scheme in REGISTRY_SCHEMES:
         client: Client = _by_name(CLUSTER)(target, options)
         return client
     if scheme == "jsonrpc":
@@ -63,7 +59,7 @@ def connect_sync(target: str, **options: Unpack[ConnectOptions]) -> BlockingClie
     Raises:
         ConfigError: The target or an option is wrong; the message names it.
     """
-    if _scheme(target) in CLUSTER_SCHEMES:
+    if _scheme(target) in REGISTRY_SCHEMES:
         client: BlockingClient = _by_name(CLUSTER_SYNC)(target, options)
         return client
     return DirectBlockingClient(target, read_options(options))

@@ -5,7 +5,7 @@ service does not know what it is served over. `fastrpc.testing.check_transport`
 says what every pipe here must do.
 """
 
-from fastrpc.transport.address import Target, join_host, parse_target, peer_of
+from fastrpc.transport.address import REGISTRY_SCHEMES, Target, join_host, parse_target, peer_of
 from fastrpc.transport.bind import Bound, bind_shared
 from fastrpc.transport.dial import check_blocking, client_tls, dial, dial_blocking
 from fastrpc.transport.listen import Listener, Plain, check_plain, connection_cap, listen
@@ -17,6 +17,7 @@ from fastrpc.transport.tls import ClientTls, ServerTls, TlsOptions
 from fastrpc.transport.tlssocket import TlsSocket
 
 __all__ = [
+    "REGISTRY_SCHEMES",
     "Bound",
     "ClientTls",
     "Listener",

@@ -19,8 +19,8 @@ from typing import Final
 
 from fastrpc.errors import ConfigError
 
-#: Schemes that the address grammar knows and this version does not serve.
-SCHEMES_LATER: Final = frozenset(
+#: Schemes of registries: what stands behind them leads to servers, and is none.
+REGISTRY_SCHEMES: Final = frozenset(
     {"etcd", "zookeeper", "redis", "registry", "static", "file", "dns"}
 )
 
@@ -115,8 +115,8 @@ def parse_target(text: str) -> Target:
     head, mark, rest = text.partition("://")
     scheme = head.partition(":")[0].lower()
     # `static:` and `file:` stand before addresses; `redis:7000` is a host called redis.
-    if scheme in SCHEMES_LATER and (mark or not _is_port(text[len(scheme) + 1 :])):
-        raise _wrong(text, f"scheme {scheme!r} is not supported by this version")
+    if scheme in REGISTRY_SCHEMES and (mark or not _is_port(text[len(scheme) + 1 :])):
+        raise _wrong(text, f"scheme {scheme!r} is of a registry, not of a server")
     if not mark:
         if text.startswith(("/", "./", "../", "@")):
             raise _wrong(text, "a socket's path is written unix:///path")

@@ -5,11 +5,13 @@ import pytest
 
 import fastrpc
 from fastrpc.client.options import ClientOptions, ConnectOptions, check_timeout, read_options
+from fastrpc.cluster import ClusterOptions
 from fastrpc.wire import Limits
 
 
 def test_type_checkers_know_every_option() -> None:
     known = {item.name for item in fields(ClientOptions)} - {"limits"}
+    known |= {item.name for item in fields(ClusterOptions)}
     limits = get_type_hints(Limits)
     assert set(get_type_hints(ConnectOptions)) == known | set(limits)
     for name, kind in limits.items():

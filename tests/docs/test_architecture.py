@@ -21,7 +21,9 @@ def test_every_module_is_on_the_page() -> None:
     for path in PACKAGE.rglob("*.py"):
         if path.parent == PACKAGE and path.name in ("__init__.py", "__main__.py"):
             continue
-        name = f"{path.parent.name}/" if path.name == "__init__.py" else path.name
+        room = path.relative_to(PACKAGE)
+        inside = room.relative_to(room.parts[0]).as_posix() if len(room.parts) > 1 else room.name
+        name = inside.removesuffix("__init__.py") or f"{room.parts[0]}/"
         assert name in shown, path
 
 

@@ -11,6 +11,7 @@ import fastrpc
 from fastrpc import wire
 from fastrpc.client import ClientOptions
 from fastrpc.client.options import ConnectOptions
+from fastrpc.cluster import ClusterOptions
 from fastrpc.server import ServerOptions
 from fastrpc.server.options import ServerKeywords
 from tests.docs.pages import ROOT, table
@@ -19,6 +20,7 @@ PAGE = (ROOT / "docs" / "guide" / "limits.md").read_text(encoding="utf-8")
 LIMITS = table(PAGE, "limits")
 SERVER = table(PAGE, "server")
 CLIENT = table(PAGE, "client")
+CLUSTER = table(PAGE, "cluster")
 HTTP = table(PAGE, "http")
 TLS = table(PAGE, "tls")
 
@@ -61,8 +63,13 @@ def test_options_of_the_client() -> None:
     assert {name: row[0] for name, row in named(CLIENT).items()} == defaults(ClientOptions())
 
 
+def test_options_of_a_cluster() -> None:
+    assert {name: row[0] for name, row in named(CLUSTER).items()} == defaults(ClusterOptions())
+
+
 def test_nothing_is_left_out_that_can_be_passed() -> None:
-    limits, server, client = named(LIMITS), named(SERVER), named(CLIENT)
+    limits, server = named(LIMITS), named(SERVER)
+    client = named(CLIENT) | named(CLUSTER)
     assert set(ServerKeywords.__annotations__) == {*limits, *server}
     assert set(ConnectOptions.__annotations__) == {*limits, *client}
 

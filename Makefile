@@ -7,7 +7,7 @@ export FASTRPC_EXT
 PY := .venv/bin/python
 
 .PHONY: help install peers test check format demo bench bench-peers callgrind soak trace sanitize leak \
-	crowds streams fuzz wheel js clean
+	crowds kills outage simulate streams fuzz wheel js clean
 
 help:                 ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -51,6 +51,15 @@ sanitize:             ## tests/frame under the address and undefined-behaviour s
 
 leak:                 ## objects and memory stay flat
 	@ci/leak.sh
+
+kills:                ## 30 rounds of SIGKILL in a cluster, 5 million calls checked; then 20 of restarting all in turn
+	@ci/kills.sh
+
+outage: install peers ## registries (etcd, ZooKeeper, Redis, our own) away for OUTAGE minutes (default 10), under load
+	@$(PY) -m tests.soak.outage --minutes "$${OUTAGE:-10}"
+
+simulate: install     ## SCHEDULES (default 100000) of the cluster's state machines, each with a seed
+	@$(PY) -m tests.cluster.simulation --schedules "$${SCHEDULES:-100000}"
 
 crowds:               ## thousands of bad peers around a server, and what a good client feels (T2, T3, T4, T9)
 	@ci/crowds.sh

@@ -1,11 +1,13 @@
 """Rules choose calls, the same ones each time, and refuse what makes no sense."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
+import fastrpc
 from fastrpc.errors import ConfigError
-from fastrpc.testing import Faults
+from fastrpc.testing import FakeClock, Faults, serving
 from fastrpc.testing.faults import LOG_MAX, Deed, FaultKind
 
 
@@ -126,3 +128,40 @@ def test_the_log_has_a_limit() -> None:
 def test_what_makes_no_sense_is_refused(method: str, given: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         getattr(Faults(), method)(**{"methods": "*", **given})
+
+
+class Counter:
+    value = 0
+
+    def add(self) -> int:
+        self.value += 1
+        return self.value
+
+    def get(self) -> int:
+        return self.value
+
+
+def test_a_run_with_the_same_seed_is_the_same_run() -> None:
+    async def scenario(faults: Faults) -> None:
+        async with serving(Counter(), faults=faults, timeout=1.0) as client:
+            for number in range(40):
+                with suppress(fastrpc.DeadlineExceeded, fastrpc.ConnectionLost):
+                    await client.call("Counter.add" if number % 2 else "Counter.get")
+
+    def run(seed: int) -> list[tuple[object, ...]]:
+        faults = Faults(seed)
+        faults.duplicate("Counter.add", p=0.2)
+        faults.lose_reply("Counter.get", p=0.2)
+        faults.cut("*", p=0.05)
+        FakeClock().run(scenario(faults))
+        return [
+            (each.kind, each.method, each.call, each.connection, each.detail) for each in faults.log
+        ]
+
+    first = run(1)
+    assert {kind for kind, *_ in first} == {
+        FaultKind.DUPLICATE,
+        FaultKind.LOSE_REPLY,
+        FaultKind.CUT,
+    }
+    assert first == run(1) != run(2)

@@ -332,3 +332,17 @@ async def test_what_it_can_not_look_into() -> None:
     for target in ("tls://h:1", "ws://h:1/x", "http://h:1"):
         with pytest.raises(ConfigError, match="can't look into"):
             FaultRelay(target, Faults())
+
+
+async def test_a_blocking_client_behind_it() -> None:
+    async with scene("tcp://127.0.0.1:0") as it:
+        it.faults.fail("Bank.add", after=None, nth=1)
+
+        def calls() -> int:
+            with fastrpc.connect_sync(it.relay.target, timeout=5.0) as client:
+                with pytest.raises(fastrpc.ConnectionLost):
+                    client.call("Bank.add", 1)
+                found: int = client.call("Bank.add", 1)
+                return found
+
+        assert await asyncio.to_thread(calls) == 2

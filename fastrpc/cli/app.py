@@ -15,6 +15,7 @@ from fastrpc.cli.registry import registry
 from fastrpc.cli.schema import schema
 from fastrpc.cli.serve import serve
 from fastrpc.cli.stubs import stubs
+from fastrpc.cli.top import top
 from fastrpc.version import __version__
 
 EPILOG = epilog(
@@ -49,5 +50,5 @@ def main() -> None:
             reconfigure(errors="replace")
 
 
-for _command in (serve, registry, ls, call, describe, schema, stubs, ping, bench, dump):
+for _command in (serve, registry, ls, top, call, describe, schema, stubs, ping, bench, dump):
     main.add_command(_command)

@@ -27,6 +27,7 @@ class Column:
         rank: What may be left out: the highest goes first, 0 never does.
         least: Cells to which its texts may be cut; 0 if they may not.
         is_always: Whether it is there if all of it is empty.
+        most_often: Cells it has if that is enough, so that what changes doesn't dance.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Column:
     rank: int = 0
     least: int = 0
     is_always: bool = False
+    most_often: int = 0
 
 
 @final
@@ -60,7 +62,9 @@ def lay_out(
         indent: Cells left free before each line.
     """
     widths = [
-        max([cell_len(column.name), *(cell_len(row[place].text) for row in rows)])
+        max(
+            [cell_len(column.name), column.most_often, *(cell_len(row[place].text) for row in rows)]
+        )
         for place, column in enumerate(columns)
     ]
     places = [

@@ -11,6 +11,7 @@ from rich.text import Text
 from fastrpc.cli import loops, screen
 from fastrpc.cli.asking import Asker, Health
 from fastrpc.cli.columns import Cell, Column, lay_out
+from fastrpc.cli.healthcells import is_busy, lag_cell, state_cell
 from fastrpc.cli.options import (
     CLUSTER_HELP,
     TARGET_HELP,
@@ -24,7 +25,6 @@ from fastrpc.cli.options import (
     way_there,
 )
 from fastrpc.cli.places import ServiceRow, list_instances, list_services
-from fastrpc.cli.report import duration
 from fastrpc.cli.values import parse_pairs
 from fastrpc.cluster import Instance, InstanceState, Listing, is_cluster
 from fastrpc.errors import FastRPCError
@@ -36,8 +36,8 @@ HELP = paragraphs(
     "that server is asked.",
     "Exit code 0 if the list could be had and at least one of those asked has answered; 3 if "
     "none has, or nobody is listed.",
-    CLUSTER_HELP,
     TARGET_HELP,
+    CLUSTER_HELP,
 )
 EPILOG = epilog(
     "fastrpc ls registry://127.0.0.1:7070",
@@ -66,7 +66,7 @@ _SERVICE_COLUMNS: Final = (
 )
 _COLUMNS: Final = (
     Column("INSTANCE", rank=4, least=16),
-    Column("ADDRESS", least=19),
+    Column("ADDRESS", least=27),
     Column("ZONE", rank=3, least=8),
     Column("VERSION", rank=5, least=8),
     Column("GROUP", rank=6, least=8),
@@ -80,7 +80,6 @@ _COLUMNS: Final = (
     Column("UP FOR", is_number=True, rank=8),
 )
 _LISTED_STYLE: Final = {"up": "", "draining": "yellow", "down": "red"}
-_BUSY: Final = 0.8  # of the limit
 
 
 @click.command(help=HELP, epilog=EPILOG)
@@ -251,24 +250,6 @@ def _row(instance: Instance, answer: Health | str | None) -> list[Cell]:
         Cell(f"{answer.refused:,}", "yellow" if answer.refused else ""),
         Cell(_ago(answer.uptime)),
     ]
-
-
-def state_cell(answer: Health) -> Cell:
-    """Return how a server says that it is, in a word or two."""
-    if answer.overloaded:
-        return Cell("overloaded", "bold yellow")
-    return Cell(answer.state, "green" if answer.state == "serving" else "yellow")
-
-
-def is_busy(answer: Health) -> bool:
-    """Say whether nearly as many calls are in flight as may be."""
-    return bool(answer.limit) and answer.running >= _BUSY * answer.limit
-
-
-def lag_cell(lag: float) -> Cell:
-    """Return how late a loop is: 50 ms are felt by callers, half a second is a fault."""
-    style = "bold red" if lag >= 0.5 else "yellow" if lag >= 0.05 else ""
-    return Cell(duration(lag) if lag >= 1e-6 else "0", style)
 
 
 def _ago(seconds: float) -> str:

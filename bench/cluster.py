@@ -1,12 +1,15 @@
 """Measure what many servers as one cost, and how well they bear one that is ill.
 
-    python -m bench.cluster [--only cost,slow,errors,all_bad,down,herd] [--rounds 5] [--seconds 5]
+    python -m bench.cluster [--rounds 5] [--seconds 5]
+    python -m bench.cluster --only cost,event,slow,errors,all_bad,down,herd
 
 One process holds the servers and one the client, on a core each (`cost`: both on one).
 Ratios come from one run; medians are told, with the least and the greatest.
 
 * cost: unary calls through discovery against direct ones, one at a time and 256 in
   flight: fewer calls a second by which factor.
+* event: a client of 1,000 instances is told of one that changed, or of all of them anew: how
+  long until the balancer knows.
 * slow: ten instances of 5 ms, one of which takes 50; 500 calls a second, open loop. p99
   against that without the slow one, for two choices and for round robin.
 * errors: five instances, one answers errors in 1 ms: its share of the calls after 3 s.
@@ -19,6 +22,7 @@ Ratios come from one run; medians are told, with the least and the greatest.
 import argparse
 import asyncio
 import collections
+import dataclasses
 import json
 import os
 import signal
@@ -33,7 +37,15 @@ import uvloop
 
 import fastrpc
 from bench.idle import Part, free_port
+from bench.pair import Pair
+from bench.twins import open_twin
+from fastrpc.cluster import Change, ClusterOptions, Instance, Listing, Put
+from fastrpc.cluster.balancers import BALANCERS
+from fastrpc.cluster.choose import balancer_for
 from fastrpc.cluster.client import ClusterClient
+from fastrpc.cluster.fleet import Fleet
+from fastrpc.cluster.member import Member
+from fastrpc.cluster.roll import Roll
 
 SECONDS: Final = {"slow": 0.05, "well": 0.005}
 NAME: Final = "bench.cluster"
@@ -159,6 +171,62 @@ async def cost(ports: list[int], seconds: float, rounds: int) -> dict[str, Any]:
                 through = await rate(one.call, in_flight, seconds / 5)
                 found[str(in_flight)].append(plain / through)
     return {f"cost, {in_flight} in flight": spread(all_) for in_flight, all_ in found.items()}
+
+
+class Connected:
+    """A link that is up."""
+
+    is_dialling = is_over = False
+    ended = 1
+
+    def begin(self) -> None:
+        """Have nothing to do."""
+
+    hurry = retire = begin
+
+
+def applied(roll: Roll, fleet: Fleet, change: Change) -> float:
+    """Return the milliseconds until the balancer knows of a change."""
+    started = time.perf_counter()
+    roll.take(change, 1.0)
+    fleet.take(roll.instances, 1.0)
+    fleet.arrange(1.0)
+    return (time.perf_counter() - started) * 1e3
+
+
+async def event(rounds: int, count: int = 1000) -> dict[str, Any]:
+    """Time how long a watch event takes until the balancer knows of it."""
+    instances = [
+        Instance(id=f"i{number}", addresses=(f"tcp://10.0.{number // 250}.{number % 250}:7000",))
+        for number in range(count)
+    ]
+    found: dict[str, list[float]] = {}
+    for balance in sorted(BALANCERS):
+        options = ClusterOptions(balance=balance)
+        loop = asyncio.get_running_loop()
+
+        def make(member: Member) -> list[Any]:
+            member.lanes.append(Pair(open_twin("compiled")).client)
+            return [Connected()]
+
+        fleet = Fleet(options, balancer_for(options), [], loop, make, lambda: None, 1)
+        roll = Roll()
+
+        applied(roll, fleet, Listing(tuple(instances)))
+        while any(not member.links for member in fleet.members.values()):
+            await asyncio.sleep(0)
+            fleet.changed()
+        for number in range(rounds * 4):
+            changed = dataclasses.replace(instances[number], weight=2.0)
+            found.setdefault(f"event, {balance}: one changed, ms", []).append(
+                applied(roll, fleet, Put(changed))
+            )
+            again = Listing(tuple(instances))
+            found.setdefault(f"event, {balance}: all listed, ms", []).append(
+                applied(roll, fleet, again)
+            )
+        fleet.close()
+    return {name: spread(values) for name, values in found.items()}
 
 
 async def slow(ports: list[int], seconds: float, rounds: int) -> dict[str, Any]:
@@ -294,6 +362,8 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         for name in options.only:
             if name in ON_SERVERS:
                 report |= await ON_SERVERS[name](ports, options.seconds, options.rounds)
+    if "event" in options.only:
+        report |= await event(options.rounds)
     if "down" in options.only:
         report |= await down(options.down)
     if "herd" in options.only:
@@ -306,7 +376,7 @@ def main() -> None:
         uvloop.run(serve(*sys.argv[2:]))
         return
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", default="cost,slow,errors,all_bad,down,herd")
+    parser.add_argument("--only", default="cost,event,slow,errors,all_bad,down,herd")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--down", type=float, default=60.0)

@@ -7,7 +7,7 @@ say "ruff"
 "$BIN/ruff" check .
 "$BIN/ruff" format --check .
 say "mypy --strict"
-"$BIN/mypy" --strict fastrpc
+"$BIN/mypy" --strict fastrpc fastrpc_pytest.py
 say "pyright, public face"
 # pyright runs on node: the machine's own if there is one, else it fetches one.
 "$BIN/pyright" fastrpc/__init__.py tests/typing/accept

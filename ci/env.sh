@@ -21,5 +21,5 @@ copy_tree() {
     rm -rf "build/$1"
     mkdir -p "build/$1"
     tar -c --exclude='*.so' --exclude='__pycache__' --exclude='fastrpc/*.c' --exclude='fastrpc/*.html' \
-        pyproject.toml setup.py README.md LICENSE fastrpc tests | tar -x -C "build/$1"
+        pyproject.toml setup.py fastrpc_pytest.py README.md LICENSE fastrpc tests | tar -x -C "build/$1"
 }

@@ -87,6 +87,7 @@ class Fleet:
         self._retired: list[Member] = []
         self._to_dial: deque[Member] = deque()
         self._dialling: set[Member] = set()
+        self._young: set[Member] = set()  # those that have less than their share
         self._by_lane: dict[Lane, Member] = {}
         self._soon: asyncio.Handle | None = None
         self._rest: asyncio.TimerHandle | None = None
@@ -129,25 +130,33 @@ class Fleet:
         listed = {each.id: each for each in instances}
         came = now if self.members else float("-inf")
         for id, member in list(self.members.items()):
-            found = listed.get(id)
-            if found is None or found.addresses != member.instance.addresses:
-                self._retire(member)
-            elif found != member.instance:
-                member.instance = found
-                for link in member.links:
-                    link.hurry()
+            if (found := listed.get(id)) is not member.instance:
+                self._compare(member, found, now)
         for id, instance in listed.items():
             if id not in self.members:
                 member = Member(instance, came, self._options.ejection, self._rng)
                 self.members[id] = member
                 self._to_dial.append(member)
-        self._weigh(now)
+                if self._weigh(member, now):
+                    self._young.add(member)
         self.changed()
         if self._timer is None and not self._is_closed:
             self._timer = self._loop.call_later(TICK, self._tick)
 
+    def _compare(self, member: Member, found: Instance | None, now: float) -> None:
+        """Let *member* be as it is listed now, or go if it is somewhere else or not at all."""
+        before = member.instance
+        if found is None or found.addresses != before.addresses:
+            self._retire(member)
+        elif found != before:
+            member.instance = found
+            self._weigh(member, now)
+            for link in member.links:
+                link.hurry()
+
     def _retire(self, member: Member) -> None:
         del self.members[member.instance.id]
+        self._young.discard(member)
         member.is_retired = True
         for link in member.links:
             link.retire()
@@ -209,7 +218,7 @@ class Fleet:
         """Look at standings and weights; let go of those that have ended everything."""
         now = time.monotonic()
         moved = [member for member in self.members.values() if self._judge(member, now)]
-        if self._weigh(now) or moved:
+        if self._grow(now) or moved:
             self.changed()
         for member in [each for each in self._retired if all(link.is_over for link in each.links)]:
             self._retired.remove(member)
@@ -223,12 +232,22 @@ class Fleet:
             member.seen = member.latency = 0.0  # what it was like when it was ill says nothing
         return has_changed
 
-    def _weigh(self, now: float) -> bool:
-        """Let those that joined lately have less than their share; return whether any changed."""
-        seconds, moved = self._options.slow_start, False
-        for member in self.members.values():
-            moved = member.weigh(slow_start(member.came, now, seconds)) or moved
+    def _grow(self, now: float) -> bool:
+        """Let those that joined lately come to their share; return whether any weight changed."""
+        young, self._young = self._young, set()
+        moved = False
+        for member in young:
+            before = member.weight
+            if self._weigh(member, now):
+                self._young.add(member)
+            moved = moved or member.weight != before
         return moved
+
+    def _weigh(self, member: Member, now: float) -> bool:
+        """Give a member its weight; return whether that is less than it will have."""
+        factor = slow_start(member.came, now, self._options.slow_start)
+        member.weight = member.instance.weight * factor
+        return factor < 1.0
 
     # How calls ended
 

@@ -115,11 +115,6 @@ class Member(MemberFields):
             self._lost_at = now
         self.blame(max(seconds, self.latency), now)  # quick to fail is not quick
 
-    def weigh(self, factor: float) -> bool:
-        """Let it have *factor* of its weight; return whether that is another than before."""
-        before, self.weight = self.weight, self.instance.weight * factor
-        return before != self.weight
-
     def stats(self, now: float) -> InstanceStats:
         """Return what is known of it."""
         instance = self.instance

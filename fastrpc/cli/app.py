@@ -1,5 +1,6 @@
 """Gather the commands under one name."""
 
+import logging
 import sys
 
 import click
@@ -43,6 +44,10 @@ class _InOrder(click.Group):
 @click.version_option(__version__, prog_name="fastrpc", message="%(prog)s %(version)s")
 def main() -> None:
     """Run the command given."""
+    # What the library would log where nobody has set up logging, the commands tell themselves.
+    log, handler = logging.getLogger("fastrpc"), logging.NullHandler()
+    log.addHandler(handler)
+    click.get_current_context().call_on_close(lambda: log.removeHandler(handler))
     # A screen that lacks a character shows a question mark, not a traceback.
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)

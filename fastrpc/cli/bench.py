@@ -19,9 +19,11 @@ from fastrpc.cli.load_blocking import ThreadLoad
 from fastrpc.cli.options import (
     ARGUMENT_SETTINGS,
     ARGUMENTS_HELP,
+    CLUSTER_HELP,
     TARGET_HELP,
     Words,
     call_arguments,
+    cluster_options,
     connect,
     connect_options,
     epilog,
@@ -45,6 +47,7 @@ HELP = paragraphs(
     "shows what was measured.",
     ARGUMENTS_HELP,
     TARGET_HELP,
+    CLUSTER_HELP,
 )
 EPILOG = epilog(
     "fastrpc bench 127.0.0.1:7000 Arith.add 1 2",
@@ -89,6 +92,7 @@ class Bench:
 
 @click.command(help=HELP, epilog=EPILOG, context_settings=ARGUMENT_SETTINGS)
 @target_argument
+@cluster_options
 @call_arguments
 @click.option(
     "-c",

@@ -9,9 +9,11 @@ from fastrpc.cli import loops, screen
 from fastrpc.cli.options import (
     ARGUMENT_SETTINGS,
     ARGUMENTS_HELP,
+    CLUSTER_HELP,
     TARGET_HELP,
     Words,
     call_arguments,
+    cluster_options,
     connect,
     connect_options,
     epilog,
@@ -26,6 +28,7 @@ HELP = paragraphs(
     ARGUMENTS_HELP,
     "Bytes that a method returns go to a pipe or file unchanged.",
     TARGET_HELP,
+    CLUSTER_HELP,
 )
 EPILOG = epilog(
     "fastrpc call 127.0.0.1:7000 Arith.add 1 2",
@@ -40,6 +43,7 @@ EPILOG = epilog(
 
 @click.command(help=HELP, epilog=EPILOG, context_settings=ARGUMENT_SETTINGS)
 @target_argument
+@cluster_options
 @call_arguments
 @connect_options
 @click.option("--stream", is_flag=True, help="METHOD gives a stream: print a line per item.")

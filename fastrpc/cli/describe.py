@@ -15,8 +15,10 @@ from fastrpc.call.reading import read_document
 from fastrpc.cli import loops, screen
 from fastrpc.cli.loading import build_server
 from fastrpc.cli.options import (
+    CLUSTER_HELP,
     TARGET_HELP,
     Words,
+    cluster_options,
     connect,
     connect_options,
     epilog,
@@ -31,6 +33,7 @@ HELP = paragraphs(
     "Show the services of a server: methods, signatures, docs.",
     "With METHOD only what matches it: a service (Arith) or a method (Arith.add).",
     TARGET_HELP,
+    CLUSTER_HELP,
 )
 # What every server has, for tools like this one; people look for their own.
 _OWN = "fastrpc."
@@ -49,6 +52,7 @@ EPILOG = epilog(
 
 @click.command(help=HELP, epilog=EPILOG)
 @target_argument
+@cluster_options
 @click.argument("name", metavar="[METHOD]", required=False, default="")
 @connect_options
 @click.option(

@@ -57,6 +57,34 @@ _WAY = (
     ("--key", "FILE", "Its key, if it is not in the same file."),
     ("--proxy", "URL", "Forward proxy to go through, http://[user:password@]host:port."),
 )
+_TLS = ("ca", "cert", "key")
+
+
+def cluster_options(function: F) -> F:
+    """Give a command that calls a service in a registry what to choose instances by."""
+    for name, metavar, text in reversed(_CHOICE):
+        function = click.option(
+            name, metavar=metavar, help=text, expose_value=False, callback=_note_way
+        )(function)
+    return function
+
+
+_CHOICE = (
+    ("--version", "NAME", "For a service in a registry: its version."),
+    ("--group", "NAME", "For a service in a registry: its group."),
+    ("--zone", "NAME", "For a service in a registry: where you are; instances there come first."),
+    (
+        "--balance",
+        "NAME",
+        "For a service in a registry: two_choices (default), random, round_robin, weighted, "
+        "least_in_flight.",
+    ),
+    (
+        "--failure-mode",
+        "NAME",
+        "For a service in a registry: fail_over (default), fail_fast, retry or hedge.",
+    ),
+)
 _NOTED = "fastrpc.way"
 
 
@@ -70,8 +98,8 @@ def way_there() -> dict[str, Any]:
     """Return what the options of the way to TARGET say, as settings of a client."""
     context = click.get_current_context(silent=True)
     noted = dict(context.meta.get(_NOTED, {})) if context is not None else {}
-    proxy = noted.pop("proxy", None)
-    return given(proxy=proxy, tls=fastrpc.TlsOptions(**noted) if noted else None)
+    tls = {name: noted.pop(name) for name in _TLS if name in noted}
+    return given(**noted, tls=fastrpc.TlsOptions(**tls) if tls else None)
 
 
 def call_arguments(function: F) -> F:

@@ -11,7 +11,9 @@ from rich.text import Text
 
 from fastrpc.cli import loops, screen
 from fastrpc.cli.options import (
+    CLUSTER_HELP,
     TARGET_HELP,
+    cluster_options,
     connect,
     epilog,
     json_option,
@@ -24,8 +26,10 @@ from fastrpc.errors import DeadlineExceeded
 HELP = paragraphs(
     "Send heartbeats and print how long each took.",
     "They are answered below the handlers, so a busy server still answers. Exit code 0 "
-    "if at least one was answered.",
+    "if at least one was answered. Of a service in a registry one instance is asked; "
+    "`fastrpc ls` asks all.",
     TARGET_HELP,
+    CLUSTER_HELP,
 )
 EPILOG = epilog(
     "fastrpc ping 127.0.0.1:7000",
@@ -36,6 +40,7 @@ EPILOG = epilog(
 
 @click.command(help=HELP, epilog=EPILOG)
 @target_argument
+@cluster_options
 @click.option("-c", "--count", default=4, show_default=True, help="How many; 0 for no end.")
 @click.option(
     "--interval",

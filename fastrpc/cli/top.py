@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -130,7 +129,7 @@ def top(
     follower = Follower(settings, methods=methods, patience=max(PATIENCE, interval), most=instances)
     console = screen.results()
     is_well = True
-    with screen.failures_told(as_json=as_json), contextlib.suppress(KeyboardInterrupt), _quiet():
+    with screen.failures_told(as_json=as_json), contextlib.suppress(KeyboardInterrupt):
         if as_json:
             show: Show = _lines(target)
         elif once or not console.is_terminal:
@@ -244,14 +243,3 @@ def _live(console: Console, target: str, interval: float) -> Show:
             yield take
 
     return show
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Let nobody write into the picture: what the log would say is shown."""
-    log, handler = logging.getLogger("fastrpc"), logging.NullHandler()
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)

@@ -81,7 +81,7 @@ class Shares:
             given = type(self._whole).__name__ if args else "nothing"
             text = f"{name}: shard splits its first argument, a list or a dict, got {given}"
             raise InvalidArgument(text, method=name)
-        self.keys = list(self._whole)
+        self.keys: list[Any] = list(self._whole)
         self.places: dict[str, list[int]] = {}
         try:
             hash(tuple(self.keys))

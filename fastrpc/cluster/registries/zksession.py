@@ -58,7 +58,7 @@ END_PATIENCE: Final = 2.0
 ROOM: Final = 64
 
 #: Errors that are answers: everything else means that nobody knows.
-ANSWERS: Final = (
+ANSWERS: Final[tuple[type[Exception], ...]] = (
     BadVersionError,
     NoAuthError,
     NoChildrenForEphemeralsError,

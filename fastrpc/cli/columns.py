@@ -50,16 +50,13 @@ class Cell:
 Row = Sequence[Cell]
 
 
-def lay_out(
-    columns: Sequence[Column], rows: Sequence[Row], width: int | None, *, indent: int = 0
-) -> list[Text]:
+def lay_out(columns: Sequence[Column], rows: Sequence[Row], width: int | None) -> list[Text]:
     """Return the head and one line for each of *rows*.
 
     Args:
         columns: What they have.
         rows: With a cell for each of the columns.
         width: Most cells of a line; None for as many as it takes.
-        indent: Cells left free before each line.
     """
     widths = [
         max(
@@ -73,11 +70,11 @@ def lay_out(
         if column.is_always or not rows or any(row[place].text for row in rows)
     ]
     if width is not None:
-        places = _fitting(columns, widths, places, width - indent)
+        places = _fitting(columns, widths, places, width)
     head = _line([Cell(columns[each].name, "dim") for each in places], columns, widths, places)
     lines = [_line([row[each] for each in places], columns, widths, places) for row in rows]
     for line in [head, *lines]:
-        line.pad_left(indent)
+        line.rstrip()
     return [head, *lines]
 
 

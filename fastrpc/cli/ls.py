@@ -222,7 +222,7 @@ def _own(whole: Sequence[T]) -> list[T]:
 
 
 def _skipped(count: int) -> str:
-    return f", {count:,} entries can't be read" if count else ""
+    return f", {count:,} entr{'ies' if count > 1 else 'y'} can't be read" if count else ""
 
 
 def _row(instance: Instance, answer: Health | str | None) -> list[Cell]:

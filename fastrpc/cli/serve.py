@@ -47,7 +47,7 @@ EPILOG = epilog(
     "fastrpc serve shop.orders --reload",
     "fastrpc serve shop.orders --bind tcp://0.0.0.0:7000 --registry etcd://10.0.0.5:2379",
     "fastrpc serve shop.orders --bind tcp://127.0.0.1:0 --json | jq -r '.targets[]'",
-    exits="Exit codes: 0 drained and stopped; 2 wrong usage; 5 an address can't be had, or no "
+    exits="Exit codes: 0 drained and stopped; 2 wrong usage; 5 an address can't be had, or no\n"
     "worker could be started.",
 )
 

@@ -98,12 +98,16 @@ def draw(view: View, frame: Frame) -> list[Text]:
     if frame.height is not None:
         free = frame.height - len(lines) - len(foot)
         lines = lines[: frame.height - len(foot)] + [Text()] * free
-    return [*lines, *foot]
+    lines += foot
+    if frame.width is not None:
+        for line in lines:
+            line.truncate(frame.width, overflow="ellipsis")
+    return lines
 
 
 def _head(view: View, frame: Frame) -> list[Text]:
     total, silent = view.total, len(view.instances) - view.answered
-    line = Text(no_wrap=True, overflow="ellipsis")
+    line = Text(no_wrap=True)
     line.append(visible(frame.target), style="bold")
     count = len(view.instances) + view.more
     line.append(f"   {count:,} instance{'s' * (count != 1)}")
@@ -115,7 +119,7 @@ def _head(view: View, frame: Frame) -> list[Text]:
     if frame.interval != 1:
         clock.append(f", every {frame.interval:g} s")
     lines = [_aligned(line, clock, frame.width)]
-    line = Text(no_wrap=True, overflow="ellipsis")
+    line = Text(no_wrap=True)
     line.append(f"{rate(total.calls)} calls/s", style="bold green")
     line.append("   ")
     failing = total.errors > 0
@@ -129,7 +133,7 @@ def _head(view: View, frame: Frame) -> list[Text]:
     lines.append(_aligned(line, graph, frame.width))
     if view.problem:
         text = f"the registry can't be asked, what is known stays: {visible(view.problem)}"
-        lines.append(Text(text, style="yellow", no_wrap=True, overflow="ellipsis"))
+        lines.append(Text(text, style="yellow", no_wrap=True))
     return lines
 
 
@@ -222,7 +226,7 @@ def _percentiles(figures: Figures) -> list[Cell]:
 
 
 def _keys(sort: str) -> Text:
-    line = Text(no_wrap=True, overflow="ellipsis")
+    line = Text(no_wrap=True)
     line.append("q", style="bold").append(" quit   sort by", style="dim")
     for key, what in SORT_KEYS.items():
         line.append(f"   {key}", style="bold").append(" ")

@@ -2,6 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.cli.fleet import Fleet
 from tests.cli.served import Background
 
 
@@ -17,3 +18,11 @@ def background() -> Iterator[Background]:
 def target(background: Background) -> str:
     """Give the target of the server."""
     return background.target
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Fleet]:
+    """Give a registry with two servers of Arith."""
+    fleet = Fleet()
+    yield fleet
+    fleet.close()

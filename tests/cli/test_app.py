@@ -8,7 +8,9 @@ from fastrpc.cli import loops, main
 from fastrpc.version import __version__
 from tests.cli.served import invoke
 
-COMMANDS = ["serve", "registry", "call", "describe", "schema", "stubs", "ping", "bench", "dump"]
+COMMANDS = [
+    "serve", "registry", "ls", "top", "call", "describe", "schema", "stubs", "ping", "bench", "dump",
+]  # fmt: skip
 
 
 def test_the_commands_are_listed_in_the_order_of_their_use() -> None:

@@ -6,10 +6,10 @@ Rules of the room:
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 try:
     import termios
@@ -22,7 +22,7 @@ else:
 _MOST = 64  # bytes that are read at once
 
 
-@contextmanager
+@contextlib.contextmanager
 def keys(pressed: Callable[[str], None]) -> Iterator[bool]:
     """Call *pressed* on the running loop for each key; give whether keys can be heard."""
     if not HAS_KEYS or not sys.stdin.isatty():
@@ -47,4 +47,5 @@ def keys(pressed: Callable[[str], None]) -> Iterator[bool]:
         yield True
     finally:
         loop.remove_reader(source)
-        termios.tcsetattr(source, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(source, termios.TCSADRAIN, before)

@@ -61,7 +61,8 @@ def _named(text: str) -> str:
 async def test_some_registries_need_no_service() -> None:
     assert _named("registry://h/Shop") == "Shop"
     assert _named("registry://h") == _named("file:///x.toml") == ""
-    assert _named("dns://h:1") and _named("static:h:1,h:2")
+    assert _named("dns://h:1")
+    assert _named("static:h:1,h:2")
 
 
 async def test_the_only_service_is_meant() -> None:

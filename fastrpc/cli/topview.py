@@ -12,7 +12,7 @@ from typing import Any, Final, final
 
 from rich.text import Text
 
-from fastrpc.cli.columns import Cell, Column, Row, lay_out
+from fastrpc.cli.columns import Cell, Column, Row, cut, lay_out
 from fastrpc.cli.healthcells import is_busy, lag_cell, state_cell
 from fastrpc.cli.rates import (
     Figures,
@@ -44,7 +44,7 @@ _INSTANCES: Final = (
     Column("ZONE", rank=4, least=8),
     Column("VERSION", rank=6, least=8),
     Column("LISTED", rank=3),
-    Column("SAYS", least=15, most_often=10),
+    Column("SAYS", least=15, most_often=8),
     Column("CALLS/S", is_number=True, is_always=True),
     Column("ERRORS/S", is_number=True, is_always=True),
     Column("IN FLIGHT", is_number=True, is_always=True),
@@ -107,8 +107,8 @@ def draw(view: View, frame: Frame) -> list[Text]:
 
 def _head(view: View, frame: Frame) -> list[Text]:
     total, silent = view.total, len(view.instances) - view.answered
-    line = Text(no_wrap=True)
-    line.append(visible(frame.target), style="bold")
+    line, target = Text(no_wrap=True), visible(frame.target)
+    line.append(cut(target, frame.width // 2) if frame.width else target, style="bold")
     count = len(view.instances) + view.more
     line.append(f"   {count:,} instance{'s' * (count != 1)}")
     if silent:
@@ -167,9 +167,10 @@ def _table(
     columns: Sequence[Column], rows: Sequence[Row], most: int, width: int | None, more: int = 0
 ) -> list[Text]:
     """Return *rows*, or as many as there is room for and how many are not shown."""
-    cut = max(most - 1, 1) if len(rows) > most or (more and len(rows) >= most) else len(rows)
-    lines = lay_out(columns, rows[:cut], width)
-    hidden = len(rows) - cut + more
+    is_over = len(rows) > most or (more and len(rows) >= most)
+    count = max(most - 1, 1) if is_over else len(rows)
+    lines = lay_out(columns, rows[:count], width)
+    hidden = len(rows) - count + more
     return [*lines, Text(f"… {hidden:,} more", style="dim")] if hidden else lines
 
 

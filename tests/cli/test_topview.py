@@ -74,6 +74,14 @@ def test_what_stands_above() -> None:
     assert second.startswith("1,234 calls/s   0 errors/s   3 in flight   p50 37.2 ms   p99 240 ms")
 
 
+def test_a_long_target_leaves_room_for_the_rest() -> None:
+    target = "static:" + ",".join(f"tcp://10.0.0.{number}:7000" for number in range(99))
+    head, *_ = plain(view(1, 2), Frame(target, "calls", 80, 24))
+    assert head.startswith("static:tcp://10.0.0")
+    assert "…" in head
+    assert "   2 instances" in head
+
+
 def test_the_registry_is_away() -> None:
     lost = View(0.0, {}, [], 0, "connection refused\x1b[2J")
     third = plain(lost, Frame(CLUSTER, "calls"))[2]

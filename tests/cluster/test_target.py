@@ -120,7 +120,7 @@ def test_no_error_repeats_a_password(text: str) -> None:
         ("static:tcp://a:1,tcp://a:1", "'tcp://a:1' stands there twice"),
         ("static:tcp://a:1,a:1", "'a:1' stands there twice"),
         ("static:tcp://a:0", "needs a port"),
-        ("static:etcd://a", "not supported"),
+        ("static:etcd://a", "of a registry"),
         ("static+tls:tcp://a:1", "no connections to encrypt"),
         ("file://etc/x.toml", "absolute path"),
         ("file:///etc/x.yaml", "absolute path"),

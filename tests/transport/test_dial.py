@@ -416,7 +416,7 @@ async def test_no_descriptor_left(blocking: bool) -> None:
         ("tcp://:7000", "no host to connect to"),
         ("tcp://*:7000", "no host to connect to"),
         ("tcp://localhost:0", "port 0 is only for listening"),
-        ("etcd://localhost:1", "not supported"),
+        ("etcd://localhost:1", "of a registry"),
     ],
 )
 async def test_targets_that_cannot_be_dialled(target: str, says: str) -> None:

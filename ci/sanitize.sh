@@ -16,4 +16,5 @@ export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:strict_string_checks=1
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 "$PY" -c 'import fastrpc._frame as f; assert "/build/sanitize/" in f.__file__, f.__file__'
 say "tests/frame, sanitized"
-"$PY" -m pytest -q -p no:cacheprovider --timeout=600 tests/frame "$@"
+# What is slow repeats what is quick, many times over; it runs without the sanitizers.
+"$PY" -m pytest -q -p no:cacheprovider --timeout=600 -m "not slow" tests/frame "$@"

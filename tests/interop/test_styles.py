@@ -22,9 +22,16 @@ TWINS = ["pure"] if os.environ.get("FASTRPC_EXT") == "off" else ["compiled", "pu
 ENDS = [(twin, loop) for twin in TWINS for loop in LOOPS]
 
 
+#: What is wrapped in interceptors is wrapped alike over every transport: one will do.
+WAYS = [*[(scheme, False) for scheme in SCHEMES], ("tcp", True)]
+
+
 @pytest.mark.asyncio
-@pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "wrapped"])
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(
+    ("scheme", "wrapped"),
+    WAYS,
+    ids=[f"{scheme}-{'wrapped' if wrapped else 'plain'}" for scheme, wrapped in WAYS],
+)
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.codec)
 async def test_in_one_process(
     plan: Plan, scheme: str, wrapped: bool, twin: SimpleNamespace, monkeypatch: pytest.MonkeyPatch

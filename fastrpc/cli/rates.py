@@ -134,8 +134,11 @@ class History:
             now: By any clock, for servers that don't tell theirs.
         """
         at = health.uptime or now
-        if self._seen and (connection != self._connection or at <= self._seen[-1][0]):
-            self._seen.clear()
+        if self._seen:
+            if connection != self._connection or at < self._seen[-1][0]:
+                self._seen.clear()
+            elif at == self._seen[-1][0]:
+                return  # what it told somebody else a moment ago
         self._connection = connection
         self._seen.append((at, health))
 

@@ -84,7 +84,7 @@ class _Shown:
 @target_argument
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0.1),
+    type=click.FloatRange(min=0.2),
     default=1.0,
     show_default=True,
     metavar="SECONDS",
@@ -100,8 +100,8 @@ class _Shown:
 @click.option("--once", is_flag=True, help="Print one view, of one interval, and end.")
 @click.option(
     "--methods",
-    type=click.IntRange(1, 255),
-    default=50,
+    type=click.IntRange(1, 63),
+    default=20,
     show_default=True,
     help="Most methods to ask each instance about: those that were called most.",
 )

@@ -36,7 +36,8 @@ async def test_one_server(target: str) -> None:
             await client.call("Arith.add", 1)
         with pytest.raises(fastrpc.RpcError):
             await client.call("Arith.refuse")
-        await here.round(WAIT)
+        # At once it tells what it has told before.
+        await until(lambda: "Arith.refuse" in here.view().methods, lambda: here.round(WAIT))
         view = here.view()
         add, refuse = view.methods["Arith.add"], view.methods["Arith.refuse"]
         assert add.calls > 0

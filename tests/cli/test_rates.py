@@ -52,6 +52,13 @@ def test_who_has_started_anew_is_begun_with_anew(uptime: float, connection: int)
     assert history.methods() is None
 
 
+def test_the_same_answer_again_says_nothing_new() -> None:
+    history = History(50)
+    for uptime, calls in ((1.0, 0), (2.0, 10), (2.0, 10)):
+        history.add(health(uptime, calls), 1, 0.0)
+    assert history.methods() == {"A.b": Figures(calls=10.0)}
+
+
 def test_percentiles_are_of_the_last_answers_and_no_more() -> None:
     history = History(50)
     slow = [(1.0, 100)]

@@ -83,12 +83,12 @@ def test_errors_have_their_exit_codes(target: str, code: int, more: list[str]) -
 
 
 def test_nobody_answers(fleet: Fleet) -> None:
-    result = invoke("top", f"{fleet.registry}/Mixed", "--once", "--interval", "0.1")
+    result = invoke("top", f"{fleet.registry}/Mixed", "--once", "--interval", "0.2")
     assert result.exit_code == 3
     assert "1 instance, 1 does not answer\n" in result.stdout
 
 
-@pytest.mark.parametrize("words", [["--sort", "size"], ["--interval", "0"], ["--methods", "256"]])
+@pytest.mark.parametrize("words", [["--sort", "size"], ["--interval", "0"], ["--methods", "64"]])
 def test_wrong_usage(words: list[str], target: str) -> None:
     assert invoke("top", target, *words).exit_code == 2
 
@@ -96,7 +96,7 @@ def test_wrong_usage(words: list[str], target: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--json"]])
 def test_in_a_pipe_there_is_one_view_after_the_other(target: str, more: list[str]) -> None:
-    words = [sys.executable, "-m", "fastrpc", "top", target, "--interval", "0.1", *more]
+    words = [sys.executable, "-m", "fastrpc", "top", target, "--interval", "0.2", *more]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as top:
         assert top.stdout is not None
         seen = 0

@@ -6,6 +6,8 @@ import logging
 import pytest
 
 import fastrpc
+from fastrpc.frame import Method
+from fastrpc.server import health
 from fastrpc.server.health import METHODS_MAX
 from tests.server.serving import serving, until
 
@@ -73,6 +75,7 @@ async def test_methods_are_told_if_somebody_asks() -> None:
             await waiting
             told = (await client.call("fastrpc.health", methods=1))["methods"]
             assert list(told) == ["Work.add"]  # those that were called most
+            assert "methods" not in await client.call("fastrpc.health")
             assert "methods" not in await client.call("fastrpc.health", methods=-1)
 
 
@@ -88,6 +91,32 @@ async def test_times_are_not_off_by_much() -> None:
         assert [count for _, count in told] == [1, 2, 1]
         assert told[1][0] == pytest.approx(0.1, rel=0.06)
         assert told[2][0] == pytest.approx(4000.0, rel=0.06)
+
+
+async def test_many_who_ask_get_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    real = health._method
+
+    def counted(method: Method, running: int) -> dict[str, object]:
+        made.append(1)
+        return real(method, running)
+
+    monkeypatch.setattr(health, "_method", counted)
+    monkeypatch.setattr(health, "FRESH", 3600.0)
+    async with serving(Work(), log=CALM) as server:
+        for each in list(server.hall.side.router.values())[:3]:
+            each.calls = 1
+        first = server.health(2)
+        assert server.health(2)["uptime"] == server.health(1)["uptime"] == first["uptime"]
+        assert len(made) == len(first["methods"]) == 2
+        third = server.health(3)
+        assert len(third["methods"]) == 3
+        assert third["uptime"] > first["uptime"]
+        assert server.health(METHODS_MAX)["uptime"] == third["uptime"]
+        assert len(made) == 5  # the second time it was all of them
+        monkeypatch.setattr(health, "FRESH", 0.0)
+        server.health(1)
+        assert len(made) == 6
 
 
 async def test_an_answer_has_a_most() -> None:

@@ -139,9 +139,14 @@ class BlockingClient(BlockingCalls):
         """Connect.
 
         Raises:
-            ConnectFailed: Nobody could be reached, or nobody who speaks fastrpc.
+            ConnectFailed: Nobody could be reached, or nobody who speaks fastrpc; the client
+                is closed then.
         """
-        self._connect_now()
+        try:
+            self._connect_now()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(

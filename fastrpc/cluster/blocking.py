@@ -49,49 +49,74 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._is_closed = False
+        self.forget()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run *work* on the loop and wait for its end; an exception here cancels it."""
+        """Run *work* on the loop and wait for its end; an exception here cancels it.
+
+        Raises:
+            ConnectionLost: The thread was ended, before or meanwhile.
+        """
         try:
-            future = asyncio.run_coroutine_threadsafe(work, self._running())
+            with self._lock:  # once it is closed nothing comes to the loop any more
+                if self._is_closed:
+                    raise ConnectionLost(f"{self._name}: closed here", "no")
+                future = asyncio.run_coroutine_threadsafe(work, self._running())
+                self._open.add(future)
         except BaseException:
             work.close()
             raise
         try:
             return future.result()
         except concurrent.futures.CancelledError:
-            raise ConnectionLost("this client is closed", "maybe") from None
+            raise ConnectionLost(f"{self._name}: closed here", "maybe") from None
         except BaseException:
             future.cancel()
             raise
+        finally:
+            self._open.discard(future)
 
     def _running(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=self._loop.run_forever, name=self._name, daemon=True
-                )
-                self._thread.start()
-            return self._loop
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(
+                target=self._loop.run_forever, name=self._name, daemon=True
+            )
+            self._thread.start()
+        return self._loop
 
     def close(self) -> None:
-        """End the thread. Twice is fine."""
+        """Cancel what runs on the loop, and end the thread. Twice is fine."""
         with self._lock:
+            self._is_closed = True
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-        if loop is not None and thread is not None:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(PATIENCE)
-            if not thread.is_alive():
-                loop.close()
+        if loop is None or thread is None:
+            return
+        ending = asyncio.run_coroutine_threadsafe(_end_tasks(), loop)
+        concurrent.futures.wait([ending], PATIENCE)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(PATIENCE)
+        for future in list(self._open):  # of what would not end: nobody waits for it for ever
+            future.cancel()
+        if not thread.is_alive():
+            loop.close()
 
     def forget(self) -> None:
         """Let go of the thread, which is the parent's."""
-        self._lock = threading.Lock()
-        self._loop = self._thread = None
+        self._lock = threading.RLock()  # again by a signal's handler, say
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._open: set[concurrent.futures.Future[Any]] = set()
+
+
+async def _end_tasks() -> None:
+    """Cancel all other tasks of the loop, and wait for their ends, but not for ever."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=PATIENCE / 2)
 
 
 class BlockingClusterView(BlockingCalls):

@@ -1,5 +1,6 @@
 """A cluster without an event loop: the same methods, over a loop in a thread."""
 
+import asyncio
 import os
 import threading
 from collections.abc import Iterator
@@ -129,3 +130,95 @@ def test_a_child_has_connections_of_its_own(client: Any) -> None:
 def test_interceptors_are_refused() -> None:
     with pytest.raises(fastrpc.ConfigError, match="interceptors"):
         fastrpc.connect_sync("static:tcp://127.0.0.1:1", interceptors=[lambda handler: handler])
+
+
+def test_closing_ends_the_calls_of_other_threads(nodes: list[Any]) -> None:
+    for node in nodes:
+        node.work.error = fastrpc.Overloaded("full", retry_after=60.0)
+    client = fastrpc.connect_sync(static(nodes[:1]))
+    seen: list[Exception] = []
+
+    def call() -> None:
+        try:
+            client.options(idempotent=True).call("Work.get")  # sleeps here for 60 s
+        except Exception as exc:
+            seen.append(exc)
+
+    caller = threading.Thread(target=call, daemon=True)
+    caller.start()
+    while not nodes[0].work.ran:
+        client.call("Work.add", 1, 1)
+    client.close()
+    caller.join(10.0)
+    assert [type(each) for each in seen] == [fastrpc.ConnectionLost]
+    assert "closed" in str(seen[0])
+
+
+def test_closing_the_thread_ends_all_that_runs_there() -> None:
+    thread, ended = LoopThread("a loop"), threading.Event()
+    begun = threading.Event()
+
+    async def wait() -> None:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.set()
+
+    def call() -> None:
+        with pytest.raises(fastrpc.ConnectionLost, match="a loop: closed here"):
+            thread.run(wait())
+        seen.append("closed")
+
+    seen: list[str] = []
+    caller = threading.Thread(target=call, daemon=True)
+    caller.start()
+    assert begun.wait(10.0)
+    thread.close()
+    caller.join(10.0)
+    assert seen == ["closed"]
+    assert ended.is_set()
+
+
+def test_a_task_that_does_not_end_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastrpc.cluster.blocking.PATIENCE", 0.02)
+    thread, begun = LoopThread("a loop"), threading.Event()
+
+    async def wait() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.Event().wait()
+
+    def call() -> None:
+        with pytest.raises(fastrpc.ConnectionLost, match="closed here"):
+            thread.run(wait())
+
+    caller = threading.Thread(target=call, daemon=True)
+    caller.start()
+    assert begun.wait(10.0)
+    thread.close()
+    caller.join(10.0)
+    assert not caller.is_alive()
+
+
+def test_a_closed_thread_runs_nothing() -> None:
+    thread = LoopThread("a loop")
+    thread.close()
+    before = threading.active_count()
+    with pytest.raises(fastrpc.ConnectionLost, match="closed here") as failed:
+        thread.run(asyncio.sleep(0))
+    assert failed.value.ran == "no"
+    assert threading.active_count() == before
+
+
+def test_a_client_that_can_not_connect_leaves_no_thread() -> None:
+    before = threading.active_count()
+    with (
+        pytest.raises(fastrpc.ConnectFailed),
+        fastrpc.connect_sync("static:tcp://127.0.0.1:1", connect_timeout=0.5),
+    ):
+        pass
+    assert threading.active_count() == before

@@ -136,7 +136,7 @@ class Asker:
     @property
     def connections(self) -> int:
         """How often a connection was tried: who is reached may be another then."""
-        return self._dropped + (self._client.stats().attempts if self._client is not None else 0)
+        return self._dropped + (_dials(self._client) if self._client is not None else 0)
 
     async def ask(self, methods: int = 0) -> Health | str:
         """Return how it says that it is, or why nobody knows; `failure` is the error then.
@@ -167,7 +167,7 @@ class Asker:
         """Let go of the connection. Twice is fine."""
         client, self._client = self._client, None
         if client is not None:
-            self._dropped += client.stats().attempts
+            self._dropped += _dials(client)
             await client.aclose()
 
     def _connected(self) -> fastrpc.Client:
@@ -182,3 +182,7 @@ class Asker:
         if len(self._addresses) > 1:
             self._turn += 1
             await self.aclose()
+
+
+def _dials(client: fastrpc.Client) -> int:
+    return sum(link.attempts for link in client.links())

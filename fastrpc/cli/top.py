@@ -222,6 +222,7 @@ def _live(console: Console, target: str, interval: float) -> Show:
         past: deque[float] = deque(maxlen=PAST)
         last: list[View] = []
         with (
+            _gone(console),
             keys(shown.pressed) as has_keys,
             Live(console=console, auto_refresh=False, screen=True) as live,
         ):
@@ -234,6 +235,8 @@ def _live(console: Console, target: str, interval: float) -> Show:
                 live.update(Group(*draw(last[-1], frame)), refresh=True)
 
             def take(view: View) -> None:
+                if not console.is_terminal:  # it was closed: nobody looks any more
+                    shown.stop.set()
                 last[:] = [view]
                 if _is_known(view):
                     past.append(view.total.calls)
@@ -243,3 +246,13 @@ def _live(console: Console, target: str, interval: float) -> Show:
             yield take
 
     return show
+
+
+@contextlib.contextmanager
+def _gone(console: Console) -> Iterator[None]:
+    """Let it be no error that nothing can be written to a terminal that was closed."""
+    try:
+        yield
+    except OSError:
+        if console.is_terminal:
+            raise

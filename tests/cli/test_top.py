@@ -162,3 +162,16 @@ def test_on_a_terminal(fleet: Fleet, how: str) -> None:
     finally:
         terminal.process.kill()
         terminal.process.wait()
+
+
+@pytest.mark.slow
+def test_it_ends_when_its_terminal_is_closed(fleet: Fleet) -> None:
+    terminal = Terminal(fleet.service, "--interval", "0.2")
+    try:
+        terminal.until(fleet.addresses[1])
+        os.close(terminal.fd)
+        os.close(terminal.end)
+        assert terminal.process.wait(10) == 0
+    finally:
+        terminal.process.kill()
+        terminal.process.wait()

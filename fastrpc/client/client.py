@@ -193,7 +193,7 @@ class Client(ClientView, Origin):
         return ClientStats(
             target=self.target,
             connected=len(self.lanes),
-            attempts=sum(link.attempts for link in links),
+            dials=sum(link.attempts for link in links),
         )
 
     # Binding to a loop

@@ -39,7 +39,7 @@ class ClientStats:
     Attributes:
         target: Of the client.
         connected: Connections that take calls.
-        attempts: How often one was dialled.
+        dials: How often one was dialled.
         freshness: How far the list of instances is to be trusted: "unknown", "remembered",
             "fresh" or "stale"; "" for a client of one server.
         registry_error: Why the registry can't be asked, "" if it can.
@@ -50,7 +50,7 @@ class ClientStats:
 
     target: str
     connected: int
-    attempts: int
+    dials: int
     freshness: str = ""
     registry_error: str = ""
     retries: int = 0

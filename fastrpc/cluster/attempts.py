@@ -230,19 +230,23 @@ class Attempts:
         verdict = judge(error)
         if verdict is Resend.NEVER or self._sent >= origin.plan.attempts:
             return False
-        if verdict is Resend.IF_IDEMPOTENT and not await origin.is_idempotent(request.name):
+        if verdict is Resend.IF_IDEMPOTENT and not await self._may_run_twice():
             return False
         now = time.monotonic()
+        pause = self._pause(error, now)
+        if request.deadline and now + pause >= request.deadline:
+            return False
         if verdict is Resend.FREE and self._free:
             self._free -= 1
         elif not origin.pays(now):
             return False
-        pause = self._pause(error, now)
-        if request.deadline and now + pause >= request.deadline:
-            return False
         if pause:
-            await asyncio.sleep(pause)
+            await origin.pause(pause)
         return True
+
+    async def _may_run_twice(self) -> bool:
+        request = self._request
+        return await self._origin.is_idempotent(request.name, request.deadline)
 
     def _pause(self, error: BaseException, now: float) -> float:
         """Return how long to wait before the next attempt, in seconds."""
@@ -259,15 +263,15 @@ class Attempts:
 
     async def _race(self, first: Attempt) -> Attempt:
         """Wait for *first*; if that takes long, ask others too, and return who is best."""
-        origin, name = self._origin, self._request.name
+        origin, name, began = self._origin, self._request.name, time.monotonic()
         running = [first]
-        is_alone = not await origin.is_idempotent(name)
         try:
+            is_alone = not await self._may_run_twice()
             while True:
                 is_alone = is_alone or self._sent >= origin.plan.attempts
                 done, _ = await asyncio.wait(
                     [each.future for each in running],
-                    timeout=None if is_alone else origin.hedge_delay(),
+                    timeout=None if is_alone else origin.hedge_delay(name),
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 if not done:
@@ -276,7 +280,10 @@ class Attempts:
                     if each.error is None or len(running) == 1:
                         return each
                     running.remove(each)
+                    self._may_have_run = self._may_have_run or has_run(each.error)
         finally:
+            # Of a first attempt that has lost it is known that it takes at least so long.
+            origin.took(name, time.monotonic() - began)
             for each in running:
                 if not each.future.done():
                     each.give_up()

@@ -1,6 +1,7 @@
 """Call the instances of a service that a registry knows, as if they were one server."""
 
 import asyncio
+import contextlib
 import copy
 import functools
 import time
@@ -8,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Final, Unpack, final
 
-from fastrpc.client.client import Client, ClientState
+from fastrpc.client.client import CLOSE_PATIENCE, Client, ClientState
 from fastrpc.client.link import Link
 from fastrpc.client.options import CLUSTER_OPTIONS, ClientOptions, ConnectOptions, read_options
 from fastrpc.client.stats import ClientStats
@@ -24,6 +25,7 @@ from fastrpc.cluster.resolver import Resolver
 from fastrpc.cluster.roll import Freshness
 from fastrpc.cluster.shard import Shards
 from fastrpc.cluster.target import parse_cluster
+from fastrpc.cluster.timings import Recent
 from fastrpc.cluster.view import ClusterView
 from fastrpc.errors import ConfigError, ConnectionLost, FastRPCError, Unavailable
 from fastrpc.frame import Lane
@@ -39,6 +41,11 @@ RETRY_CAP: Final = 8.0
 
 #: How long it may take to be told which methods are idempotent, in seconds.
 ASKING: Final = 1.0
+
+#: So long what a server has said of its methods is believed, in seconds.
+BELIEVED: Final = 60.0
+
+DESCRIBE: Final = "fastrpc.describe"
 
 #: So often the budget is told of calls, in seconds.
 DEPOSITS: Final = 0.1
@@ -72,7 +79,10 @@ class ClusterClient(ClusterView, Client):
         self.balancer = balancer_for(cluster_options)
         self.places: dict[str, dict[str, int]] = {}
         self.shards = Shards()
-        self._idempotent: dict[str, bool] = {}
+        self._idempotent: dict[str, bool] = {}  # as stubs say
+        self._told: dict[str, bool] = {}  # as a server has said
+        self._told_until = 0.0
+        self.timings = Recent()
         self._asking: asyncio.Future[None] | None = None
         self._resolver: Resolver | None = None
         self._fleet: Fleet | None = None
@@ -121,12 +131,16 @@ class ClusterClient(ClusterView, Client):
 
     async def aclose(self) -> None:
         """Close all connections; calls that are open fail. Twice is fine."""
+        if self._state is ClientState.OPEN:
+            self._running_loop()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         try:
             if self._resolver is not None:
-                await self._resolver.aclose()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(CLOSE_PATIENCE):
+                        await self._resolver.aclose()
         finally:
             if self._fleet is not None:
                 self._fleet.close()
@@ -170,25 +184,39 @@ class ClusterClient(ClusterView, Client):
         self._idempotent[name] = info.traits.idempotent
         self.places[name] = {each.name: place for place, each in enumerate(info.shown)}
 
-    async def is_idempotent(self, name: str) -> bool:
-        """Say whether *name* may be run twice, as its class or else the servers say."""
-        if name not in self._idempotent:
-            if self._asking is None or self._asking.done():
+    async def is_idempotent(self, name: str, deadline: float = 0.0) -> bool:
+        """Say whether *name* may be run twice, as its class or else the servers say.
+
+        Args:
+            name: Full method name.
+            deadline: Until when somebody may be asked, 0 for as long as that takes.
+        """
+        known = self._idempotent.get(name)
+        if known is None and name != DESCRIBE:
+            if time.monotonic() >= self._told_until and (
+                self._asking is None or self._asking.done()
+            ):
                 self._asking = self.keep(self._ask())
-            await asyncio.wait([self._asking])
-        return self._idempotent.get(name, False)
+            if self._asking is not None and not self._asking.done():
+                left = max(deadline - time.monotonic(), 0.0) if deadline else None
+                await asyncio.wait([self._asking], timeout=left)
+            known = self._told.get(name)
+        return bool(known)
 
     async def _ask(self) -> None:
         """Learn from a server which methods are idempotent."""
-        self._idempotent.setdefault("fastrpc.describe", False)
+        self._told_until = time.monotonic() + ASKING
         try:
             async with asyncio.timeout(ASKING):
                 told = await self.describe()
         except (FastRPCError, TimeoutError):
             return
-        for service in told.get("services", ()):
-            for method in service.get("methods", ()):
-                self._idempotent.setdefault(method["name"], bool(method.get("idempotent")))
+        self._told_until = time.monotonic() + BELIEVED
+        self._told = {
+            method["name"]: bool(method.get("idempotent"))
+            for service in told.get("services", ())
+            for method in service.get("methods", ())
+        }
 
     # Binding to a loop
 
@@ -291,6 +319,16 @@ class ClusterClient(ClusterView, Client):
             raise self.late(name, started, deadline)(time.monotonic(), sent=False)
         return await self._place(name, left)
 
+    async def pause(self, seconds: float) -> None:
+        """Wait so long.
+
+        Raises:
+            ConnectionLost: The client was closed meanwhile.
+        """
+        until = time.monotonic() + seconds
+        while await self.wait_for_news(until):
+            pass
+
     async def wait_for_news(self, deadline: float) -> bool:
         """Wait until the list or a connection has changed; False if *deadline* came first.
 
@@ -391,11 +429,14 @@ def connect_cluster(target: str, options: ConnectOptions) -> Client:
     )
 
 
-def connect_registry(registry: Registry, service: str, **options: Unpack[ConnectOptions]) -> Client:
+def connect_registry(
+    registry: Registry | Callable[[], Registry], service: str, **options: Unpack[ConnectOptions]
+) -> Client:
     """Return a client of *service* in a registry of your own; nothing is connected yet.
 
     Args:
-        registry: Where instances are listed; the client closes it.
+        registry: Where instances are listed, or what makes that: a client that is to be used
+            in a child of a fork, too, needs the second. The client closes it.
         service: Which of its services.
         **options: As `fastrpc.connect` has them.
 
@@ -403,8 +444,19 @@ def connect_registry(registry: Registry, service: str, **options: Unpack[Connect
         ConfigError: An option is wrong; the message names it.
     """
     chosen, plain = split_options(options)
-    named = f"{type(registry).__name__}/{check_service(service)}"
-    return ClusterClient(named, service, lambda: registry, plain, chosen)
+    what = getattr(registry, "__name__", type(registry).__name__)
+    make = functools.partial(_only_once, [registry]) if isinstance(registry, Registry) else registry
+    return ClusterClient(f"{what}/{check_service(service)}", service, make, plain, chosen)
+
+
+def _only_once(left: list[Registry]) -> Registry:
+    """Return the one registry there is: a child of a fork must not use its parent's."""
+    if not left:
+        raise ConfigError(
+            "in a child of a fork a registry has to be made anew:"
+            " give connect_registry a function that makes it"
+        )
+    return left.pop()
 
 
 def split_options(options: ConnectOptions) -> tuple[ClusterOptions, ClientOptions]:

@@ -62,7 +62,8 @@ def open_registry(target: str | ClusterTarget, *, ttl: float = TTL) -> Registry:
             the engine stands on is not installed.
     """
     where = parse_cluster(target) if isinstance(target, str) else target
-    if isinstance(ttl, bool) or not 1 <= ttl <= TTL_MAX:
+    known: object = ttl
+    if isinstance(known, bool) or not isinstance(known, int | float) or not 1 <= known <= TTL_MAX:
         raise ConfigError(f"ttl must be 1 to {TTL_MAX} seconds, got {ttl!r}")
     engine = ENGINES[where.scheme]
     try:

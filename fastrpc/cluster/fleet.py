@@ -23,7 +23,7 @@ from fastrpc.cluster.balancers.zones import ZoneFirst
 from fastrpc.cluster.instance import Instance, InstanceState
 from fastrpc.cluster.member import Member
 from fastrpc.cluster.options import ClusterOptions
-from fastrpc.errors import Overloaded, TransportError
+from fastrpc.errors import Overloaded, RemoteError, TransportError
 from fastrpc.frame import Lane
 from fastrpc.policy import Standing, is_fault, pushback
 
@@ -255,7 +255,7 @@ class Fleet:
         """Note that a call to *member* ended with *error*."""
         if isinstance(error, Overloaded):
             self._let_rest(member, pushback(error) or REST, now)
-        elif is_fault(error):
+        elif is_fault(error) and self._counts(error):
             member.fault(now - started, now, isinstance(error, TransportError))
             if asked := pushback(error):
                 self._let_rest(member, asked, now)
@@ -265,6 +265,10 @@ class Fleet:
             member.note(now - started, now)
         if member.standing is Standing.PROBED and self._judge(member, now):
             self.changed()
+
+    def _counts(self, error: BaseException) -> bool:
+        ejection = self._options.ejection
+        return ejection is None or ejection.handler_errors or not isinstance(error, RemoteError)
 
     def _let_rest(self, member: Member, seconds: float, now: float) -> None:
         is_new = member.rests_until <= now

@@ -46,7 +46,7 @@ class Member(MemberFields):
     """
 
     __slots__ = (
-        "_lost_at", "came", "ejection", "instance", "is_retired", "links", "rests_until", "share",
+        "_lost_at", "came", "ejection", "instance", "is_retired", "links", "rests_until",
     )  # fmt: skip
 
     def __init__(
@@ -64,7 +64,6 @@ class Member(MemberFields):
         self.ejection = Ejection(ejection, rng) if ejection is not None else None
         self.rests_until = -math.inf
         self.is_retired = False
-        self.share = 1.0
         self._lost_at = -math.inf
 
     def __repr__(self) -> str:

@@ -1,8 +1,9 @@
 """Hold the options of a client of a cluster, beside those that every client has."""
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from typing import Any, Final, final, get_args
+from dataclasses import dataclass, field
+from typing import Any, Final, cast, final, get_args
 
 from fastrpc.client.options import FailureMode
 from fastrpc.cluster.engines import TTL
@@ -12,6 +13,10 @@ from fastrpc.policy import EjectionOptions
 __all__ = ["ClusterOptions"]
 
 ATTEMPTS_MAX: Final = 16
+
+#: The balancer that goes by a key.
+BY_KEY: Final = "consistent_hash"
+
 PERCENTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 
@@ -70,17 +75,34 @@ class ClusterOptions:
             raise ConfigError(f"failure_mode must be one of {known}; got {self.failure_mode!r}")
         if type(self.attempts) is not int or not 1 <= self.attempts <= ATTEMPTS_MAX:
             raise ConfigError(f"attempts must be 1 to {ATTEMPTS_MAX}, got {self.attempts!r}")
+        if type(self.subset) is not int or self.subset < 0:
+            raise ConfigError(f"subset must be a whole number, 0 or more, got {self.subset!r}")
+        for name in ("retry_share", "retry_rate", "slow_start"):
+            _check_number(name, getattr(self, name))
         check_hedge(self.hedge_after)
-        for name in ("slow_start", "subset"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not 0 <= value < float("inf"):
-                raise ConfigError(f"{name} must be 0 or more, got {value!r}")
+        for name in ("zone", "version", "group"):
+            if not isinstance(getattr(self, name), str):
+                raise ConfigError(f"{name} must be text, got {getattr(self, name)!r}")
+        cache: object = self.cache
+        if cache is not None and not isinstance(cache, str | os.PathLike):
+            raise ConfigError(f"cache must be the name of a file, got {cache!r}")
         if not isinstance(self.ejection, EjectionOptions | None):
             raise ConfigError(f"ejection must be EjectionOptions, got {self.ejection!r}")
+        self._check_key()
+
+    def _check_key(self) -> None:
+        """Refuse a key that can't be one, or that nobody would ask for."""
+        key: object = self.key
+        if key is not None and not isinstance(key, str) and not callable(key):
+            raise ConfigError(f"key must name an argument, or be a function, got {key!r}")
+        if key is not None and isinstance(self.balance, str) and self.balance != BY_KEY:
+            raise ConfigError(f'key is for balance="{BY_KEY}", not for {self.balance!r}')
 
 
-#: Names of all of them.
-NAMES: Final = frozenset(each.name for each in fields(ClusterOptions))
+def _check_number(name: str, value: object) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= cast("float", value) < float("inf"):
+        raise ConfigError(f"{name} must be a number, 0 or more, got {value!r}")
 
 
 def check_hedge(after: object) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, final
 
 from fastrpc.call import Call, Reply
@@ -14,7 +14,7 @@ from fastrpc.cluster.fleet import Fleet
 from fastrpc.cluster.member import Member
 from fastrpc.cluster.options import PERCENTILES
 from fastrpc.errors import ConnectionLost
-from fastrpc.frame import Durations, Lane, Picked
+from fastrpc.frame import Lane, Picked
 from fastrpc.policy import Resend, judge
 from fastrpc.session import Late, Origin, Session
 from fastrpc.session.origin import time_left
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from fastrpc.cluster.client import ClusterClient
 
 __all__ = ["CallPlan", "ClusterOrigin"]
-
-#: Calls to have seen before it is known how long they take.
-ENOUGH: Final = 20
 
 #: Seconds until a second instance is asked as long as that is not known.
 HEDGE_FIRST: Final = 0.1
@@ -73,7 +70,6 @@ class ClusterOrigin(Origin):
         self.codec = client.codec
         self.limits = client.limits
         self.chain = client.chain
-        self._seen = Durations()
 
     @property
     def fleet(self) -> Fleet:
@@ -145,14 +141,7 @@ class ClusterOrigin(Origin):
         deadline = now + seconds if seconds else 0.0
         key = self.plan.key_for(name, args, kwargs)
         request = Request(name, args, kwargs, decode, metadata, deadline, key)
-        return (await self._timed(request)).value
-
-    async def _timed(self, request: Request) -> Any:
-        started = time.monotonic()
-        attempt = await Attempts(self, request).run()
-        if self.plan.mode == "hedge":
-            self._seen.add(time.monotonic() - started)
-        return attempt
+        return (await Attempts(self, request).run()).value
 
     async def send_call(self, call: Call, decode: Any) -> Reply:
         """Be the innermost handler of calls that go through interceptors."""
@@ -160,9 +149,8 @@ class ClusterOrigin(Origin):
         args, name = tuple(call.args), call.method
         key = self.plan.key_for(name, args, call.kwargs)
         packed = call.packed(self.limits)
-        attempt = await self._timed(
-            Request(name, args, call.kwargs, decode, packed, call.deadline, key)
-        )
+        request = Request(name, args, call.kwargs, decode, packed, call.deadline, key)
+        attempt = await Attempts(self, request).run()
         return Reply(attempt.value, attempt.trailers)
 
     # Places
@@ -210,13 +198,13 @@ class ClusterOrigin(Origin):
             member = self.fleet.member_of(lane)
             if member is not None:
                 return member, lane, left, late
+            self.unused()
 
     async def session_for(self, name: str, seconds: float) -> tuple[Session, float, Late]:
         """Wait for a connection that takes a call, see `Origin`."""
         now = time.monotonic()
         deadline = now + seconds if seconds else 0.0
-        key = self.plan.key_for(name, (), None) if self.plan.key_of is None else None
-        _, lane, left, late = await self.place(name, deadline, key, (), None)
+        _, lane, left, late = await self.place(name, deadline, self.plan.key, (), None)
         return lane.owner, left, late
 
     def session_at_once(self) -> Session | None:
@@ -246,22 +234,36 @@ class ClusterOrigin(Origin):
         """Take one retry out of the budget; False if there is none left."""
         return self._client.pays(now)
 
-    async def is_idempotent(self, name: str) -> bool:
-        """Say whether *name* may be run twice."""
+    async def is_idempotent(self, name: str, deadline: float) -> bool:
+        """Say whether *name* may be run twice; if nobody knows by *deadline*, it may not."""
         if self.plan.idempotent is not None:
             return self.plan.idempotent
-        return await self._client.is_idempotent(name)
+        return await self._client.is_idempotent(name, deadline)
 
-    def hedge_delay(self) -> float:
+    async def pause(self, seconds: float) -> None:
+        """Wait before another attempt.
+
+        Raises:
+            ConnectionLost: The client was closed meanwhile.
+        """
+        await self._client.pause(seconds)
+
+    def took(self, name: str, seconds: float) -> None:
+        """Note how long the first attempt of a call of *name* has taken."""
+        self._client.timings.add(name, seconds)
+
+    def with_key(
+        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> "ClusterOrigin":
+        """Return an origin for what goes by the key of one call, such as a stream."""
+        if self.plan.key_of is None:
+            return self
+        key = self.plan.key_for(name, args, kwargs)
+        return ClusterOrigin(self._client, replace(self.plan, key=key, key_of=None))
+
+    def hedge_delay(self, name: str) -> float:
         """Return how long to wait before a second instance is asked, in seconds."""
         after = self.plan.hedge_after
         if not isinstance(after, str):
             return after
-        if self._seen.count < ENOUGH:
-            return HEDGE_FIRST
-        wanted = self._seen.count * PERCENTILES[after]
-        for _, upper, count in self._seen.buckets():
-            wanted -= count
-            if wanted <= 0:
-                return upper
-        return self._seen.max
+        return self._client.timings.share(name, PERCENTILES[after]) or HEDGE_FIRST

@@ -16,7 +16,9 @@ from fastrpc.cluster.shard import owners
 from fastrpc.frame import ClusterCall, ClusterCaller, Sender
 from fastrpc.session import KEEP, Keep
 from fastrpc.session.origin import Decode
+from fastrpc.session.stream import Opening, Stream
 from fastrpc.session.stub import Bound
+from fastrpc.session.view import send_oneway
 
 if TYPE_CHECKING:
     from fastrpc.cluster.client import ClusterClient
@@ -75,6 +77,11 @@ class ClusterView(ClientView):
         view._mode = self._mode if isinstance(broadcast, Keep) else check_mode(broadcast)
         return view
 
+    def notify(self, method: str, /, *args: Any, **kwargs: Any) -> None:
+        """Send a oneway call, see `View.notify`."""
+        lane = self._route.with_key(method, args, kwargs).lane_at_once(method)
+        send_oneway(lane, method, args, kwargs, self._caller.metadata)
+
     # What the face without a loop asks
 
     @property
@@ -127,6 +134,10 @@ class ClusterView(ClientView):
     def _bound(self, bound: Bound) -> Any:
         self._client.know(bound)
         return super()._bound(bound)
+
+    def _open(self, opening: Opening) -> Stream[Any]:
+        route = self._route.with_key(opening.method, opening.args, opening.kwargs)
+        return Stream(route, opening, self._caller.timeout, self._caller.metadata)
 
     def _bound_plainly(self, bound: Bound) -> Any:
         return ClusterCall(self._caller, bound.key, bound.decode)

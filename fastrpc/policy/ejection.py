@@ -36,6 +36,8 @@ class EjectionOptions:
         first: Seconds of the first ejection; each that follows is twice as long.
         longest: Most seconds of one.
         panic_share: If more than this share of all is ejected, nobody is.
+        handler_errors: Whether exceptions of handlers count, too; else only what goes wrong
+            between handlers: connections, deadlines, refusals.
     """
 
     in_a_row: int = 5
@@ -45,6 +47,7 @@ class EjectionOptions:
     first: float = 5.0
     longest: float = 300.0
     panic_share: float = 0.5
+    handler_errors: bool = True
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense."""
@@ -54,6 +57,8 @@ class EjectionOptions:
         for name in ("success_share", "panic_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be 0 to 1, got {getattr(self, name)!r}")
+        if type(self.handler_errors) is not bool:
+            raise ConfigError(f"handler_errors must be True or False, got {self.handler_errors!r}")
         if not 0 < self.window < float("inf"):
             raise ConfigError(f"window must be above 0, got {self.window!r}")
         if not 0 < self.first <= self.longest < float("inf"):

@@ -9,14 +9,14 @@ Rules of the room:
 import asyncio
 import functools
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from enum import Enum
 from typing import Any, Final, TypeVar, cast
 
 from fastrpc.call import Call, Mode, Pairs, Reply, checked, encode_metadata
 from fastrpc.call.deadline import DEADLINE, within
 from fastrpc.errors import ConfigError, InvalidArgument
-from fastrpc.frame import BoundCall, Caller, ChainCaller, Sender, Sent
+from fastrpc.frame import BoundCall, Caller, ChainCaller, Lane, Sender, Sent
 from fastrpc.session.origin import Decode, Origin, in_time, time_left
 from fastrpc.session.stream import Opening, Stream
 from fastrpc.session.stub import Bound, make_stub, split_source
@@ -147,9 +147,7 @@ class View:
             ConfigError: This is not the client's event loop.
         """
         lane = self._origin.lane_at_once(method)
-        lane.notify(method, args, kwargs, self._caller.metadata)
-        if lane.unsent > NOTIFY_BATCH:
-            lane.flush()
+        send_oneway(lane, method, args, kwargs, self._caller.metadata)
 
     def stream(self, method: str, /, *args: Any, **kwargs: Any) -> Stream[Any]:
         """Return a stream, which opens when it is first used.
@@ -247,6 +245,15 @@ class View:
             Reply,
             time.monotonic,
         )
+
+
+def send_oneway(
+    lane: Lane, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], metadata: bytes
+) -> None:
+    """Send a call that nobody answers; small ones leave together."""
+    lane.notify(method, args, kwargs, metadata)
+    if lane.unsent > NOTIFY_BATCH:
+        lane.flush()
 
 
 def split_calls(calls: Iterable[tuple[Any, ...]]) -> list[tuple[str, tuple[Any, ...]]]:

@@ -54,7 +54,7 @@ class Work:
         for _ in range(count):
             yield self.number
 
-    def note(self) -> None:
+    def note(self, key: str = "") -> None:
         """Count."""
         self.ran += 1
 

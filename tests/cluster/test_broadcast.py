@@ -322,7 +322,7 @@ async def test_an_interceptor_that_waits_too_long_sends_nothing() -> None:
     async with cluster(2, interceptors=[slow]) as scene:
         with pytest.raises(fastrpc.DeadlineExceeded, match="before the call was sent") as late:
             await scene.client.options(timeout=0.01).broadcast("Work.put")
-        assert late.value.ran == "no"
+        assert late.value.ran == "maybe"  # the other one was cancelled
         assert scene.ran == [0, 0]
 
 

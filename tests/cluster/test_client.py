@@ -105,8 +105,8 @@ async def test_a_call_that_may_run_twice_is_sent_to_another_instance() -> None:
         for node in scene.nodes:
             node.work.gate.clear()
         stub = scene.client.stub(Work)
-        calls = [stub.get() for _ in range(30)]
-        await scene.until(lambda: sum(scene.ran) == 30)
+        calls = [stub.get() for _ in range(15)]  # the budget of a client that has just begun is 10
+        await scene.until(lambda: sum(scene.ran) == 15)
         scene.nodes[0].cut()
         for node in scene.nodes[1:]:
             node.work.gate.set()
@@ -139,8 +139,9 @@ async def test_whether_a_method_may_run_twice_is_asked_of_a_server() -> None:
         for node in scene.nodes[1:]:
             node.work.gate.set()
         assert set(await asyncio.gather(*calls)) == {1, 2}
-        assert scene.client._idempotent["Work.get"]
-        assert not scene.client._idempotent["Work.put"]
+        assert await scene.client.is_idempotent("Work.get")
+        assert not await scene.client.is_idempotent("Work.put")
+        assert not await scene.client.is_idempotent("Work.nothing")
 
 
 @pytest.mark.parametrize("said", [True, False])
@@ -269,6 +270,46 @@ async def test_a_deadline_is_over_all_attempts() -> None:
             await call
 
 
+async def test_a_call_that_asks_whether_it_may_run_twice_keeps_its_deadline() -> None:
+    async with cluster(2) as scene:
+        for node in scene.nodes:
+            node.work.gate.clear()
+
+        async def never(**words: Any) -> Any:
+            await asyncio.Event().wait()
+
+        scene.client.describe = never  # type: ignore[assignment]
+        started = time.monotonic()
+        call = asyncio.ensure_future(scene.client.options(timeout=0.2).call("Work.get"))
+        await scene.until(lambda: sum(scene.ran) == 1)
+        scene.nodes[scene.ran.index(1)].cut()
+        with pytest.raises(fastrpc.ConnectionLost):
+            await call
+        assert time.monotonic() - started < 0.9, "ASKING is 1 s"
+
+
+async def test_the_budget_pays_only_for_what_is_sent() -> None:
+    async with cluster(2, ejection=None) as scene:
+        for node in scene.nodes:
+            node.work.error = fastrpc.Unavailable("no", ran="no", retry_after=30.0)
+        for _ in range(5):
+            with pytest.raises(fastrpc.Unavailable):
+                await scene.client.options(timeout=1.0, idempotent=True).call("Work.get")
+        assert scene.client.stats().retries == sum(scene.ran) - 5
+
+
+async def test_whoever_waits_to_try_again_is_told_of_the_end() -> None:
+    async with cluster(1, ejection=None) as scene:
+        scene.nodes[0].work.error = fastrpc.Unavailable("no", ran="no", retry_after=30.0)
+        view = scene.client.options(idempotent=True)
+        call = asyncio.ensure_future(view.exchange("Work.get"))
+        await scene.until(lambda: sum(scene.ran) == 1)
+        await asyncio.sleep(0.01)
+        await scene.client.aclose()
+        with pytest.raises(fastrpc.ConnectionLost, match="closed"):
+            await call
+
+
 # Hedging
 
 
@@ -318,12 +359,28 @@ async def test_a_hedge_whose_first_fails_waits_for_the_second() -> None:
         assert await call == 1
 
 
+async def test_a_race_that_is_cancelled_before_it_has_begun_gives_up() -> None:
+    async with cluster(2, failure_mode="hedge", hedge_after=5.0) as scene:
+        for node in scene.nodes:
+            node.work.gate.clear()
+
+        async def never(**words: Any) -> Any:
+            await asyncio.Event().wait()
+
+        scene.client.describe = never  # type: ignore[assignment]
+        call = asyncio.ensure_future(scene.client.call("Work.get"))
+        await scene.until(lambda: sum(scene.ran) == 1)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        await scene.until(lambda: sum(node.work.cancelled for node in scene.nodes) == 1)
+
+
 async def test_a_percentile_is_learnt() -> None:
     async with cluster(2, failure_mode="hedge", hedge_after="p50") as scene:
         route = scene.client._route
-        first = route.hedge_delay()
+        first = route.hedge_delay("Work.get")
         assert sum((await scene.spread(30)).values()) == 30
-        assert 0 < route.hedge_delay() < first
+        assert 0 < route.hedge_delay("Work.get") < first == route.hedge_delay("Work.put")
 
 
 # Ejection
@@ -492,7 +549,13 @@ async def test_steps_of_a_call_that_fails_over_may_be_cancelled_anywhere() -> No
         ({"slow_start": -1}, "slow_start"),
         ({"subset": float("nan")}, "subset"),
         ({"ejection": 5}, "ejection"),
-        ({"retry_share": -1.0}, "share"),
+        ({"retry_share": -1.0}, "retry_share"),
+        ({"retry_rate": "x"}, "retry_rate"),
+        ({"subset": 1.5}, "subset"),
+        ({"cache": 3}, "cache"),
+        ({"zone": 3}, "zone"),
+        ({"key": 5}, "key"),
+        ({"key": "user"}, "consistent_hash"),
         ({"nonsense": 1}, "nonsense"),
     ],
 )
@@ -528,6 +591,18 @@ async def test_calls_with_the_same_key_go_to_the_same_instance(key: Any) -> None
         for number in range(20):
             assert len({await stub.get(number) for _ in range(5)}) == 1
         assert len({await stub.get(number) for number in range(60)}) > 1
+
+
+async def test_streams_and_oneway_calls_go_by_the_key_too() -> None:
+    async with cluster(4, balance="consistent_hash", key="0") as scene:
+        found = set()
+        for _ in range(12):
+            found |= {x async for x in scene.client.stream("Work.numbers", 2)}
+        assert len(found) == 1
+        for _ in range(12):
+            scene.client.notify("Work.note", "user")
+        await scene.until(lambda: sum(scene.ran) == 12)
+        assert sorted(scene.ran) == [0, 0, 0, 12]
 
 
 async def test_a_key_may_be_in_the_metadata_or_in_the_options() -> None:

@@ -132,7 +132,7 @@ def test_a_roll_never_loses_what_is_there(sequence: list[tuple[float, Change | N
         now += pause
         if change is None:
             before = roll.instances
-            roll.on_lost()
+            roll.on_lost(now)
             assert roll.instances == before
             assert roll.freshness is not Freshness.FRESH
             continue

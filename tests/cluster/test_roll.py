@@ -7,7 +7,7 @@ import pytest
 
 from fastrpc.cluster.instance import INSTANCES_MAX, Instance, InstanceState
 from fastrpc.cluster.registry import Gone, Listing, Put
-from fastrpc.cluster.roll import GRACE, Freshness, Roll
+from fastrpc.cluster.roll import GRACE, TOGETHER, Freshness, Roll
 
 
 def at(id: str, port: int = 0, state: InstanceState = InstanceState.UP) -> Instance:
@@ -122,7 +122,7 @@ def test_an_error_never_shortens_the_list_and_no_time_runs_out_meanwhile() -> No
     roll = full(3)
     roll.take(Listing(some(1)), 1.0)
     before = ids(roll)
-    roll.on_lost()
+    roll.on_lost(1.0)
     assert (roll.freshness, roll.soonest) == (Freshness.STALE, inf)
     assert not roll.tick(10 * GRACE)
     assert ids(roll) == before
@@ -130,11 +130,50 @@ def test_an_error_never_shortens_the_list_and_no_time_runs_out_meanwhile() -> No
     assert ids(roll) == ["i1", "i2"]
 
 
+def test_the_grace_goes_on_after_an_outage_where_it_was() -> None:
+    roll = full(10)
+    roll.take(Listing(some(1, 2, 3, 4)), 1.0)
+    roll.on_lost(11.0)
+    roll.on_lost(50.0)  # it is away since the first time
+    roll.take(Listing(some(1, 2, 3, 4)), 10 * GRACE)
+    assert len(ids(roll)) == 10
+    assert roll.soonest == 10 * GRACE + GRACE - 10.0
+    assert roll.tick(roll.soonest)
+    assert ids(roll) == ["i1", "i2", "i3", "i4"]
+
+
+def test_who_was_let_go_of_does_not_come_back_because_of_another() -> None:
+    roll = full(10)
+    roll.take(Listing(some(1, 2, 3, 4, 5)), 1.0)
+    assert ids(roll) == ["i1", "i2", "i3", "i4", "i5"]
+    assert roll.soonest == 1.0 + TOGETHER
+    roll.take(Gone("i5"), 51.0)
+    assert ids(roll) == ["i1", "i2", "i3", "i4"]
+
+
+def test_those_that_leave_one_by_one_left_together_if_it_is_soon() -> None:
+    roll = full(10)
+    for number in range(1, 10):
+        roll.take(Gone(f"i{number}"), 1.0 + number)
+    assert len(ids(roll)) == 10
+    assert roll.soonest == 2.0 + GRACE
+
+
+@pytest.mark.parametrize("grace", [0.5, TOGETHER, GRACE])
+def test_whatever_the_grace_everybody_is_let_go_of_in_the_end(grace: float) -> None:
+    roll = Roll(grace)
+    roll.take(Listing(some(1, 2, 3, 4)), 0.0)
+    roll.take(Listing(some(1, 2, 3)), 1.0)
+    assert roll.soonest == 1.0 + min(grace, TOGETHER)
+    assert roll.tick(roll.soonest)
+    assert roll.soonest == inf
+
+
 def test_what_an_earlier_run_knew_counts_until_somebody_says_something() -> None:
     roll = Roll()
     roll.remember(some(1, 2))
     assert (ids(roll), roll.freshness) == (["i1", "i2"], Freshness.REMEMBERED)
-    roll.on_lost()
+    roll.on_lost(1.0)
     assert roll.freshness is Freshness.REMEMBERED
     roll.take(Listing(some(3, 4, 5)), 1.0)
     assert ids(roll) == ["i3", "i4", "i5"]
@@ -173,7 +212,7 @@ def test_no_schedule_of_errors_makes_the_list_shorter() -> None:
             elif what == 2:
                 roll.take(Gone(f"i{chance.randrange(1, 7)}", chance.random() < 0.5), now)
             elif what == 3:
-                roll.on_lost()
+                roll.on_lost(now)
                 assert set(ids(roll)) == before
             else:
                 was_stale = roll.freshness is Freshness.STALE

@@ -82,7 +82,7 @@ class SimClient:
         """Take what the registry says; None if it can't be asked any more."""
         before = set(self.ids())
         if change is None:
-            self.roll.on_lost()
+            self.roll.on_lost(self.world.now)
             ensure(set(self.ids()) == before, "the list became another for an error")
         else:
             self.roll.take(change, self.world.now)

@@ -36,7 +36,7 @@ def never_empty(self: RetryBudget, now: float) -> bool:
     return True
 
 
-def forget_the_list(self: Roll) -> None:
+def forget_the_list(self: Roll, now: float) -> None:
     self.freshness = Freshness.STALE
     self._known.clear()
 

@@ -23,7 +23,7 @@ async def serve(registry: Registry) -> None:
 async def call() -> None:
     client = fastrpc.connect(
         "etcd://127.0.0.1:2379/Shop",
-        balance="two_choices",
+        balance="consistent_hash",
         key="item",
         failure_mode="hedge",
         hedge_after=0.05,

@@ -283,7 +283,7 @@ class Resolver:
     def _on_lost(self, error: Exception) -> None:
         assert self._loop is not None
         self._losses += 1
-        self._roll.on_lost()
+        self._roll.on_lost(self._loop.time())
         self._asked.set()
         if self.failure is None:
             text = "%s: its registry can't be asked, what is known stays (%d): %s"

@@ -10,6 +10,8 @@ Rules of the room:
   * time is an argument;
   * an error never shortens the list, and while the registry can't be asked, nobody's time
     runs out;
+  * those that left long ago tell nothing of those that leave now: who was let go of does
+    not come back unless a registry says so;
   * who says goodbye goes at once: withdrawn, or seen in another state than UP before;
   * so does who is replaced: another one is at its addresses.
 """
@@ -22,6 +24,10 @@ from fastrpc.cluster.registry import Change, Gone, Listing, Put
 
 #: Seconds for which instances that left without a word are kept.
 GRACE: Final = 60.0
+
+#: Seconds within which departures count as one: as long as entries usually outlive their
+#: owners, for a registry that lets nobody renew loses them over that time.
+TOGETHER: Final = 15.0
 
 
 class Freshness(Enum):
@@ -47,6 +53,8 @@ class Roll:
 
     def __init__(self, grace: float = GRACE) -> None:
         self._grace = grace
+        self._spare = max(grace - TOGETHER, 0.0)  # grace of those that are not needed
+        self._lost_at = 0.0
         self._known: dict[str, Instance] = {}
         self._departed: dict[str, tuple[Instance, float]] = {}
         self._left: dict[tuple[str, ...], set[str]] = {}  # ids of these, by where they were
@@ -70,7 +78,8 @@ class Roll:
         """When `tick` has something to do, infinity if never."""
         if self.freshness is Freshness.STALE:
             return float("inf")
-        return min((until for _, until in self._departed.values()), default=float("inf"))
+        soonest = min((until for _, until in self._departed.values()), default=float("inf"))
+        return soonest if self.is_suspect else soonest - self._spare
 
     def remember(self, instances: tuple[Instance, ...]) -> None:
         """Begin with what an earlier run knew, unless somebody has said something since."""
@@ -80,7 +89,12 @@ class Roll:
 
     def take(self, change: Change, now: float) -> None:
         """Note what a registry says."""
+        if self.freshness is Freshness.STALE:
+            away = max(now - self._lost_at, 0.0)
+            for id, (instance, until) in self._departed.items():
+                self._departed[id] = (instance, until + away)
         self.freshness = Freshness.FRESH
+        self.tick(now)  # who is let go of by now has nothing to do with what comes
         if isinstance(change, Listing):
             self._listed(change, now)
         elif isinstance(change, Put):
@@ -89,19 +103,22 @@ class Roll:
             self._gone(change, now)
         self.tick(now)
 
-    def on_lost(self) -> None:
+    def on_lost(self, now: float) -> None:
         """Note that the registry can't be asked: nobody leaves for that."""
         if self.freshness is Freshness.FRESH:
             self.freshness = Freshness.STALE
+            self._lost_at = now
 
     def tick(self, now: float) -> bool:
         """Let go of those whose grace is over; return whether there were any."""
         if self.freshness is Freshness.STALE:
             return False
-        over = [id for id, (_, until) in self._departed.items() if until <= now]
-        for id in over:
-            self._forget(id)
-        return bool(over)
+        before = len(self._departed)
+        while self.soonest <= now:  # those that go may be why the others were kept
+            spare = 0.0 if self.is_suspect else self._spare
+            for id in [id for id, (_, until) in self._departed.items() if until - spare <= now]:
+                self._forget(id)
+        return len(self._departed) < before
 
     def _listed(self, listing: Listing, now: float) -> None:
         self.skipped = listing.skipped

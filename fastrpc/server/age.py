@@ -63,7 +63,7 @@ class Ages:
         if self._age is not None:
             life.leave_in(self._age * self._rng.uniform(1 - JITTER, 1 + JITTER))
         if self._idle is not None:
-            life.look_each(self._idle / _LOOKS)
+            life.begin_looks(self._idle / _LOOKS)
 
     def lost(self, session: "Session", cause: Exception) -> None:
         """Note that a connection is gone."""
@@ -98,17 +98,21 @@ class _Life:
         """Ask the client to leave after so many seconds."""
         self._old = self._loop.call_later(seconds, self._leave)
 
-    def look_each(self, seconds: float) -> None:
-        """Look every so many seconds whether anything was called."""
+    def begin_looks(self, seconds: float) -> None:
+        """Look every so many seconds whether anything was called; for the first time later."""
+        self._unused = self._loop.call_later(seconds, self._look, seconds)
+
+    def _look(self, seconds: float) -> None:
         lane = self._session.lane
         seen = lane.calls_in + lane.calls_out
-        is_used = self._session.in_flight > 0 or seen != self._seen
-        self._seen = seen
+        is_running = self._session.in_flight > 0
+        is_used = is_running or seen != self._seen
+        self._seen = -1 if is_running else seen  # its end is use, too
         self._looks = 0 if is_used else self._looks + 1
         if self._looks >= _LOOKS:
             self._leave()
         else:
-            self._unused = self._loop.call_later(seconds, self.look_each, seconds)
+            self.begin_looks(seconds)
 
     def _leave(self) -> None:
         """Ask the client to go; its calls are taken until it does, or the grace is over."""

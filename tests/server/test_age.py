@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -106,6 +108,49 @@ async def test_who_calls_nothing_is_asked_to_leave() -> None:
         after = await busy.frame()
         assert after is not None
         assert after.kind == Kind.GOAWAY
+
+
+class _Timer:
+    """A loop that only notes what it is to call, and when."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.planned: list[tuple[float, Any, Any]] = []
+
+    def call_later(self, seconds: float, call: Any, *args: Any) -> Any:
+        self.planned.append((self.now + seconds, call, args))
+        return SimpleNamespace(cancel=lambda: None)
+
+    def run(self, until: float) -> None:
+        """Call what is due by *until*."""
+        while self.planned and self.planned[0][0] <= until:
+            self.now, call, args = self.planned.pop(0)
+            call(*args)
+        self.now = until
+
+
+async def test_nobody_is_asked_to_leave_before_the_time() -> None:
+    timer, left = _Timer(), []
+    lane: Any = SimpleNamespace(calls_in=0, calls_out=0)
+    session = Mock(lane=lane, in_flight=0)
+    session.leave = lambda: left.append(timer.now)
+    hall: Any = SimpleNamespace(opened=lambda session: None, admission=[session])
+    options = fastrpc.Server(max_connection_idle=2.0).options
+    Ages(hall, options, timer).opened(session)  # type: ignore[arg-type]
+    timer.run(1.9)
+    assert left == []
+    timer.run(2.0)
+    assert left == [2.0]
+
+    timer, left = _Timer(), []
+    Ages(hall, options, timer).opened(session)  # type: ignore[arg-type]
+    lane.calls_in, session.in_flight = 1, 1
+    timer.run(10.1)
+    session.in_flight = 0  # just after a look
+    timer.run(12.0)
+    assert left == []
+    timer.run(12.5)
+    assert left == [12.5]
 
 
 async def test_a_client_that_is_asked_to_leave_comes_back() -> None:

@@ -12,6 +12,8 @@ Rules of the room:
 """
 
 import asyncio
+import contextlib
+import copy
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -34,6 +36,7 @@ __all__ = [
     "Recipient",
     "Sending",
     "check_mode",
+    "conclude",
     "enough",
     "named",
     "settle",
@@ -79,7 +82,7 @@ class BroadcastFailed(FastRPCError, ExceptionGroup[Exception]):
         self.ids = tuple(ids)
         self.results = dict(results or {})
         self.ran: Ran = "maybe"
-        if not self.results and all(getattr(each, "ran", "maybe") == "no" for each in exceptions):
+        if not self.results and all(map(_did_not_run, exceptions)):
             self.ran = "no"
 
     @property
@@ -91,7 +94,9 @@ class BroadcastFailed(FastRPCError, ExceptionGroup[Exception]):
         """Return a group of some of the errors, with all the results."""
         whose = {id(error): name for name, error in self.errors.items()}
         ids = [whose.get(id(error), "") for error in excs]
-        return BroadcastFailed(self.message, excs, ids, self.results)
+        group = BroadcastFailed(self.message, excs, ids, self.results)
+        group.ran = self.ran
+        return group
 
 
 @final
@@ -204,8 +209,14 @@ class InstanceResults(AsyncIterator[InstanceResult]):
         self.ids: tuple[str, ...] = ()
 
     def __del__(self) -> None:
-        """Cancel what runs: nobody can want it any more."""
-        self._cancel()
+        """Cancel what runs: nobody can want it any more.
+
+        It is collected in any thread, and between any two lines of the loop's.
+        """
+        for task in self._tasks:
+            if not task.done():
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nothing runs there
+                    task.get_loop().call_soon_threadsafe(task.cancel)
 
     def __aiter__(self) -> "InstanceResults":
         """Return itself: each result comes once."""
@@ -354,16 +365,56 @@ async def settle(name: str, mode: BroadcastMode, results: InstanceResults) -> An
         Exception: In mode "one", the error that came first.
     """
     values, errors = await _collect(mode, results)
+    return conclude(name, mode, results.ids, values, errors)
+
+
+def conclude(
+    name: str,
+    mode: BroadcastMode,
+    ids: Sequence[str],
+    values: dict[str, Any],
+    errors: dict[str, Exception],
+) -> Any:
+    """Return what *mode* makes of what came from the instances *ids*.
+
+    Raises:
+        BroadcastFailed: Fewer are well than the mode needs.
+        Exception: In mode "one", the error; its `ran` speaks for all instances.
+    """
+    # No local variable may keep what is raised: that would be a circle with its traceback.
+    is_sure = not values and len(errors) == len(ids) and all(map(_did_not_run, errors.values()))
     if mode == "one" and errors:
-        raise errors.popitem()[1]
-    ids = results.ids
+        raise errors.popitem()[1] if is_sure else _maybe(errors.popitem()[1])
     if len(values) < enough(mode, len(ids)):
-        text, excs, whose = failed(name, errors, values, len(ids))
-        raise BroadcastFailed(text, excs, whose, values)
+        raise _group(name, errors, values, len(ids))
     if mode in ("one", "first"):
         return next(iter(values.values()))
     in_order = {id: values[id] for id in ids if id in values}
     return mode(in_order) if callable(mode) else in_order
+
+
+def _group(
+    name: str, errors: Mapping[str, Exception], values: Mapping[str, Any], asked: int
+) -> BroadcastFailed:
+    text, excs, whose = failed(name, errors, values, asked)
+    group = BroadcastFailed(text, excs, whose, values)
+    if len(values) + len(errors) < asked:  # who was cancelled may have run it
+        group.ran = "maybe"
+    return group
+
+
+def _did_not_run(error: Exception) -> bool:
+    return getattr(error, "ran", "maybe") == "no"
+
+
+def _maybe(error: Exception) -> Exception:
+    """Return *error* as it is when other instances may have run the call."""
+    if not isinstance(error, FastRPCError) or error.ran != "no":
+        return error
+    other = copy.copy(error).with_traceback(error.__traceback__)
+    other.__cause__ = error.__cause__
+    other.ran = "maybe"
+    return other
 
 
 async def _collect(

@@ -228,6 +228,34 @@ def test_modes_that_are_none(mode: Any) -> None:
         check_mode(mode)
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("count", "failing", "ran"), [(1, [0], "no"), (3, [1], "maybe"), (2, [0, 1], "maybe")]
+)
+async def test_one_error_says_no_only_if_nobody_ran_it(
+    count: int, failing: list[int], ran: str
+) -> None:
+    many = Many(count)
+    many.fail(*failing)
+    with pytest.raises(fastrpc.Unavailable, match="no ") as failed:
+        await many.settle("one")
+    assert failed.value.ran == ran
+    assert failed.value.__notes__ == [f"instance i{failing[0]} over there"]
+
+
+@pytest.mark.asyncio
+async def test_who_was_cancelled_may_have_run_it() -> None:
+    many = Many(4)
+    many.fail(0, 1)
+    with pytest.raises(BroadcastFailed) as failed:
+        await many.settle("quorum")
+    assert many.cancelled == ["i2", "i3"]
+    assert failed.value.ran == "maybe"
+    one, _ = failed.value.split(lambda error: error is failed.value.exceptions[0])
+    assert one is not None
+    assert one.ran == "maybe"
+
+
 # The group
 
 
@@ -313,6 +341,35 @@ async def test_leaving_early_cancels_the_others() -> None:
         break
     await turns(2)
     assert many.cancelled == ["i1", "i2"]
+
+
+@pytest.mark.asyncio
+async def test_it_may_be_dropped_in_another_thread() -> None:
+    asyncio.get_running_loop().set_debug(True)  # says what is called from the wrong thread
+    many = Many(2)
+    many.give(0)
+    kept = [InstanceResults(many.begin)]
+    assert await anext(kept[0]) == InstanceResult("i0", 0)
+    await asyncio.get_running_loop().run_in_executor(None, kept.clear)
+    await turns(2)
+    assert many.cancelled == ["i1"]
+
+
+def test_it_may_be_dropped_when_its_loop_is_closed() -> None:
+    kept: list[InstanceResults] = []
+
+    async def begin() -> None:
+        many = Many(1)
+        kept.append(many.results)
+        await kept[0].__aenter__()
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begin())
+    task = kept[0]._tasks[0]
+    loop.close()
+    kept.clear()
+    assert not task.cancelling()
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 @pytest.mark.asyncio

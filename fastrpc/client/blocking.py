@@ -124,6 +124,12 @@ class DirectBlockingClient(BlockingView, BlockingClient):
         connected = self._session is not None and self._session.is_usable
         return ClientStats(target=self.target, connected=int(connected), attempts=self._attempts)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call and no stream is open."""
+        known = [self._session, *self._draining]
+        return not any(each is not None and not each.is_over and each.lane.table for each in known)
+
     def ping(self) -> float:
         """Return the seconds that a ping of the connection takes to come back."""
         timeout = self._timeout or self._options.connect_timeout

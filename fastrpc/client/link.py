@@ -138,7 +138,8 @@ class Link:
         return self.state is LinkState.CLOSED and not self._sessions()
 
     @property
-    def _target(self) -> Target:
+    def target(self) -> Target:
+        """The address that the connection leads to, or the attempt."""
         return self._places[self._place][0]
 
     @property
@@ -173,14 +174,14 @@ class Link:
         """Fail the calls that are open, and tell the server that nobody waits for them."""
         for id, slot in session.lane.table.drain():
             if not slot[0].done():
-                text = f"{slot[2]}: {self._target}: closed here"
+                text = f"{slot[2]}: {self.target}: closed here"
                 slot[0].set_exception(ConnectionLost(text, "maybe"))
             session.lane.send(encode_frame(Kind.CANCEL, id, status=StatusCode.CANCELLED))
 
     def abort(self) -> None:
         """End what `close` left, at once."""
         for session in self._sessions():
-            session.abort(ConnectionLost(f"{self._target}: closed here", "maybe"))
+            session.abort(ConnectionLost(f"{self.target}: closed here", "maybe"))
 
     def _sessions(self) -> list[Session]:
         up = [self.session] if self.session is not None else []
@@ -210,7 +211,7 @@ class Link:
         if session is not self.session:
             return
         self._drain(session)
-        self._replace(session, ConnectFailed(f"{self._target}: the server is shutting down"))
+        self._replace(session, ConnectFailed(f"{self.target}: the server is shutting down"))
 
     def _drain(self, session: Session) -> None:
         """Close *session* once the calls on it have ended."""
@@ -227,10 +228,10 @@ class Link:
         if self._opening is not None and session is self._opening[0]:
             opened = self._opening[1]
             if not opened.done():
-                opened.set_exception(_as_failure(cause, self._target))
+                opened.set_exception(_as_failure(cause, self.target))
         if session is self.session:
             self._draining.add(session)  # until it is gone
-            self._replace(session, ConnectFailed(f"{self._target}: the connection ended: {cause}"))
+            self._replace(session, ConnectFailed(f"{self.target}: the connection ended: {cause}"))
 
     def _replace(self, session: Session, why: FastRPCError) -> None:
         self.session = None
@@ -276,7 +277,7 @@ class Link:
         session: Session | None = None
 
         def make() -> Session:
-            made = Session(self._side, client=True, address=str(self._target))
+            made = Session(self._side, client=True, address=str(self.target))
             self._opening = (made, opened)
             return made
 
@@ -289,7 +290,7 @@ class Link:
             except TimeoutError:
                 if session is not self.session:  # else it opened just as the time was up
                     raise ConnectFailed(
-                        f"{self._target}: connected, but no HELLO within {self._timeout:g} s;"
+                        f"{self.target}: connected, but no HELLO within {self._timeout:g} s;"
                         " is it a fastrpc server?"
                     ) from None
         except BaseException as exc:
@@ -308,9 +309,9 @@ class Link:
         text = "the attempt to connect was cancelled"
         if not task.cancelled() and (fault := task.exception()) is not None:
             text = f"{type(fault).__name__}: {fault}"
-            self._side.complain(logging.ERROR, str(self._target), "internal error", fault)
+            self._side.complain(logging.ERROR, str(self.target), "internal error", fault)
         self.state = LinkState.DOWN
-        self.failure = ConnectFailed(f"{self._target}: {text}")
+        self.failure = ConnectFailed(f"{self.target}: {text}")
         self._end_attempt()
 
     def _end_attempt(self) -> None:

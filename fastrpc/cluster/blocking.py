@@ -26,11 +26,13 @@ from fastrpc.client.broadcast import BroadcastMode
 from fastrpc.client.options import ClientOptions, ConnectOptions
 from fastrpc.client.stats import ClientStats
 from fastrpc.cluster.client import ClusterClient, connect_cluster, split_options
+from fastrpc.cluster.member import Member
 from fastrpc.cluster.view import ClusterView
 from fastrpc.errors import ConfigError, ConnectionLost
 from fastrpc.session import KEEP, BlockingCore, BlockingStream, Keep, fork
 from fastrpc.session.stream import Opening
 from fastrpc.session.stub import Bound, make_stub
+from fastrpc.transport import parse_target
 
 __all__ = ["BlockingClusterClient", "LoopThread", "connect_cluster_sync"]
 
@@ -50,7 +52,10 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         self._name = name
         self._is_closed = False
-        self.forget()
+        self._lock = threading.RLock()  # again by a signal's handler, say
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._open: set[concurrent.futures.Future[Any]] = set()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run *work* on the loop and wait for its end; an exception here cancels it.
@@ -104,10 +109,9 @@ class LoopThread:
 
     def forget(self) -> None:
         """Let go of the thread, which is the parent's."""
-        self._lock = threading.RLock()  # again by a signal's handler, say
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._open: set[concurrent.futures.Future[Any]] = set()
+        self._lock = threading.RLock()
+        self._loop = self._thread = None
+        self._open = set()
 
 
 async def _end_tasks() -> None:
@@ -235,7 +239,8 @@ class BlockingClusterClient(BlockingClusterView, BlockingClient):
         self._options = replace(options, connections=1)
         self._thread = LoopThread(f"fastrpc {client.target}")
         self._is_closed = False
-        self._direct: dict[str, DirectBlockingClient] = {}
+        self._direct: dict[str, _Direct] = {}  # by address, the one used last at the end
+        self._leaving: list[_Direct] = []  # closed once nobody uses them
         self._lock = threading.Lock()
         super().__init__(None, client)
         fork.register(self)
@@ -261,8 +266,9 @@ class BlockingClusterClient(BlockingClusterView, BlockingClient):
             self._thread.run(self.loops_client.aclose())
         finally:
             self._thread.close()
-            for client in self._direct.values():
-                client.close()
+            with self._lock:
+                for each in [*self._direct.values(), *self._leaving]:
+                    each.client.close()
 
     def ping(self) -> float:
         """Return the seconds that a ping of a connection takes to come back."""
@@ -281,6 +287,7 @@ class BlockingClusterClient(BlockingClusterView, BlockingClient):
         self._thread.forget()
         self._lock = threading.Lock()
         self._direct = {}
+        self._leaving = []
 
     # What views do through it
 
@@ -300,17 +307,58 @@ class BlockingClusterClient(BlockingClusterView, BlockingClient):
         address = self.run(lambda: view.pick_address(core.method))
         timeout = view.timeout
         left = max(timeout - (time.monotonic() - started), 1e-6) if timeout else 0.0
-        self._directly(address).open_stream(left, core)
+        used = self._directly(address)
+        try:
+            used.client.open_stream(left, core)
+        finally:
+            with self._lock:
+                used.opening -= 1
 
-    def _directly(self, address: str) -> DirectBlockingClient:
-        """Return the client of one instance, a new one if there is none yet."""
+    def _directly(self, address: str) -> "_Direct":
+        """Return what streams to one instance open through, new if there is none yet."""
+        members = list(self.loops_client.fleet.members.values())
         with self._lock:
-            client = self._direct.get(address)
-            if client is None:
-                client = self._direct[address] = DirectBlockingClient(address, self._options)
-                if len(self._direct) > STREAMS_MAX:  # of those that left, somebody may be reading
-                    del self._direct[next(iter(self._direct))]
-            return client
+            used = self._direct.pop(address, None)
+            is_new = used is None
+            if used is None:
+                used = _Direct(DirectBlockingClient(address, self._options))
+            self._direct[address] = used  # those used last stand last
+            used.opening += 1
+            if is_new or len(self._direct) > len(members):
+                self._let_go(members, address)
+            return used
+
+    def _let_go(self, members: list[Member], address: str) -> None:
+        """Part with sockets that are too many, or lead to who is not listed any more."""
+        targets = {target for member in members for target in member.instance.addresses}
+        listed = {address, *(str(parse_target(target)) for target in targets)}
+        for gone in [each for each in self._direct if each not in listed]:
+            self._leaving.append(self._direct.pop(gone))
+        while len(self._direct) > STREAMS_MAX:
+            self._leaving.append(self._direct.pop(next(iter(self._direct))))
+        still = []
+        for each in self._leaving:  # of some of them somebody may be reading
+            if each.opening or not each.client.is_idle:
+                still.append(each)
+            else:
+                each.client.close()
+        self._leaving = still
+
+
+@final
+class _Direct:
+    """Sockets to one instance, for streams.
+
+    Attributes:
+        client: Opens streams.
+        opening: How many threads are about to open one.
+    """
+
+    __slots__ = ("client", "opening")
+
+    def __init__(self, client: DirectBlockingClient) -> None:
+        self.client = client
+        self.opening = 0
 
 
 def connect_cluster_sync(target: str, options: ConnectOptions) -> BlockingClient:

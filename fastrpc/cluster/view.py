@@ -19,6 +19,7 @@ from fastrpc.session.origin import Decode
 from fastrpc.session.stream import Opening, Stream
 from fastrpc.session.stub import Bound
 from fastrpc.session.view import send_oneway
+from fastrpc.transport import parse_target
 
 if TYPE_CHECKING:
     from fastrpc.cluster.client import ClusterClient
@@ -99,13 +100,15 @@ class ClusterView(ClientView):
         return self._bound(bound)
 
     async def pick_address(self, name: str) -> str:
-        """Wait for an instance that takes a call of *name*; return where it is reached."""
+        """Wait for an instance that takes a call of *name*; return where it was reached."""
         now = time.monotonic()
         seconds = within(self.timeout, now)
         deadline = now + seconds if seconds else 0.0
         member, *_ = await self._route.place(name, deadline, self._route.plan.key, (), None)
         self._route.unused()
-        return member.instance.addresses[0]
+        return next((str(each.target) for each in member.links if each.session), "") or str(
+            parse_target(member.instance.addresses[0])
+        )
 
     # Inside
 

@@ -2,14 +2,18 @@
 
 import asyncio
 import os
+import socket
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import fastrpc
+from fastrpc.client.options import ClientOptions
+from fastrpc.cluster import Instance, MemoryRegistry, MemoryStore
 from fastrpc.cluster.blocking import BlockingClusterClient, LoopThread
+from fastrpc.cluster.client import ClusterClient, connect_registry
 from tests.cluster.scene import Scene, Work
 
 
@@ -222,3 +226,70 @@ def test_a_client_that_can_not_connect_leaves_no_thread() -> None:
     ):
         pass
     assert threading.active_count() == before
+
+
+def test_streams_go_where_calls_go(nodes: list[Any]) -> None:
+    refusing = socket.create_server(("127.0.0.1", 0))
+    dead = f"tcp://127.0.0.1:{refusing.getsockname()[1]}"
+    refusing.close()
+    instance = Instance(id="odd", addresses=(dead, nodes[0].server.targets[0]))
+    made = connect_registry(Listed(instance), "Work")
+    with BlockingClusterClient(cast("ClusterClient", made), ClientOptions()) as client:
+        assert client.call("Work.add", 1, 1) == 2
+        assert list(client.stream("Work.numbers", 2)) == [0, 0]
+
+
+class Listed(MemoryRegistry):
+    """A registry that knows one instance."""
+
+    def __init__(self, instance: Instance) -> None:
+        store = MemoryStore()
+        super().__init__(store)
+        asyncio.run(MemoryRegistry(store).publish("Work", instance))
+
+
+def open_all(client: Any) -> None:
+    """Open a stream at every instance."""
+    while len(client._direct) + len(client._leaving) < 3:
+        list(client.stream("Work.numbers", 1))
+
+
+def test_the_socket_used_last_is_kept(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_all(client)
+    first, second, third = client._direct
+    kept = dict(client._direct)
+    with client._directly(first).client.stream("Work.numbers", 1) as stream:
+        list(stream)
+    assert list(client._direct) == [second, third, first]
+    monkeypatch.setattr("fastrpc.cluster.blocking.STREAMS_MAX", 1)
+    members = list(client.loops_client.fleet.members.values())
+    kept[second].opening = 1
+    client._let_go(members, first)
+    assert list(client._direct) == [first]
+    assert kept[third].client._is_closed
+    assert client._leaving == [kept[second]]  # somebody opens a stream there
+    assert not kept[second].client._is_closed
+    kept[second].opening = 0
+    reading = kept[second].client.stream("Work.numbers", 10**9)
+    next(reading)
+    client._let_go(members, first)
+    assert not kept[second].client._is_closed
+    reading.close()
+    client._let_go(members, first)
+    assert kept[second].client._is_closed
+    assert client._leaving == []
+
+
+def test_who_is_not_listed_any_more_is_parted_with(client: Any) -> None:
+    open_all(client)
+    kept = dict(client._direct)
+    gone = next(iter(kept))
+    members = [
+        each
+        for each in client.loops_client.fleet.members.values()
+        if each.instance.addresses[0] != gone
+    ]
+    client._let_go(members, next(reversed(kept)))
+    assert gone not in client._direct
+    assert kept[gone].client._is_closed
+    assert len(client._direct) == 2

@@ -122,7 +122,7 @@ class DirectBlockingClient(BlockingView, BlockingClient):
     def stats(self) -> ClientStats:
         """Return what the client knows and does now."""
         connected = self._session is not None and self._session.is_usable
-        return ClientStats(target=self.target, connected=int(connected), attempts=self._attempts)
+        return ClientStats(target=self.target, connected=int(connected), dials=self._attempts)
 
     @property
     def is_idle(self) -> bool:

@@ -417,8 +417,9 @@ def connect_cluster(target: str, options: ConnectOptions) -> Client:
         ConfigError: The target or an option is wrong; the message names it.
     """
     where = parse_cluster(target)
-    if where.scheme in _NEED_SERVICE and not where.service:
-        raise ConfigError(f"target {where}: which service? such as {where}/Arith")
+    mark = _SERVICE_MARKS.get(where.scheme, "")
+    if mark and not where.service:
+        raise ConfigError(f"target {where}: which service? such as {where}{mark}Arith")
     chosen, plain = split_options(options)
     return ClusterClient(
         str(where),
@@ -471,4 +472,5 @@ def split_options(options: ConnectOptions) -> tuple[ClusterOptions, ClientOption
     return ClusterOptions(**chosen), read_options(rest)
 
 
-_NEED_SERVICE: Final = ("etcd", "zookeeper", "redis", "registry")
+#: What stands before the service in targets of registries that have several.
+_SERVICE_MARKS: Final = {"etcd": "/", "zookeeper": "/", "redis": "/", "registry": "/", "file": "#"}

@@ -1,11 +1,15 @@
 """Find the instance that owns a key, and send it the part of a call that has its keys.
 
 Rules of the room:
-  * the ring has those who may be picked, with their weights: it is the one that
-    `balance="consistent_hash"` goes by, so that a single call with a key goes the same way;
-  * a client that has just begun first tries all instances: the first that answers must not
-    own everything for a moment;
-  * a part is a call like any other: it may go to another instance if it fails.
+  * whose a key is depends on the list alone: the ring has those who are listed as up, with
+    the weights that they are listed with, so that all clients agree, and who rests for a
+    moment or joins slowly moves no keys;
+  * it is the ring of `balance="consistent_hash"`, so that a single call with a key goes the
+    same way, as long as everybody may be picked;
+  * a client that has just begun first tries all instances: else the first that answers would
+    get everybody's parts for a moment;
+  * a part is a call like any other: it goes to another instance if its owner can't be called
+    now, and may do so if it fails.
 """
 
 import time
@@ -45,7 +49,7 @@ class Shards:
         Raises:
             ConfigError: One is nothing that is the same in every process.
         """
-        weights = {member.instance.id: member.weight for member in members}
+        weights = {member.instance.id: member.instance.weight for member in members}
         if weights != self._weights:
             self._ring.update(weights)
             self._weights = weights
@@ -59,7 +63,7 @@ class Shards:
 
 @final
 class ToOwner(ToMember):
-    """The instance that owns some keys: it gets the call first.
+    """The instance that owns some keys: it gets the call first, if it may be picked.
 
     Args:
         client: Whose member it is.
@@ -82,7 +86,9 @@ class ToOwner(ToMember):
 
     async def _send(self, request: Request) -> Attempt:
         request = replace(request, key=self._key)
-        return await Attempts(self._route, request, first=self._member).run()
+        chosen = self._client.fleet.chosen  # who rests is left alone here as well
+        first = self._member if self._member in chosen else None
+        return await Attempts(self._route, request, first=first).run()
 
 
 async def owners(
@@ -112,7 +118,7 @@ async def owners(
 
 
 async def _ready(client: "ClusterClient", name: str, deadline: float) -> list[Member]:
-    """Wait until somebody may be picked, and everybody was tried once."""
+    """Return who is listed as up, once somebody may be picked and everybody was tried."""
     started = time.monotonic()
     while True:
         members = await wait_for_members(client, name, deadline)
@@ -121,7 +127,7 @@ async def _ready(client: "ClusterClient", name: str, deadline: float) -> list[Me
             if not is_news:
                 raise client.late(name, started, deadline)(time.monotonic(), sent=False)
         elif client.fleet.chosen:
-            return client.fleet.chosen
+            return members
         else:
             await client.wait_for_place(name, started, deadline)
             client.unused()

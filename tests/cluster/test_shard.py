@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator
 from itertools import chain
 from typing import Any
@@ -153,7 +154,7 @@ async def test_a_client_that_begins_knows_all_before_it_splits(
         assert await client.shard("Cache.find", KEYS) == items
 
 
-async def test_who_can_not_be_reached_at_first_owns_nothing() -> None:
+async def test_keys_of_who_can_not_be_reached_go_to_another() -> None:
     async with caches(2) as scene:
         refusing = socket.create_server(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{refusing.getsockname()[1]}"
@@ -164,6 +165,37 @@ async def test_who_can_not_be_reached_at_first_owns_nothing() -> None:
         scene.client = client
         await fill(scene)
         assert sorted(chain(*scene.kept())) == sorted(KEYS)
+
+
+async def test_who_rests_keeps_its_keys() -> None:
+    async with caches(balance="consistent_hash") as scene:
+        items = await fill(scene)
+        owned = scene.kept()
+        member = scene.client.fleet.members["node-1"]
+        scene.client.fleet._let_rest(member, 3600.0, time.monotonic())
+        await scene.until(lambda: len(scene.client.fleet.chosen) == 3)
+        found = await scene.client.shard("Cache.find", KEYS)  # it is left alone, too
+        assert found == {key: items[key] for key in KEYS if key not in owned[1]}
+        assert scene.calls[1] == 1
+        assert await owner_ids(scene) == {f"node-{n}": kept for n, kept in enumerate(owned)}
+
+
+async def test_who_joins_slowly_has_its_keys_at_once() -> None:
+    async with caches(slow_start=3600.0) as scene:
+        await fill(scene)
+        owned = scene.kept()
+        fleet = scene.client.fleet
+        for member in fleet.members.values():
+            member.weight = 0.01 if member.instance.id == "node-1" else 1.0
+        assert await owner_ids(scene) == {f"node-{n}": kept for n, kept in enumerate(owned)}
+
+
+async def owner_ids(scene: Caches) -> dict[str, list[str]]:
+    """Return which keys each instance owns."""
+    owners: dict[str, list[str]] = {}
+    for key, owner in zip(KEYS, await scene.client._owners("Cache.find", KEYS, 0.0), strict=True):
+        owners.setdefault(owner.id, []).append(key)
+    return dict(sorted((id, sorted(keys)) for id, keys in owners.items()))
 
 
 async def test_nobody_can_be_reached() -> None:

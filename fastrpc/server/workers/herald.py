@@ -35,6 +35,7 @@ except ImportError:  # where there is no fork either, and so no workers
     fcntl = None
 
 #: Seconds between two looks at who announces.
+TRY_AGAIN: Final = 1.0
 LOOK_EVERY: Final = 0.1
 
 #: Longest wait for the next one to have stated the entry, in seconds.

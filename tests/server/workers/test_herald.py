@@ -142,6 +142,52 @@ async def test_who_dies_is_followed(store: MemoryStore, tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("error", [fastrpc.ConfigError("no"), OSError(5, "no")])
+@pytest.mark.asyncio
+async def test_who_can_not_announce_leaves_it_to_a_sibling_and_tries_again(
+    store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr("fastrpc.server.workers.herald.TRY_AGAIN", 0.01)
+    monkeypatch.setattr("fastrpc.server.workers.herald.LOOK_EVERY", 0.01)
+    async with workers(tmp_path, 3) as (_, made):
+        first, second, third = made
+        await first.open()
+        await second.open()
+        plain, tries = second.server.announce, 0
+
+        async def fail(*args: Any, **options: Any) -> None:
+            nonlocal tries
+            tries += 1
+            raise error
+
+        second.server.announce = fail  # as where a module is missing
+        await first.herald.close()
+        await until(lambda: tries > 2)
+        assert not second.herald.is_herald
+        await third.open()
+        await until(lambda: third.herald.is_herald)
+        second.server.announce = plain
+        await third.herald.close()
+        await until(lambda: second.herald.is_herald)
+
+
+@pytest.mark.asyncio
+async def test_the_first_that_can_not_announce_keeps_no_lock(
+    store: MemoryStore, tmp_path: Path
+) -> None:
+    async with workers(tmp_path, 2) as (_, made):
+        first, second = made
+
+        async def fail(*args: Any, **options: Any) -> None:
+            raise fastrpc.ConfigError("no")
+
+        first.server.announce = fail
+        with pytest.raises(fastrpc.ConfigError):
+            await first.open()
+        await second.open()
+        assert (first.herald.is_herald, second.herald.is_herald) == (False, True)
+
+
 @pytest.mark.asyncio
 async def test_all_go_just_after_the_one_that_announces_has_died(
     store: MemoryStore, tmp_path: Path

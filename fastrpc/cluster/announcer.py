@@ -21,9 +21,11 @@ from math import inf
 from typing import Final, final
 
 from fastrpc.cluster.instance import Instance, InstanceState, check_service
-from fastrpc.cluster.reconcile import RENEWALS, Belief, Reconcile
+from fastrpc.cluster.reconcile import RENEWALS, RETRY_CAP, Belief, Reconcile
 from fastrpc.cluster.registry import Registry
 from fastrpc.errors import ConfigError
+from fastrpc.policy import Backoff
+from fastrpc.server.announcing import FAREWELL
 
 __all__ = ["AnnounceStats", "Announcer", "EntryStats"]
 
@@ -36,9 +38,6 @@ _SHARE: Final = 0.9
 
 #: How long a first round is waited for before a server goes on without it.
 FIRST: Final = 1.0
-
-#: Seconds that saying goodbye may take.
-FAREWELL: Final = 3.0
 
 #: Least seconds between two losses that are believed: a session that comes and goes
 #: all the time does not make us state things all the time.
@@ -136,6 +135,7 @@ class Announcer:
         if len({(each.service, each.instance.id) for each in self._entries}) < len(self._entries):
             raise ConfigError("an instance is announced twice under one id")
         self._owns = owns
+        self._rng = rng
         self._log = log or _log
         self.patience = min(ttl / RENEWALS * _SHARE, PATIENCE)
         self._task: asyncio.Task[None] | None = None
@@ -291,11 +291,21 @@ class Announcer:
 
     async def _watch_losses(self, loop: asyncio.AbstractEventLoop) -> None:
         """State everything anew whenever the registry may have let go of it."""
+        backoff = Backoff(first=CALM, cap=RETRY_CAP, rng=self._rng)
+        count, is_failing = 0, False
         while True:
             try:
-                await self._registry.wait_lost()
-            except Exception as error:
-                self._say_away(error)
+                count = await self._registry.wait_lost(count)
+            except Exception as error:  # that it can't be told is no loss: renewals go on
+                if not is_failing:
+                    name = type(self._registry).__name__
+                    text = "%s: a loss of what is announced can't be heard of: %s"
+                    self._log.warning(text, name, _words(error))
+                is_failing = True
+                await asyncio.sleep(backoff.next())
+                continue
+            is_failing = False
+            backoff.reset()
             now = loop.time()
             for entry in self._entries:
                 entry.reconcile.on_lost(now)

@@ -24,7 +24,7 @@ from fastrpc.cluster.registry import Registry
 from fastrpc.cluster.resolver import Resolver
 from fastrpc.cluster.roll import Freshness
 from fastrpc.cluster.shard import Shards
-from fastrpc.cluster.target import parse_cluster
+from fastrpc.cluster.target import ANY_SERVICE, PORTS, parse_cluster
 from fastrpc.cluster.timings import Recent
 from fastrpc.cluster.view import ClusterView
 from fastrpc.errors import ConfigError, ConnectionLost, FastRPCError, Unavailable
@@ -417,13 +417,12 @@ def connect_cluster(target: str, options: ConnectOptions) -> Client:
         ConfigError: The target or an option is wrong; the message names it.
     """
     where = parse_cluster(target)
-    mark = _SERVICE_MARKS.get(where.scheme, "")
-    if mark and not where.service:
-        raise ConfigError(f"target {where}: which service? such as {where}{mark}Arith")
+    if where.scheme in PORTS and not where.service:
+        raise ConfigError(f"target {where}: which service? such as {where}/Arith")
     chosen, plain = split_options(options)
     return ClusterClient(
         str(where),
-        where.service or "any",
+        where.service or ANY_SERVICE,
         functools.partial(open_registry, where, ttl=chosen.ttl),
         plain,
         chosen,
@@ -471,6 +470,3 @@ def split_options(options: ConnectOptions) -> tuple[ClusterOptions, ClientOption
     rest: Any = given
     return ClusterOptions(**chosen), read_options(rest)
 
-
-#: What stands before the service in targets of registries that have several.
-_SERVICE_MARKS: Final = {"etcd": "/", "zookeeper": "/", "redis": "/", "registry": "/", "file": "#"}

@@ -11,6 +11,7 @@ Rules of the room:
   * nothing here blocks the loop, and every answer has a limit.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import final
 
 from fastrpc.cluster.instance import Instance
 
-__all__ = ["Change", "Gone", "Listing", "Put", "Registry"]
+__all__ = ["Change", "Gone", "Listing", "Losses", "Put", "Registry"]
 
 
 @final
@@ -60,6 +61,33 @@ class Gone:
 
 #: What a watch gives.
 Change = Listing | Put | Gone
+
+
+@final
+class Losses:
+    """A count of losses that any number may wait for: what `Registry.wait_lost` stands on.
+
+    Made anywhere, it belongs to the event loop where it is first waited for.
+
+    Attributes:
+        count: How many there were so far.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._next = asyncio.Event()  # one for each loss, so nobody can miss it by being late
+
+    def note(self) -> None:
+        """Count one more, and tell all who wait."""
+        self.count += 1
+        self._next.set()
+        self._next = asyncio.Event()
+
+    async def wait(self, since: int) -> int:
+        """Wait until there were more than *since*, and return how many."""
+        while self.count <= since:
+            await self._next.wait()
+        return self.count
 
 
 class Registry(ABC):
@@ -128,8 +156,18 @@ class Registry(ABC):
         """
 
     @abstractmethod
-    async def wait_lost(self) -> None:
-        """Return when what was published may be gone before its time: a session was lost."""
+    async def wait_lost(self, since: int = 0) -> int:
+        """Return when what was published may be gone before its time: a session was lost.
+
+        Several may wait, each for itself: a loss is for all of them, also for those who were
+        busy with something else when it happened.
+
+        Args:
+            since: What this gave the last time, 0 at first.
+
+        Returns:
+            How many losses there were so far, more than *since*.
+        """
 
     @abstractmethod
     async def aclose(self) -> None:

@@ -21,6 +21,9 @@ from fastrpc.transport import join_host, parse_target
 #: What everything is kept under if nobody says.
 PREFIX: Final = "fastrpc"
 
+#: What is asked for where a target names no service: all there are, or the only one.
+ANY_SERVICE: Final = "any"
+
 #: Most hosts of a target, and most targets of a static one.
 HOSTS_MAX: Final = 64
 TARGETS_MAX: Final = 10_000

@@ -26,7 +26,7 @@ from typing import Final, final
 
 from fastrpc.cluster.instance import INSTANCES_MAX, Instance, check_service, id_of
 from fastrpc.cluster.registries.aside import Aside
-from fastrpc.cluster.registry import Change, Listing, Registry
+from fastrpc.cluster.registry import Change, Listing, Losses, Registry
 from fastrpc.cluster.target import ClusterTarget
 from fastrpc.errors import ConfigError, RegistryLost
 from fastrpc.transport import join_host
@@ -137,9 +137,9 @@ class DnsRegistry(Registry):
         self._hints += 1
         self._wake()
 
-    async def wait_lost(self) -> None:
+    async def wait_lost(self, since: int = 0) -> int:
         """Wait for ever: nothing was published."""
-        await asyncio.Event().wait()
+        return await Losses().wait(since)
 
     async def aclose(self) -> None:
         """Let go; twice is fine."""

@@ -33,7 +33,7 @@ from fastrpc.cluster.instance import (
     encode_instance,
 )
 from fastrpc.cluster.registrar.contract import NAME, News, Refusal, RegistryContract
-from fastrpc.cluster.registry import Change, Gone, Listing, Put, Registry
+from fastrpc.cluster.registry import Change, Gone, Listing, Losses, Put, Registry
 from fastrpc.cluster.target import ClusterTarget
 from fastrpc.errors import CodecError, ConfigError, FastRPCError, RegistryLost, RpcError
 from fastrpc.policy import Backoff
@@ -107,7 +107,7 @@ class EmbeddedRegistry(Registry):
         self._first = 0  # the host that answered last
         self._guards: list[asyncio.Task[None]] = []
         self._late: dict[tuple[str, str], set[asyncio.Task[None]]] = {}
-        self._lost = asyncio.Event()
+        self._losses = Losses()
         self._is_closed = False
         self.owner = uuid.uuid4().hex
         self.ttl = ttl
@@ -185,11 +185,10 @@ class EmbeddedRegistry(Registry):
                 raise RegistryLost("; ".join(problems))
             await asyncio.sleep(backoff.next())
 
-    async def wait_lost(self) -> None:
+    async def wait_lost(self, since: int = 0) -> int:
         """Return when a host has forgotten what we have published, or is back."""
         self._keep_watch()
-        await self._lost.wait()
-        self._lost.clear()
+        return await self._losses.wait(since)
 
     async def aclose(self) -> None:
         """Let go; what was published expires. Twice is fine."""
@@ -274,7 +273,7 @@ class EmbeddedRegistry(Registry):
                 async for _ in stream:
                     backoff.reset()
                     if is_known:  # expired, or cut off and perhaps begun anew
-                        self._lost.set()
+                        self._losses.note()
                     is_known = True
             except FastRPCError:
                 is_known = True  # it may come back without what is ours

@@ -26,7 +26,7 @@ import msgspec
 from fastrpc.cluster.instance import Instance, encode_instance
 from fastrpc.cluster.registries.etcd_gateway import NOT_FOUND, Gateway, Refusal
 from fastrpc.cluster.registries.etcd_reader import Range, Reader
-from fastrpc.cluster.registry import Change, Listing, Registry
+from fastrpc.cluster.registry import Change, Listing, Losses, Registry
 from fastrpc.cluster.target import ClusterTarget
 from fastrpc.errors import RegistryLost
 
@@ -96,7 +96,7 @@ class EtcdRegistry(Registry):
         self._held: _Held | None = None
         self._mine: deque[int] = deque(maxlen=_MINE)
         self._lock = asyncio.Lock()
-        self._lost = asyncio.Event()
+        self._losses = Losses()
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -152,10 +152,9 @@ class EtcdRegistry(Registry):
         """Return the names of the services that have instances, sorted."""
         return await self._reader.services()
 
-    async def wait_lost(self) -> None:
+    async def wait_lost(self, since: int = 0) -> int:
         """Return when the lease is gone, or nothing was heard of it for half its time."""
-        await self._lost.wait()
-        self._lost.clear()
+        return await self._losses.wait(since)
 
     async def aclose(self) -> None:
         """Let go of everything; entries of ours expire."""
@@ -255,7 +254,7 @@ class EtcdRegistry(Registry):
         if self._held is held:
             self._held = None
             if is_lost:
-                self._lost.set()
+                self._losses.note()
 
     async def _keep(self) -> None:
         """Renew the lease whenever nobody else has; tell who waits if it is lost."""
@@ -270,7 +269,7 @@ class EtcdRegistry(Registry):
             except RegistryLost:
                 if not held.is_silent and _now() >= held.asked + held.ttl / 2:
                     held.is_silent = True
-                    self._lost.set()
+                    self._losses.note()
                 await asyncio.sleep(held.ttl / 12)
 
     def _kept(self, task: "asyncio.Task[None]") -> None:

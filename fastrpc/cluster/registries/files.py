@@ -47,8 +47,8 @@ from fastrpc.cluster.instance import (
     id_of,
 )
 from fastrpc.cluster.registries.aside import Aside
-from fastrpc.cluster.registry import Change, Gone, Listing, Put, Registry
-from fastrpc.cluster.target import ClusterTarget
+from fastrpc.cluster.registry import Change, Gone, Listing, Losses, Put, Registry
+from fastrpc.cluster.target import ANY_SERVICE, ClusterTarget
 from fastrpc.errors import ConfigError, RegistryLost
 
 __all__ = ["FILE_MAX", "FileRegistry"]
@@ -116,19 +116,19 @@ class FileRegistry(Registry):
     async def list(self, service: str) -> Listing:
         """Return what the file says, or said when it could last be read."""
         check_service(service)
-        return (await self._content()).services.get(service, Listing(()))
+        return _of(await self._content(), service)
 
     async def watch(self, service: str) -> AsyncGenerator[Change, None]:
         """Give what the file says, and what changes in it."""
         check_service(service)
         before = await self._content()
-        listing = before.services.get(service, Listing(()))
+        listing = _of(before, service)
         yield listing
         while not await self._rest():
             now = await self._content()
             if now.number == before.number:
                 continue
-            old, listing, before = listing, now.services.get(service, Listing(())), now
+            old, listing, before = listing, _of(now, service), now
             for change in _changes(old, listing):
                 yield change
         raise RegistryLost("this registry is closed")
@@ -138,9 +138,9 @@ class FileRegistry(Registry):
         found = (await self._content()).services
         return tuple(sorted(name for name, listing in found.items() if listing.instances))
 
-    async def wait_lost(self) -> None:
+    async def wait_lost(self, since: int = 0) -> int:
         """Wait for ever: nothing was published."""
-        await asyncio.Event().wait()
+        return await Losses().wait(since)
 
     async def aclose(self) -> None:
         """Let go; twice is fine."""
@@ -325,3 +325,13 @@ def _instance(entry: Any) -> Instance:
 
 def _wrong() -> InstanceState:
     raise ConfigError(f"instance: state must be one of {', '.join(_STATES)}")
+
+
+def _of(content: _Content, service: str) -> Listing:
+    """Return the instances of a service; of the only one where none is named."""
+    services = content.services
+    if service == ANY_SERVICE and service not in services and services:
+        if len(services) > 1:
+            raise RegistryLost(f"the file has {len(services)} services: name one behind #")
+        (service,) = services
+    return services.get(service, Listing(()))

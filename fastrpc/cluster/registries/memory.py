@@ -22,7 +22,7 @@ from fastrpc.cluster.instance import (
     decode_instance,
     encode_instance,
 )
-from fastrpc.cluster.registry import Change, Gone, Listing, Put, Registry
+from fastrpc.cluster.registry import Change, Gone, Listing, Losses, Put, Registry
 from fastrpc.errors import CodecError, RegistryLost
 
 __all__ = ["MemoryRegistry", "MemoryStore"]
@@ -183,7 +183,7 @@ class MemoryRegistry(Registry):
 
     def __init__(self, store: MemoryStore, ttl: float = 15.0) -> None:
         self._store = store
-        self._lost = asyncio.Event()
+        self._losses = Losses()
         self._owner = object()
         self._queues: set[_Queue] = set()
         self._is_closed = False
@@ -232,14 +232,13 @@ class MemoryRegistry(Registry):
             is_over: Whether its entries are gone, too; else they last until their time.
         """
         before, self._owner = self._owner, object()
-        self._lost.set()
+        self._losses.note()
         if is_over:
             self._store.forget(before)
 
-    async def wait_lost(self) -> None:
-        """Return when a session was lost since this was asked last."""
-        await self._lost.wait()
-        self._lost.clear()
+    async def wait_lost(self, since: int = 0) -> int:
+        """Return when a session was lost, see `Registry`."""
+        return await self._losses.wait(since)
 
     async def aclose(self) -> None:
         """Let go: watches end, and entries of ours expire."""

@@ -34,7 +34,7 @@ from fastrpc.cluster.instance import (
     encode_instance,
 )
 from fastrpc.cluster.registries.redislink import RedisHints, RedisLink, Script
-from fastrpc.cluster.registry import Change, Gone, Listing, Put, Registry
+from fastrpc.cluster.registry import Change, Gone, Listing, Losses, Put, Registry
 from fastrpc.cluster.target import ClusterTarget
 from fastrpc.errors import CodecError, ConfigError, RegistryLost
 
@@ -196,6 +196,7 @@ class RedisRegistry(Registry):
         self._hints = RedisHints(target)
         self._token = uuid.uuid4().hex
         self._published: set[str] = set()
+        self._losses = Losses()
         self._is_closed = False
 
     async def publish(self, service: str, instance: Instance) -> None:
@@ -246,10 +247,15 @@ class RedisRegistry(Registry):
         names: bytes = await self._link.run(_SERVICES, [f"{self._prefix}#services"], about)
         return tuple(sorted(names.decode("utf-8", "replace").split()))
 
-    async def wait_lost(self) -> None:
+    async def wait_lost(self, since: int = 0) -> int:
         """Return when an entry of ours was found gone, or in other hands."""
-        while True:
-            await asyncio.sleep(min(max(self.ttl / LOOKS, SOONEST), LATEST))
+        while self._losses.count <= since:
+            try:
+                # Of several who wait, one finds it, and all are told.
+                async with asyncio.timeout(min(max(self.ttl / LOOKS, SOONEST), LATEST)):
+                    return await self._losses.wait(since)
+            except TimeoutError:
+                pass
             try:
                 lost = await self._find_lost()
             except RegistryLost:
@@ -257,7 +263,8 @@ class RedisRegistry(Registry):
             if lost:
                 # Each is told once; it counts again as soon as it is published.
                 self._published -= lost
-                return
+                self._losses.note()
+        return self._losses.count
 
     async def aclose(self) -> None:
         """Let go of everything; entries of ours expire."""

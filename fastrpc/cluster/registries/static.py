@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from typing import Final, final
 
 from fastrpc.cluster.instance import Instance, check_service, id_of
-from fastrpc.cluster.registry import Change, Listing, Registry
+from fastrpc.cluster.registry import Change, Listing, Losses, Registry
 from fastrpc.cluster.target import ClusterTarget
 from fastrpc.errors import ConfigError, RegistryLost
 
@@ -59,9 +59,9 @@ class StaticRegistry(Registry):
         """Return the one name that stands for all."""
         return (SERVICE,)
 
-    async def wait_lost(self) -> None:
+    async def wait_lost(self, since: int = 0) -> int:
         """Wait for ever: nothing was published."""
-        await asyncio.Event().wait()
+        return await Losses().wait(since)
 
     async def aclose(self) -> None:
         """Let go; twice is fine."""

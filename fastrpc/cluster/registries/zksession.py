@@ -36,6 +36,7 @@ from kazoo.handlers.threading import SequentialThreadingHandler  # type: ignore[
 from kazoo.retry import KazooRetry  # type: ignore[import-untyped]
 from kazoo.security import make_acl, make_digest_acl  # type: ignore[import-untyped]
 
+from fastrpc.cluster.registry import Losses
 from fastrpc.cluster.target import ClusterTarget
 from fastrpc.errors import RegistryLost
 from fastrpc.transport import join_host
@@ -172,13 +173,13 @@ class ZkSession:
     Attributes:
         timeout: What was granted.
         id: Of the session, 0 if there was none yet.
-        lost: Set when a session was lost.
+        losses: Counts the sessions that were lost.
     """
 
     def __init__(self, target: ClusterTarget, timeout: float, on_break: Callable[[], None]) -> None:
         self.timeout = timeout
         self.id = 0
-        self.lost = asyncio.Event()
+        self.losses = Losses()
         self._target = target
         self._asked = timeout
         self._on_break = on_break
@@ -339,7 +340,7 @@ class ZkSession:
         self._on_break()
         if self.id:
             self.id = 0
-            self.lost.set()
+            self.losses.note()
 
     def _dispose(self, client: Any, ended: asyncio.Event | None = None) -> None:
         """End a client's session and threads, in a thread: it may take its time."""

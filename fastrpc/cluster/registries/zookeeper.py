@@ -199,10 +199,9 @@ class ZooKeeperRegistry(Registry):
             _raise(self._base, error)
         return tuple(name for name, node in nodes if node is not None and node.numChildren)
 
-    async def wait_lost(self) -> None:
-        """Return when a session was lost since this was asked last."""
-        await self._session.lost.wait()
-        self._session.lost.clear()
+    async def wait_lost(self, since: int = 0) -> int:
+        """Return when a session was lost, see `Registry`."""
+        return await self._session.losses.wait(since)
 
     async def aclose(self) -> None:
         """Let go of everything; our nodes are gone with the session."""

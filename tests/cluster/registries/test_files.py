@@ -300,3 +300,15 @@ async def test_a_disk_that_hangs_holds_nobody_up(
     while registry._look.is_open or fresh._look.is_open:
         await asyncio.sleep(0.001)
     assert await fresh.list("Arith") == before
+
+
+@pytest.mark.asyncio
+async def test_who_names_no_service_means_the_only_one(tmp_path: Path) -> None:
+    path = tmp_path / "instances.json"
+    replace_file(path, as_json({"Arith": ["tcp://10.0.0.1:7000"]}))
+    registry = open_file(path)
+    assert await registry.list("any") == Listing((ONE,))
+    replace_file(path, as_json({"Arith": ["tcp://10.0.0.1:7000"], "Words": []}))
+    with pytest.raises(RegistryLost, match="2 services: name one behind #"):
+        await until(registry, "any", TWO)
+    await registry.aclose()

@@ -5,6 +5,7 @@ and then another worker takes it, and states the same entry as its own.
 
 Rules of the room:
   * one id for all, for as long as the supervisor lives;
+  * who holds the lock announces: who can't, lets go of it, and tries again later;
   * who is replaced hands over: it states nothing more, and lets go of its registry when the
     next one has stated the entry, so that it never leaves the list;
   * when all of them go, the one that announces says goodbye, and the others take calls
@@ -24,6 +25,7 @@ from types import ModuleType
 from typing import Final, final
 
 from fastrpc.errors import ConfigError
+from fastrpc.policy import Backoff
 from fastrpc.server.announcing import FAREWELL, AnnounceKeywords, read_announce
 from fastrpc.server.server import Server
 from fastrpc.server.workers.table import WorkerTable
@@ -35,13 +37,18 @@ except ImportError:  # where there is no fork either, and so no workers
     fcntl = None
 
 #: Seconds between two looks at who announces.
-TRY_AGAIN: Final = 1.0
 LOOK_EVERY: Final = 0.1
 
 #: Longest wait for the next one to have stated the entry, in seconds.
 HANDOVER: Final = 3.0
 
+#: First and longest planned wait of one that could not announce, in seconds.
+TRY_AGAIN: Final = 1.0
+TRY_AGAIN_MAX: Final = 30.0
+
 _LOCK: Final = "herald.lock"
+
+_log = logging.getLogger("fastrpc.server.workers")
 
 
 @final
@@ -123,7 +130,11 @@ class Herald:
             return
         self._file = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if self._take():
-            await self._announce(told)
+            try:
+                await self._announce(told)
+            except BaseException:
+                self._let_go()
+                raise
         else:
             self._task = asyncio.get_running_loop().create_task(self._wait(told))
 
@@ -144,7 +155,7 @@ class Herald:
     async def _follow(self, told: Announcement) -> None:
         """Leave it to the herald to say goodbye, unless that has died just now."""
         if self._take():
-            with contextlib.suppress(ConfigError):
+            with contextlib.suppress(Exception):  # the end comes all the same
                 await self._announce(told)  # who says goodbye has to have said hello
         else:
             await asyncio.sleep(told.leave_wait)
@@ -165,26 +176,35 @@ class Herald:
         self.is_herald = True
         return True
 
+    def _let_go(self) -> None:
+        assert fcntl is not None
+        self.is_herald = False
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+
     async def _wait(self, told: Announcement) -> None:
-        while not self._take():  # noqa: ASYNC110 - another process's lock tells nobody
-            await asyncio.sleep(LOOK_EVERY)
-        try:
-            await self._announce(told)
-        except ConfigError as error:
-            log = logging.getLogger("fastrpc.server.workers")
-            log.error("the server can't be announced by this worker: %s", error)
+        backoff = Backoff(first=TRY_AGAIN, cap=TRY_AGAIN_MAX)
+        while True:
+            while not self._take():  # noqa: ASYNC110 - another process's lock tells nobody
+                await asyncio.sleep(LOOK_EVERY)
+            try:
+                return await self._announce(told)
+            except Exception as error:  # whatever it is, a sibling may do better
+                self._let_go()
+                text = "the server can't be announced by this worker, which will try again: %s"
+                _log.error(text, str(error) or type(error).__name__)
+            await asyncio.sleep(backoff.next())
 
     async def _announce(self, told: Announcement) -> None:
         options: AnnounceKeywords = {**told.options, "id": told.id}
         await self._server.announce(told.registry, **options)
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, self._name, 0)  # whoever handed over may let go now
+        with contextlib.suppress(OSError):  # then the other one waits in vain, not for long
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, self._name, 0)  # whoever handed over may let go now
 
     async def _hand_over(self) -> None:
-        assert fcntl is not None
         self.is_herald = False
         await self._server._announcing.rest()
-        fcntl.flock(self._file, fcntl.LOCK_UN)
+        self._let_go()
         for _ in range(int(HANDOVER / LOOK_EVERY)):
             if os.pread(self._file, 64, 0) != self._name:
                 return

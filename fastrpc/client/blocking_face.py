@@ -5,11 +5,12 @@ in a thread.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from fastrpc.call import Pairs, Reply
+from fastrpc.client.broadcast import BroadcastMode, InstanceResult
 from fastrpc.client.stats import ClientStats
 from fastrpc.session import KEEP, BlockingStream, Keep
 
@@ -60,6 +61,54 @@ class BlockingCalls(ABC):
         """
 
     @abstractmethod
+    def broadcast(self, method: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call every instance at once; return one of the results, or what the mode says.
+
+        Of one server it is the one call.
+
+        Args:
+            method: Full name, such as "Arith.add", or a method of a stub of this client.
+            *args: Positional arguments.
+            **kwargs: Arguments by name.
+
+        Raises:
+            Unavailable: No instance is listed, or fewer than the mode needs; nothing was
+                sent.
+            BroadcastFailed: Fewer are well than the mode needs.
+            Exception: In mode "one", the error that came first; a note says from whom.
+        """
+
+    @abstractmethod
+    def broadcast_each(self, method: Any, /, *args: Any, **kwargs: Any) -> Iterator[InstanceResult]:
+        """Call every instance at once, and iterate over the results as they come.
+
+        The calls leave with the first `next`; leaving early cancels those that are open.
+
+        Args:
+            method: As for `broadcast`.
+            *args: Positional arguments.
+            **kwargs: Arguments by name.
+        """
+
+    @abstractmethod
+    def shard(self, method: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Split the first argument by key, and call each instance with the keys it owns.
+
+        Of one server it is the one call. See `ClientView.shard` for the rest.
+
+        Args:
+            method: As for `broadcast`.
+            *args: Positional arguments, the first of which is split.
+            **kwargs: Arguments by name.
+
+        Raises:
+            ShardFailed: Some parts failed; it has what came, and the keys that are missing.
+            InvalidArgument: The first argument is no list and no dict, or has keys that
+                can't be ones.
+            Unavailable: No instance is listed.
+        """
+
+    @abstractmethod
     def stream(self, method: str, /, *args: Any, **kwargs: Any) -> BlockingStream[Any]:
         """Return a stream, which opens when it is first used.
 
@@ -103,6 +152,7 @@ class BlockingCalls(ABC):
         metadata: Pairs | Keep | None = KEEP,
         key: object = KEEP,
         idempotent: bool | Keep | None = KEEP,
+        broadcast: BroadcastMode | Keep = KEEP,
     ) -> "BlockingCalls":
         """Return a view with other options; this one stays as it is.
 
@@ -112,9 +162,10 @@ class BlockingCalls(ABC):
             key: What consistent hashing goes by. Of one server it means nothing.
             idempotent: Whether calls may be sent again when nobody knows whether they ran;
                 None for what the methods say. Of one server it means nothing.
+            broadcast: What `broadcast` returns, see `ClientView.options`.
 
         Raises:
-            ConfigError: The timeout is not above 0.
+            ConfigError: The timeout is not above 0, or there is no such mode.
             InvalidArgument: The metadata can't be sent.
         """
 

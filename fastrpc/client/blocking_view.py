@@ -6,13 +6,23 @@ Rules of the room:
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast, final
 
 from fastrpc.call import Mode, Pairs, Reply
 from fastrpc.call.deadline import DEADLINE, within
 from fastrpc.client.blocking_face import BlockingCalls
+from fastrpc.client.broadcast import (
+    BroadcastMode,
+    InstanceResult,
+    check_mode,
+    conclude,
+    enough,
+    named,
+)
+from fastrpc.client.shard import Shares, put_together
+from fastrpc.errors import Unavailable
 from fastrpc.session import (
     KEEP,
     BlockingSession,
@@ -22,6 +32,7 @@ from fastrpc.session import (
     exchange,
 )
 from fastrpc.session.blocking_stream import both_ways
+from fastrpc.session.origin import Decode
 from fastrpc.session.stream import Opening
 from fastrpc.session.stub import Bound, make_stub, split_source
 from fastrpc.session.view import split_calls
@@ -37,6 +48,8 @@ CallArguments = tuple[str, tuple[Any, ...], Mapping[str, Any], float, bytes, Any
 
 class BlockingView(BlockingCalls):
     """A blocking client as seen with certain options. Made by `BlockingClient.options`."""
+
+    _mode: BroadcastMode = "one"
 
     def __init__(self, client: "DirectBlockingClient", timeout: float, metadata: bytes) -> None:
         self._client = client
@@ -68,6 +81,45 @@ class BlockingView(BlockingCalls):
         wanted = split_calls(calls)
         return self._client.make_batch(wanted, self._timeout, self._metadata) if wanted else []
 
+    def broadcast(self, method: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the server; return the result, or what the mode makes of it."""
+        name, mode = _named(method)[0], self._mode
+        if enough(mode, 1) > 1:
+            text = f"{name}: of 1 instances {enough(mode, 1)} can't be well"
+            raise Unavailable(text, method=name)
+        came = self._result(method, args, kwargs)
+        values = {came.id: came.value} if came.error is None else {}
+        errors = {came.id: came.error} if came.error is not None else {}
+        id = came.id
+        del came  # no local variable may keep what is raised
+        return conclude(name, mode, (id,), values, errors)
+
+    def broadcast_each(self, method: Any, /, *args: Any, **kwargs: Any) -> Iterator[InstanceResult]:
+        """Call the server, and iterate over its result."""
+        _named(method)  # says now what can't be called
+        return (self._result(method, args, kwargs) for _ in range(1))
+
+    def shard(self, method: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the server, which owns all keys."""
+        name, decode = _named(method)
+        shares = Shares(name, args)
+        if not shares.keys:
+            return _Bound(self, name, decode)(*args, **kwargs)
+        shares.give([self._client.target] * len(shares.keys))
+        args = shares.arguments(self._client.target)
+        return put_together(shares, [self._result(method, args, kwargs)], 1)
+
+    def _result(
+        self, method: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> InstanceResult:
+        """Call the server; return what comes, with its name."""
+        id = self._client.target
+        try:
+            return InstanceResult(id, _Bound(self, *_named(method))(*args, **kwargs))
+        except Exception as exc:
+            exc.add_note(f"instance {id}")
+            return InstanceResult(id, error=exc)
+
     def stream(self, method: str, /, *args: Any, **kwargs: Any) -> BlockingStream[Any]:
         """Return a stream, which opens when it is first used."""
         return self._open(Opening(method=method, args=args, kwargs=kwargs))
@@ -92,12 +144,15 @@ class BlockingView(BlockingCalls):
         metadata: Pairs | Keep | None = KEEP,
         key: object = KEEP,
         idempotent: bool | Keep | None = KEEP,
+        broadcast: BroadcastMode | Keep = KEEP,
     ) -> "BlockingView":
         """Return a view with other options."""
         seconds = self._timeout if isinstance(timeout, Keep) else check_timeout(timeout)
         options = self._client._options
         packed = self._metadata if isinstance(metadata, Keep) else options.pack(metadata)
-        return BlockingView(self._client, seconds, packed)
+        view = BlockingView(self._client, seconds, packed)
+        view._mode = self._mode if isinstance(broadcast, Keep) else check_mode(broadcast)
+        return view
 
     def _bound(self, bound: Bound) -> Any:
         """Return the callable of a stub's method."""
@@ -132,6 +187,11 @@ class _Bound:
             if waiter is not None and waiter.is_plain:
                 return waiter.value
         return view._client.finish(session, waiter, call)
+
+
+def _named(method: object) -> tuple[str, Decode | None]:
+    """Return name and decoder of a method; see `named`."""
+    return (method._method, method._decode) if isinstance(method, _Bound) else named(method)
 
 
 def call_stream(

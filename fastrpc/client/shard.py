@@ -12,10 +12,10 @@ from enum import Enum
 from operator import itemgetter
 from typing import Any, Final, final
 
-from fastrpc.client.broadcast import BroadcastFailed, InstanceResults, failed
+from fastrpc.client.broadcast import BroadcastFailed, InstanceResult, InstanceResults, failed
 from fastrpc.errors import Internal, InvalidArgument
 
-__all__ = ["ShardFailed", "Shares", "gather_shares"]
+__all__ = ["ShardFailed", "Shares", "gather_shares", "put_together"]
 
 _UNKNOWN: Final = "a result must be a dict, a list, a set, a number, True or False, or None"
 
@@ -176,18 +176,27 @@ async def gather_shares(shares: Shares, results: InstanceResults) -> Any:
     Raises:
         ShardFailed: Not all of them are well.
     """
-    values: dict[str, Any] = {}
-    errors: dict[str, Exception] = {}
     async with results:
         asked = len(results.ids)
-        async for each in results:
-            error = each.error or shares.check(each.id, each.value)
-            if error is None and values:
-                error = _alike(shares.name, next(iter(values.values())), each.value)
-            if error is None:
-                values[each.id] = each.value
-            else:
-                errors[each.id] = error
+        return put_together(shares, [each async for each in results], asked)
+
+
+def put_together(shares: Shares, came: Iterable[InstanceResult], asked: int) -> Any:
+    """Return the results of *asked* instances as one.
+
+    Raises:
+        ShardFailed: Not all of them are well.
+    """
+    values: dict[str, Any] = {}
+    errors: dict[str, Exception] = {}
+    for each in came:
+        error = each.error or shares.check(each.id, each.value)
+        if error is None and values:
+            error = _alike(shares.name, next(iter(values.values())), each.value)
+        if error is None:
+            values[each.id] = each.value
+        else:
+            errors[each.id] = error
     # In the order of the keys, not of arrival.
     values = {owner: values[owner] for owner in shares.places if owner in values}
     if not errors:

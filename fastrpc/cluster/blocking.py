@@ -13,7 +13,7 @@ import asyncio
 import concurrent.futures
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar, cast, final
@@ -22,7 +22,7 @@ from fastrpc.call import Mode, Pairs, Reply
 from fastrpc.client.blocking import DirectBlockingClient
 from fastrpc.client.blocking_face import BlockingCalls, BlockingClient
 from fastrpc.client.blocking_view import call_stream
-from fastrpc.client.broadcast import BroadcastMode
+from fastrpc.client.broadcast import BroadcastMode, InstanceResult, InstanceResults
 from fastrpc.client.options import ClientOptions, ConnectOptions
 from fastrpc.client.stats import ClientStats
 from fastrpc.cluster.client import ClusterClient, connect_cluster, split_options
@@ -148,13 +148,19 @@ class BlockingClusterView(BlockingCalls):
         wanted = list(calls)
         return self._client.run(lambda: self._view.gather(wanted))
 
-    def broadcast(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
+    def broadcast(self, method: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call all instances at once, see `ClientView.broadcast`."""
-        return self._client.run(lambda: self._view.broadcast(method, *args, **kwargs))
+        wanted = _plain(method)
+        return self._client.run(lambda: self._view.broadcast(wanted, *args, **kwargs))
 
-    def shard(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
+    def broadcast_each(self, method: Any, /, *args: Any, **kwargs: Any) -> Iterator[InstanceResult]:
+        """Call all instances at once, and iterate over the results as they come."""
+        return _each(self._client, self._view.broadcast_each(_plain(method), *args, **kwargs))
+
+    def shard(self, method: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Split a call over the instances by key, see `ClientView.shard`."""
-        return self._client.run(lambda: self._view.shard(method, *args, **kwargs))
+        wanted = _plain(method)
+        return self._client.run(lambda: self._view.shard(wanted, *args, **kwargs))
 
     def stream(self, method: str, /, *args: Any, **kwargs: Any) -> BlockingStream[Any]:
         """Return a stream, which opens when it is first used."""
@@ -221,6 +227,21 @@ class _Bound:
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self._client.run(lambda: self._call(*args, **kwargs))
+
+
+def _plain(method: Any) -> Any:
+    """Return the method of a stub as the loop's client has it."""
+    return method._call if isinstance(method, _Bound) else method
+
+
+def _each(client: "BlockingClusterClient", results: InstanceResults) -> Iterator[InstanceResult]:
+    """Give what comes; *results* cancel what is open when they are dropped."""
+
+    async def take() -> InstanceResult | None:
+        return await anext(results, None)
+
+    while (came := client.run(take)) is not None:
+        yield came
 
 
 @final

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -555,3 +555,49 @@ def test_a_short_deadline_says_nothing_about_the_server() -> None:
         late.set()
         assert client.call("x") is None
         client.close()
+
+
+# One server is everybody
+
+
+def test_a_broadcast_is_the_one_call(client: BlockingClient, server: Background) -> None:
+    add, id = client.stub(Work).add, client.target
+    assert client.broadcast("Work.add", 1, 2) == client.broadcast(add, 1, 2) == 3
+    assert client.options(broadcast="all").broadcast(add, 1, b=2) == {id: 3}
+    assert client.options(broadcast="quorum").options(timeout=5.0).broadcast(add, 1, 2) == {id: 3}
+    assert client.options(broadcast="first").broadcast(add, 1, 2) == 3
+    assert client.options(broadcast=lambda found: sum(found.values())).broadcast(add, 1, 2) == 3
+    found = client.stub(Work).move
+    assert client.broadcast(found, Point(1), 2) == Point(3, 2)
+    with pytest.raises(fastrpc.Unavailable, match="of 1 instances 2"):
+        client.options(broadcast=2).broadcast("Work.add", 1, 2)
+    with pytest.raises(fastrpc.ConfigError, match="broadcast must be"):
+        client.options(broadcast=cast("Any", "some"))
+    with pytest.raises(fastrpc.ConfigError, match="expected a name"):
+        client.broadcast_each(3)
+
+
+def test_a_broadcast_that_fails(client: BlockingClient, server: Background) -> None:
+    with pytest.raises(fastrpc.MethodNotFound) as failed:
+        client.broadcast("Work.nothing")
+    assert failed.value.__notes__ == [f"instance {client.target}"]
+    assert failed.value.ran == "no"
+    with pytest.raises(fastrpc.BroadcastFailed, match="1 of 1 failed") as group:
+        client.options(broadcast="all").broadcast("Work.nothing")
+    assert list(group.value.errors) == [client.target]
+    assert group.value.ran == "no"
+    (each,) = client.broadcast_each("Work.nothing")
+    assert (each.id, type(each.error)) == (client.target, fastrpc.MethodNotFound)
+    (each,) = client.broadcast_each("Work.add", 1, 2)
+    assert (each.id, each.value, each.error) == (client.target, 3, None)
+
+
+def test_a_shard_is_the_one_call(client: BlockingClient, server: Background) -> None:
+    assert client.shard("Work.echo", {"b": 1, "a": 2}) == {"b": 1, "a": 2}
+    assert client.shard(client.stub(Work).echo, ["b", "a"]) == ["b", "a"]
+    assert client.shard("Work.echo", []) == []
+    with pytest.raises(fastrpc.InvalidArgument, match="splits its first argument"):
+        client.shard("Work.echo", 3)
+    with pytest.raises(fastrpc.ShardFailed) as failed:
+        client.shard("Work.nothing", ["a"])
+    assert failed.value.missing == ["a"]

@@ -17,13 +17,23 @@ from fastrpc.cluster.client import ClusterClient, connect_registry
 from tests.cluster.scene import Scene, Work
 
 
+class Counts:
+    """Counts the keys that it gets."""
+
+    def many(self, keys: list[str]) -> int:
+        return len(keys)
+
+
 @pytest.fixture
 def nodes() -> Iterator[list[Any]]:
     """Serve three instances in a loop of their own."""
     thread = LoopThread("servers")
     scene = Scene()
     try:
-        yield thread.run(scene.grow(3))
+        nodes = thread.run(scene.grow(3))
+        for node in nodes:
+            node.server.register(Counts(), name="Counts")
+        yield nodes
     finally:
         thread.run(scene.__aexit__(None, None, None))
         thread.close()
@@ -60,6 +70,24 @@ def test_it_does_what_blocking_clients_do(client: Any) -> None:
 def test_all_instances_at_once(client: Any) -> None:
     assert set(client.options(broadcast="all").broadcast("Work.get").values()) == {0, 1, 2}
     assert client.broadcast("Work.get") in (0, 1, 2)
+    everybody = client.options(broadcast="all")
+    assert set(everybody.broadcast(client.stub(Work).get).values()) == {0, 1, 2}
+    found = list(client.broadcast_each("Work.get"))
+    assert sorted(each.value for each in found) == [0, 1, 2]
+    assert len({each.id for each in found}) == 3
+    assert {each.value for each in client.broadcast_each(client.stub(Work).get)} == {0, 1, 2}
+    assert client.shard("Counts.many", ["a", "b", "c", "d"]) == 4
+
+
+def test_leaving_a_broadcast_early_cancels_the_others(client: Any, nodes: list[Any]) -> None:
+    for node in nodes[1:]:
+        node.work.gate.clear()
+    for each in client.broadcast_each("Work.get"):
+        assert each.value == 0
+        break
+    while any(node.work.ran != node.work.cancelled for node in nodes[1:]):
+        client.call("Work.add", 1, 1)
+    assert nodes[1].work.ran == 1
 
 
 def test_streams_go_to_an_instance(client: Any) -> None:

@@ -69,8 +69,8 @@ class ClumsyRegistry(Registry):
         """Lose the session."""
         self.inner.lose()
 
-    async def wait_lost(self) -> None:
-        await self.inner.wait_lost()
+    async def wait_lost(self, since: int = 0) -> int:
+        return await self.inner.wait_lost(since)
 
     def hint(self) -> None:
         self.hints += 1

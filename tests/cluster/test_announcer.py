@@ -214,8 +214,8 @@ async def test_losses_without_end_do_not_become_statements_without_end() -> None
     registry = ClumsyRegistry(where)
     announcer = await begun(registry)
 
-    async def lost_already() -> None:
-        return
+    async def lost_already(since: int = 0) -> int:
+        return since + 1
 
     registry.wait_lost = lost_already  # type: ignore[method-assign]
     registry.lose()
@@ -225,19 +225,50 @@ async def test_losses_without_end_do_not_become_statements_without_end() -> None
 
 
 @in_virtual_time
-async def test_an_engine_that_can_not_even_say_what_is_lost_is_no_harm() -> None:
+async def test_an_engine_that_can_not_even_say_what_is_lost_is_no_harm(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     where = store()
     registry = ClumsyRegistry(where)
 
-    async def fail() -> None:
+    asked = 0
+
+    async def fail(since: int = 0) -> int:
+        nonlocal asked
+        asked += 1
         raise OSError(5, "no")
 
+    plain = registry.wait_lost
     registry.wait_lost = fail  # type: ignore[method-assign]
-    announcer = await begun(registry)
-    await asyncio.sleep(30)
+    with caplog.at_level(logging.INFO, "fastrpc.cluster"):
+        announcer = await begun(registry)
+        await asyncio.sleep(30)
     assert await listed(where) == (SHOP,)
-    assert len(registry.log) <= 30 / CALM + 10
+    assert len(registry.log) <= 30 / (TTL / 3 * 0.9) + 1  # it renews, and no more than that
+    assert asked <= 30 / (RETRY_CAP / JITTER) + 10
+    (line,) = [each.getMessage() for each in caplog.records]
+    assert "can't be heard of" in line
+    registry.wait_lost = plain  # type: ignore[method-assign]
+    await asyncio.sleep(RETRY_CAP * JITTER)
+    registry.lose()
+    await after(LOSS_SPREAD + 0.05, lambda: announcer.stats().entries[0].lost == 1)
     await announcer.aclose()
+
+
+@in_virtual_time
+async def test_all_who_announce_in_one_registry_hear_of_every_loss() -> None:
+    where = store()
+    registry = MemoryRegistry(where, TTL)
+    both = [await begun(registry, (name, SHOP)) for name in ("Shop", "Store")]
+    for _ in range(3):
+        registry.lose(is_over=True)
+        await asyncio.sleep(LOSS_SPREAD + 0.05)  # both have stated theirs, and are calm
+        registry.lose(is_over=True)
+        await asyncio.sleep(CALM + LOSS_SPREAD)
+        assert where.services() == ["Shop", "Store"]
+        await asyncio.sleep(CALM)
+    for announcer in both:
+        await announcer.aclose()
 
 
 @in_virtual_time

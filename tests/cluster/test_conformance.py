@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from fastrpc.cluster import Change, Gone, Instance, Listing, MemoryRegistry, MemoryStore, Registry
+from fastrpc.cluster.registry import Losses
 from fastrpc.errors import CodecError, ConfigError, RegistryLost
 from fastrpc.testing.registry import check_registry, registry_checks
 
@@ -39,8 +40,8 @@ class Honest(Registry):
     async def services(self) -> tuple[str, ...]:
         return await self.inner.services()
 
-    async def wait_lost(self) -> None:
-        await self.inner.wait_lost()
+    async def wait_lost(self, since: int = 0) -> int:
+        return await self.inner.wait_lost(since)
 
     async def aclose(self) -> None:
         await self.inner.aclose()
@@ -186,9 +187,27 @@ class ExpiresAll(Honest):
             each.inner.lose(is_over=True)
 
 
+class TellsOneOfThem(Honest):
+    """A loss is told to whoever waits when it happens, and then to nobody."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._lost, self._count = asyncio.Event(), 0
+
+    async def wait_lost(self, since: int = 0) -> int:
+        await self._lost.wait()
+        self._lost.clear()
+        return self._count
+
+    def expire(self) -> None:
+        super().expire()
+        self._count += 1
+        self._lost.set()
+
+
 class NeverLost(Honest):
-    async def wait_lost(self) -> None:
-        await asyncio.Event().wait()
+    async def wait_lost(self, since: int = 0) -> int:
+        return await Losses().wait(since)
 
 
 class Chokes(Honest):
@@ -224,6 +243,7 @@ WRONG: dict[str, type[Honest]] = {
     "expire": SaysGoodbye,
     "expired_before": ExpiresAll,
     "lost": NeverLost,
+    "lost_by_two": TellsOneOfThem,
     "poisoned": Chokes,
 }
 MORE: list[tuple[str, type[Honest]]] = [
@@ -297,8 +317,8 @@ class Fixed(Registry):
     async def services(self) -> tuple[str, ...]:
         return tuple(sorted(self._lists))
 
-    async def wait_lost(self) -> None:
-        await asyncio.Event().wait()
+    async def wait_lost(self, since: int = 0) -> int:
+        return await Losses().wait(since)
 
     async def aclose(self) -> None:
         self._changed.set()

@@ -52,7 +52,7 @@ class Party:
                     self.lost += 1
                     await asyncio.sleep(0.1)
                 if lost.done():
-                    lost = asyncio.ensure_future(self.registry.wait_lost())
+                    lost = asyncio.ensure_future(self.registry.wait_lost(lost.result()))
         finally:
             lost.cancel()
 

@@ -252,8 +252,8 @@ class Scripted(Registry):
     async def services(self) -> tuple[str, ...]:
         return ()
 
-    async def wait_lost(self) -> None:
-        await asyncio.Event().wait()
+    async def wait_lost(self, since: int = 0) -> int:
+        return await asyncio.Future()
 
     async def aclose(self) -> None: ...
 

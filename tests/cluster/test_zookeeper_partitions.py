@@ -52,7 +52,7 @@ class Party:
                     await asyncio.sleep(0.1)
                 if lost.done():
                     self.losses += 1
-                    lost = asyncio.ensure_future(self.registry.wait_lost())
+                    lost = asyncio.ensure_future(self.registry.wait_lost(lost.result()))
         finally:
             lost.cancel()
 

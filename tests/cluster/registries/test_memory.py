@@ -99,10 +99,10 @@ async def test_lost_session_leaves_entries_until_their_time() -> None:
     registry = MemoryRegistry(store)
     await registry.publish("Arith", ONE)
     registry.lose()
-    await registry.wait_lost()
+    count = await registry.wait_lost()
     await registry.withdraw("Arith", "one")  # not ours any more
     assert (await registry.list("Arith")).instances == (ONE,)
-    again = asyncio.ensure_future(registry.wait_lost())
+    again = asyncio.ensure_future(registry.wait_lost(count))
     await asyncio.sleep(0)
     assert not again.done()
     again.cancel()

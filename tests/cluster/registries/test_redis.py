@@ -238,7 +238,7 @@ async def test_entry_in_other_hands_is_a_loss_and_is_left_alone(shared: RedisSer
         await one.withdraw("hands", "one")
         assert ONE in (await one.list("hands")).instances
         # Told once: who does not publish it again does not want it any more.
-        again = asyncio.ensure_future(one.wait_lost())
+        again = asyncio.ensure_future(one.wait_lost(lost.result()))
         await one.publish("hands", ONE)
         await one.publish("hands", TWO)
         assert not again.done()

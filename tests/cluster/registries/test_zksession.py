@@ -136,8 +136,7 @@ async def test_client_beyond_help_is_replaced(
         client.handler.select = fail
         for writer in list(fake.writers):
             writer.write(b"\0" * 16)  # so that it looks
-        await session.lost.wait()
-        session.lost.clear()
+        await session.losses.wait(0)
         assert await until_up(session) is not client
         assert session.id == 2
         assert "a bug of kazoo's" in caplog.text

@@ -100,10 +100,11 @@ async def insist(registry: Registry, service: str, instance: Instance) -> None:
 
 async def keep(registry: Registry, service: str, instance: Instance, stated: asyncio.Event) -> None:
     """Do what an announcer does about sessions."""
+    lost = 0
     while True:
         await insist(registry, service, instance)
         stated.set()
-        await registry.wait_lost()
+        lost = await registry.wait_lost(lost)
 
 
 @pytest.mark.asyncio(loop_factories=["asyncio"])

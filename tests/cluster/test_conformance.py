@@ -243,7 +243,6 @@ WRONG: dict[str, type[Honest]] = {
     "expire": SaysGoodbye,
     "expired_before": ExpiresAll,
     "lost": NeverLost,
-    "lost_by_two": TellsOneOfThem,
     "poisoned": Chokes,
 }
 MORE: list[tuple[str, type[Honest]]] = [
@@ -252,6 +251,7 @@ MORE: list[tuple[str, type[Honest]]] = [
     ("replaced_alike", Shares),
     ("withdraw", Shares),
     ("poisoned", CountsNothing),
+    ("lost", TellsOneOfThem),
 ]
 
 

@@ -7,7 +7,7 @@ from fastrpc.cluster.engines import open_registry
 from fastrpc.cluster.instance import Instance, InstanceState
 from fastrpc.cluster.options import ClusterOptions
 from fastrpc.cluster.registries.memory import MemoryRegistry, MemoryStore
-from fastrpc.cluster.registry import Change, Gone, Listing, Put, Registry
+from fastrpc.cluster.registry import Change, Gone, Listing, Losses, Put, Registry
 from fastrpc.cluster.resolver import Resolver, ResolverStats
 from fastrpc.cluster.roll import Freshness
 from fastrpc.cluster.target import ClusterTarget, is_cluster, parse_cluster
@@ -26,6 +26,7 @@ __all__ = [
     "Instance",
     "InstanceState",
     "Listing",
+    "Losses",
     "MemoryRegistry",
     "MemoryStore",
     "Put",

@@ -204,7 +204,7 @@ class BlockingClusterView(BlockingCalls):
 
     def open_stream(self, opening: Opening) -> BlockingStream[Any]:
         """Return a stream over a socket to an instance that is picked when it opens."""
-        opener = partial(self._client.open_at_instance, self._view)
+        opener = partial(self._client.open_at_instance, self._view, opening)
         return BlockingStream(opening, self._view.metadata, opener)
 
     def _bound(self, bound: Bound) -> Any:
@@ -322,10 +322,10 @@ class BlockingClusterClient(BlockingClusterView, BlockingClient):
 
         return self._thread.run(work())
 
-    def open_at_instance(self, view: ClusterView, core: BlockingCore) -> None:
+    def open_at_instance(self, view: ClusterView, opening: Opening, core: BlockingCore) -> None:
         """Open a stream on a socket to an instance that is picked now."""
         started = time.monotonic()
-        address = self.run(lambda: view.pick_address(core.method))
+        address = self.run(lambda: view.pick_address(opening))
         timeout = view.timeout
         left = max(timeout - (time.monotonic() - started), 1e-6) if timeout else 0.0
         used = self._directly(address)

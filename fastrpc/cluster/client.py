@@ -469,4 +469,3 @@ def split_options(options: ConnectOptions) -> tuple[ClusterOptions, ClientOption
     chosen = {name: given.pop(name) for name in given.keys() & CLUSTER_OPTIONS}
     rest: Any = given
     return ClusterOptions(**chosen), read_options(rest)
-

@@ -99,13 +99,14 @@ class ClusterView(ClientView):
         """Return the callable of a stub's method."""
         return self._bound(bound)
 
-    async def pick_address(self, name: str) -> str:
-        """Wait for an instance that takes a call of *name*; return where it was reached."""
+    async def pick_address(self, opening: Opening) -> str:
+        """Wait for an instance that takes a stream; return where it was reached."""
+        route = self._route.with_key(opening.method, opening.args, opening.kwargs)
         now = time.monotonic()
         seconds = within(self.timeout, now)
         deadline = now + seconds if seconds else 0.0
-        member, *_ = await self._route.place(name, deadline, self._route.plan.key, (), None)
-        self._route.unused()
+        member, *_ = await route.place(opening.method, deadline, route.plan.key, (), None)
+        route.unused()
         return next((str(each.target) for each in member.links if each.session), "") or str(
             parse_target(member.instance.addresses[0])
         )

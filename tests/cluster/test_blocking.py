@@ -101,6 +101,11 @@ def test_streams_go_to_an_instance(client: Any) -> None:
     assert list(client.stub(Work).numbers(2)) != []
 
 
+def test_streams_go_by_their_key(nodes: list[Any]) -> None:
+    with fastrpc.connect_sync(static(nodes), balance="consistent_hash", key="0") as client:
+        assert len({item for _ in range(12) for item in client.stream("Work.numbers", 2)}) == 1
+
+
 def test_calls_without_a_reply(client: Any, nodes: list[Any]) -> None:
     client.notify("Work.note")
     while sum(node.work.ran for node in nodes) == 0:

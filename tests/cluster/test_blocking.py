@@ -103,6 +103,8 @@ def test_streams_go_to_an_instance(client: Any) -> None:
 
 def test_streams_go_by_their_key(nodes: list[Any]) -> None:
     with fastrpc.connect_sync(static(nodes), balance="consistent_hash", key="0") as client:
+        while client.stats().connected < len(nodes):
+            client.call("Work.add", 1, 1)
         assert len({item for _ in range(12) for item in client.stream("Work.numbers", 2)}) == 1
 
 

@@ -87,7 +87,7 @@ def test_leaving_a_broadcast_early_cancels_the_others(client: Any, nodes: list[A
         break
     while any(node.work.ran != node.work.cancelled for node in nodes[1:]):
         client.call("Work.add", 1, 1)
-    assert nodes[1].work.ran == 1
+    assert nodes[1].work.ran <= 1, "it may be given up before it has begun"
 
 
 def test_streams_go_to_an_instance(client: Any) -> None:

@@ -207,6 +207,11 @@ async def make_announcer(
     if not isinstance(given, str | Registry):
         raise ConfigError(f"registry must be a target or a Registry, got {given!r}")
     where = parse_cluster(given) if isinstance(given, str) else getattr(given, "target", None)
+    if isinstance(given, str) and isinstance(where, ClusterTarget) and where.service:
+        raise ConfigError(
+            f"registry {where}: {where.service} is a service, and servers announce those they have;"
+            f" end it with a slash if it is a prefix"
+        )
     hosts = await find_hosts(where.hosts if isinstance(where, ClusterTarget) else ())
     addresses = reachable(doors_by_target, hosts, options.advertise)
     like = Instance(

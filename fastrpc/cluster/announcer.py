@@ -363,7 +363,9 @@ class Announcer:
     def _say_away(self, error: Exception) -> None:
         if not self._is_away:
             self._is_away = True
-            text = "%s: what is announced can't be renewed, and will be tried again: %s"
+            has_been = any(each.reconcile.stated for each in self._entries)
+            what = "what is announced can't be renewed" if has_been else "nothing is announced yet"
+            text = f"%s: {what}, and it will be tried again: %s"
             self._log.warning(text, type(self._registry).__name__, _words(error))
 
     def _say_back(self) -> None:

@@ -27,7 +27,7 @@ from fastrpc.cluster.shard import Shards
 from fastrpc.cluster.target import ANY_SERVICE, PORTS, parse_cluster
 from fastrpc.cluster.timings import Recent
 from fastrpc.cluster.view import ClusterView
-from fastrpc.errors import ConfigError, ConnectionLost, FastRPCError, Unavailable
+from fastrpc.errors import ConfigError, ConnectionLost, DeadlineExceeded, FastRPCError, Unavailable
 from fastrpc.frame import Lane
 from fastrpc.policy import RetryBudget
 from fastrpc.session import Late, Session, Side, outcome
@@ -317,7 +317,13 @@ class ClusterClient(ClusterView, Client):
         left = deadline - time.monotonic() if deadline else 0.0
         if deadline and left <= 0.0:
             raise self.late(name, started, deadline)(time.monotonic(), sent=False)
-        return await self._place(name, left)
+        try:
+            return await self._place(name, left)
+        except DeadlineExceeded as error:
+            if not self.lanes:  # there was nowhere to go: say why
+                error.message = f"{error.message}; {self.why_nobody()}"
+                error.args = (error.message,)
+            raise
 
     async def pause(self, seconds: float) -> None:
         """Wait so long.

@@ -454,7 +454,7 @@ async def test_nobody_listed_is_said() -> None:
         scene.client = client
         with pytest.raises(fastrpc.Unavailable, match="no instance is listed"):
             await client.call("Work.get")
-        with pytest.raises(fastrpc.DeadlineExceeded):
+        with pytest.raises(fastrpc.DeadlineExceeded, match="no instance is listed"):
             await client.options(timeout=0.01).call("Work.get")
 
 

@@ -127,8 +127,9 @@ def _read(path: str | Path) -> bytes:
             raise CodecError("it is no plain file")
         if hasattr(os, "geteuid") and status.st_uid not in (os.geteuid(), 0):
             raise CodecError("it belongs to somebody else")
-        if status.st_mode & stat.S_IWOTH:
-            raise CodecError("everybody may write to it")
+        # A group that holds its owner alone looks like any other: none is trusted.
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise CodecError("others than its owner may write to it")
         text = file.read(SHELF_MAX + 1)
     if len(text) > SHELF_MAX:
         raise CodecError(f"it is over {SHELF_MAX} bytes")

@@ -100,10 +100,13 @@ def test_places_that_are_no_files(path: Path) -> None:
         read_shelf(path.parent, "Shop")
 
 
-def test_a_file_that_everybody_may_write_to(path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o666, 0o660, 0o606])
+def test_a_file_that_others_may_write_to(path: Path, mode: int) -> None:
     write_shelf(path, "Shop", (ONE,))
-    path.chmod(0o666)
-    with pytest.raises(fastrpc.CodecError, match="everybody"):
+    path.chmod(0o644)
+    assert read_shelf(path, "Shop") == (ONE,)
+    path.chmod(mode)
+    with pytest.raises(fastrpc.CodecError, match="others than its owner"):
         read_shelf(path, "Shop")
 
 

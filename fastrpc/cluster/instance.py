@@ -30,6 +30,8 @@ INSTANCES_MAX: Final = 10_000
 ADDRESSES_MAX: Final = 8
 TAGS_MAX: Final = 32
 
+#: Least and most weight: the quotient of any two is a number that can be reckoned with.
+WEIGHT_MIN: Final = 0.001
 WEIGHT_MAX: Final = 10_000.0
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
@@ -53,7 +55,7 @@ class Instance:
         id: Unique among the instances of a service; the same server has another one
             after each start.
         addresses: Targets that lead to it, best first.
-        weight: Its share of the calls beside others, above 0; 1 is usual.
+        weight: Its share of the calls beside others, 0.001 to 10,000; 1 is usual.
         zone: Where it stands, such as a data centre; "" if nobody said.
         version: Of the service it serves; "" for the default.
         group: Of the service it serves; "" for the default.
@@ -81,8 +83,8 @@ class Instance:
         weight: object = self.weight
         if isinstance(weight, bool) or not isinstance(weight, int | float):
             raise _wrong("weight", "a number", weight)
-        if not 0 < weight <= WEIGHT_MAX:
-            raise _wrong("weight", f"above 0 and at most {WEIGHT_MAX:.0f}", weight)
+        if not WEIGHT_MIN <= weight <= WEIGHT_MAX:
+            raise _wrong("weight", f"{WEIGHT_MIN} to {WEIGHT_MAX:.0f}", weight)
         for field in ("zone", "version", "group"):
             text = getattr(self, field)
             if not isinstance(text, str) or (text and not _NAME.fullmatch(text)):

@@ -12,6 +12,7 @@ from fastrpc.cluster.instance import (
     INSTANCE_MAX,
     TAGS_MAX,
     WEIGHT_MAX,
+    WEIGHT_MIN,
     check_id,
     check_service,
     decode_instance,
@@ -62,7 +63,7 @@ WRONG: list[tuple[str, Any]] = [
     ("addresses", ()), ("addresses", ["tcp://a:1"]), ("addresses", "tcp://a:1"),
     ("addresses", ("tcp://a:1",) * (ADDRESSES_MAX + 1)),
     ("weight", 0), ("weight", -1.0), ("weight", WEIGHT_MAX + 1), ("weight", float("nan")),
-    ("weight", float("inf")), ("weight", True), ("weight", "1"), ("weight", None),
+    ("weight", WEIGHT_MIN / 2), ("weight", 1e-310), ("weight", 5e-324), ("weight", float("inf")), ("weight", True), ("weight", "1"), ("weight", None),
     ("zone", "a b"), ("zone", None), ("version", "x" * 129), ("group", 7),
     ("tags", {"a": "b"}), ("tags", (("a",),)), ("tags", (("a", 1),)), ("tags", ("ab",)),
     ("tags", (("a", "1"), ("a", "2"))),
@@ -84,6 +85,7 @@ def test_addresses_are_targets(address: Any) -> None:
 
 
 def test_what_is_at_a_limit_is_fine() -> None:
+    replace(PLAIN, weight=WEIGHT_MIN)
     replace(
         PLAIN,
         id="x" * 128,
@@ -113,6 +115,7 @@ def test_what_is_too_long_is_not_written_and_not_read() -> None:
         b'{"id": "a", "addresses": []}', b'{"id": 1, "addresses": ["tcp://a:1"]}',
         b'{"id": "a", "addresses": ["tcp://a:1"], "weight": 1e999}',
         b'{"id": "a", "addresses": ["tcp://a:1"], "weight": NaN}',
+        b'{"id": "a", "addresses": ["tcp://a:1"], "weight": 1e-310}',
         b'{"id": "a", "addresses": ["tcp://a:1"], "state": "asleep"}',
         b'{"id": "a", "addresses": ["tcp://a:1"], "tags": {"a": 1}}',
         b'{"id": "a", "addresses": ["tcp://a:1"], "zone": "\\ud800"}',

@@ -27,9 +27,9 @@ class Random(Balancer):
 
     def update(self, members: Sequence[Candidate], now: float) -> None:
         """Choose from *members* from now on."""
-        self._members = list(members)
         weights = [member.weight for member in members]
-        self._sums = list(accumulate(weights)) if len(set(weights)) > 1 else []
+        sums = list(accumulate(weights)) if len(set(weights)) > 1 else []
+        self._members, self._sums = list(members), sums
 
     def pick(self, key: object, now: float, avoid: Collection[Candidate] = ()) -> Candidate | None:
         """Return a member that takes a call now; *key* is not looked at."""

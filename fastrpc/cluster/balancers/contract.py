@@ -49,7 +49,8 @@ class Balancer(ABC):
         """Choose from *members* from now on.
 
         Called when one came or left, when a weight or a standing changed; members that
-        stay are the same objects, in the same order beside each other.
+        stay are the same objects, in the same order beside each other. If it fails,
+        what was chosen from before is chosen from on.
         """
 
     @abstractmethod

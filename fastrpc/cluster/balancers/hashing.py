@@ -52,14 +52,16 @@ class ConsistentHash(Balancer):
 
     def update(self, members: Sequence[Candidate], now: float) -> None:
         """Choose from *members* from now on."""
-        self._members = list(members)
-        total = sum(member.weight for member in members)
-        self._known = {
+        listed = list(members)
+        total = sum(member.weight for member in listed)
+        known = {
             member.instance.id: (place, member, member.weight / total)
-            for place, member in enumerate(members)
+            for place, member in enumerate(listed)
         }
-        self._ring.update({member.instance.id: member.weight for member in members})
-        self._census = Census(self._members, now)
+        census = Census(listed, now)
+        self._ring.update({member.instance.id: member.weight for member in listed})
+        # What may fail is done: all is changed, or nothing.
+        self._members, self._known, self._census = listed, known, census
 
     def pick(self, key: object, now: float, avoid: Collection[Candidate] = ()) -> Candidate | None:
         """Return the member for *key*.

@@ -40,21 +40,23 @@ class LeastInFlight(Balancer):
 
     def update(self, members: Sequence[Candidate], now: float) -> None:
         """Choose from *members* from now on."""
-        last = self._members[self._last] if self._members else None
-        self._members = list(members)
-        heaviest = max((member.weight for member in members), default=1.0)
-        self._steps = [2.0 * heaviest / member.weight for member in members]
-        places = (place for place, member in enumerate(members) if member is last)
-        self._last = next(places, -1)
-        if self._last < 0 and members:
-            self._last = self._chance.randrange(len(members))
-        self._census = Census(self._members, now)
-        self._line_up()
+        before = self._members[self._last] if self._members else None
+        listed = list(members)
+        heaviest = max((member.weight for member in listed), default=1.0)
+        steps = [2.0 * heaviest / member.weight for member in listed]
+        last = next((place for place, member in enumerate(listed) if member is before), -1)
+        if last < 0 and listed:
+            last = self._chance.randrange(len(listed))
+        census = Census(listed, now)
+        lines = _lines(census.counts, steps, last + 1)
+        # What may fail is done: all is changed, or nothing.
+        self._members, self._steps, self._census, self._last = listed, steps, census, last
+        self._line_up(lines)
 
     def pick(self, key: object, now: float, avoid: Collection[Candidate] = ()) -> Candidate | None:
         """Return the least loaded member that takes a call; *key* is not looked at."""
         if self._census.look(now):
-            self._line_up()
+            self._line_up(_lines(self._census.counts, self._steps, self._last + 1))
         levels, lines, members = self._levels, self._lines, self._members
         avoided = None
         chosen = None
@@ -95,17 +97,8 @@ class LeastInFlight(Balancer):
             self._lines[level] = deque((place,))
             heappush(self._levels, level)
 
-    def _line_up(self) -> None:
-        """Line all up by what the census says, beginning behind who was chosen last."""
-        lines: dict[int, deque[int]] = {}
-        counts, steps, start = self._census.counts, self._steps, self._last + 1
-        for places in (range(start, len(counts)), range(start)):
-            for place in places:
-                level = int(counts[place] * steps[place])
-                if level in lines:
-                    lines[level].append(place)
-                else:
-                    lines[level] = deque((place,))
+    def _line_up(self, lines: dict[int, deque[int]]) -> None:
+        """Have these lines from now on."""
         self._lines = lines
         self._levels = list(lines)
         heapify(self._levels)
@@ -118,6 +111,20 @@ class LeastInFlight(Balancer):
             return None
         loads = [(self._members[place].in_flight * self._steps[place], place) for place in wanted]
         place = min(loads)[1]
-        self._line_up()  # those that were left out may be looked at again
+        # Those that were left out may be looked at again.
+        self._line_up(_lines(self._census.counts, self._steps, self._last + 1))
         self._last = place
         return self._members[place]
+
+
+def _lines(counts: Sequence[int], steps: Sequence[float], start: int) -> dict[int, deque[int]]:
+    """Return all places in lines by level, those from *start* on first."""
+    lines: dict[int, deque[int]] = {}
+    for places in (range(start, len(counts)), range(start)):
+        for place in places:
+            level = int(counts[place] * steps[place])
+            if level in lines:
+                lines[level].append(place)
+            else:
+                lines[level] = deque((place,))
+    return lines

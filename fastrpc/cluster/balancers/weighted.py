@@ -60,9 +60,13 @@ class SmoothWeighted(Balancer):
         """Choose from *members* from now on, by the weights they have now."""
         is_first = not self._members
         owed = self._owed()
-        self._members = list(members)
         total = sum(member.weight for member in members)
-        self._gaps = [min(total / member.weight, _RAREST) for member in members]
+        gaps = [min(total / member.weight, _RAREST) for member in members]
+        if not all(gap > 0 for gap in gaps):
+            raise ValueError("weights must be numbers above 0")
+        # What may fail is done: all is changed, or nothing.
+        self._members = list(members)
+        self._gaps = gaps
         debts = [owed.get(id(member), 0.0) for member in members]
         surplus = sum(debts) / max(len(debts), 1)
         self._debts = [debt - surplus for debt in debts]

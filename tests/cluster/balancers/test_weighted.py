@@ -12,7 +12,10 @@ from tests.cluster.balancers.members import given, picks, stand_ins
 
 
 def weighing(*weights: float) -> list[StandIn]:
-    return [StandIn(f"m{place}", weight) for place, weight in enumerate(weights)]
+    members = stand_ins(len(weights))
+    for member, weight in zip(members, weights, strict=True):
+        member.weight = weight  # lighter than an instance may be, as some joining ones are
+    return members
 
 
 @settings(max_examples=60)

@@ -33,7 +33,12 @@ class News:
                 waiter.set_result(True)
 
     async def wait(self, deadline: float) -> bool:
-        """Wait until the next `tell`; False if *deadline* came first."""
+        """Wait until the next `tell`; False if *deadline* came first.
+
+        Who asks again and again is told of the deadline, too, however often there is news.
+        """
+        if deadline and time.monotonic() >= deadline:
+            return False
         loop = asyncio.get_running_loop()
         waiter: Waiter = loop.create_future()
         self._waiters[waiter] = None

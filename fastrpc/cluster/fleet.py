@@ -32,10 +32,13 @@ __all__ = ["Fleet"]
 #: Most instances that are dialled at once.
 DIALS_MAX: Final = 64
 
+#: Seconds after which one that is still dialled does not count any more.
+STEPS_ASIDE: Final = 0.2
+
 #: Seconds between looks at standings and weights.
 TICK: Final = 1.0
 
-#: The same as long as a call shows whether somebody is well.
+#: The same as long as a call shows whether somebody is well, or somebody is to be dialled.
 SOON: Final = 0.1
 
 #: Seconds for which an instance rests that refused a call and did not say how long.
@@ -86,7 +89,7 @@ class Fleet:
         self.chosen: list[Member] = []
         self._retired: list[Member] = []
         self._to_dial: deque[Member] = deque()
-        self._dialling: set[Member] = set()
+        self._dialling: dict[Member, float] = {}  # since when
         self._young: set[Member] = set()  # those that have less than their share
         self._by_lane: dict[Lane, Member] = {}
         self._soon: asyncio.Handle | None = None
@@ -132,7 +135,7 @@ class Fleet:
         for id, member in list(self.members.items()):
             if (found := listed.get(id)) is not member.instance:
                 self._compare(member, found, now)
-        for id, instance in listed.items():
+        for id, instance in self._mixed(listed):
             if id not in self.members:
                 member = Member(instance, came, self._options.ejection, self._rng)
                 self.members[id] = member
@@ -142,6 +145,13 @@ class Fleet:
         self.changed()
         if self._timer is None and not self._is_closed:
             self._timer = self._loop.call_later(TICK, self._tick)
+
+    def _mixed(self, listed: dict[str, Instance]) -> list[tuple[str, Instance]]:
+        """Return who is listed, in another order at each client: nobody is always first."""
+        mixed = list(listed.items())
+        if len(mixed) > DIALS_MAX:
+            self._rng.shuffle(mixed)
+        return mixed
 
     def _compare(self, member: Member, found: Instance | None, now: float) -> None:
         """Let *member* be as it is listed now, or go if it is somewhere else or not at all."""
@@ -171,8 +181,9 @@ class Fleet:
 
     def _arrange_soon(self) -> None:
         self._soon = None
-        self._dial()
-        self.arrange(time.monotonic())
+        now = time.monotonic()
+        self._dial(now)
+        self.arrange(now)
         if not self._lanes:  # somebody may wait, and wants to know whether there is hope
             links = [link for each in self.members.values() for link in each.links]
             self.attempts_ended = sum(link.ended for link in links)
@@ -203,28 +214,36 @@ class Fleet:
         if when:
             self._rest = self._loop.call_later(max(when - time.monotonic(), 0.0), self.changed)
 
-    def _dial(self) -> None:
-        """Begin to connect to as many as may be dialled at once."""
+    def _dial(self, now: float) -> None:
+        """Begin to connect to as many as may be dialled at once.
+
+        Who does not answer at once gives his place to the next: many that hang must not keep
+        a client from those that are well.
+        """
         self._dialling = {
-            each for each in self._dialling if any(link.is_dialling for link in each.links)
+            member: began
+            for member, began in self._dialling.items()
+            if now - began < STEPS_ASIDE and any(link.is_dialling for link in member.links)
         }
         while self._to_dial and len(self._dialling) < DIALS_MAX:
             member = self._to_dial.popleft()
             if not member.is_retired:
                 member.connect(self._make)
-                self._dialling.add(member)
+                self._dialling[member] = now
 
     def _tick(self) -> None:
         """Look at standings and weights; let go of those that have ended everything."""
         now = time.monotonic()
         moved = [member for member in self.members.values() if self._judge(member, now)]
-        if self._grow(now) or moved:
+        if self._grow(now) or moved or self._to_dial:
             self.changed()
         for member in [each for each in self._retired if all(link.is_over for link in each.links)]:
             self._retired.remove(member)
             self._ended_before += member.calls
-        is_probing = any(each.standing is Standing.PROBED for each in self.members.values())
-        self._timer = self._loop.call_later(SOON if is_probing else TICK, self._tick)
+        is_busy = bool(self._to_dial) or any(
+            each.standing is Standing.PROBED for each in self.members.values()
+        )
+        self._timer = self._loop.call_later(SOON if is_busy else TICK, self._tick)
 
     def _judge(self, member: Member, now: float) -> bool:
         has_changed = member.look(now)

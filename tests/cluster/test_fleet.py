@@ -9,7 +9,7 @@ import pytest
 
 import fastrpc
 from fastrpc.cluster import Balancer, ClusterOptions, Instance, InstanceState
-from fastrpc.cluster.fleet import DIALS_MAX, REST, Fleet
+from fastrpc.cluster.fleet import DIALS_MAX, REST, STEPS_ASIDE, Fleet
 from fastrpc.cluster.member import Member, MemberState
 from fastrpc.policy import EjectionOptions, Standing
 
@@ -135,9 +135,13 @@ async def test_not_all_are_dialled_at_once() -> None:
         rig.fleet.take(instances, 0.0)
         await asyncio.sleep(0)
         assert len(rig.links) == DIALS_MAX
-        rig.links["i0"].up()
+        assert list(rig.links) != [f"i{n}" for n in range(DIALS_MAX)], "all begin with the same"
+        next(iter(rig.links.values())).up()
         await asyncio.sleep(0)
         assert len(rig.links) == DIALS_MAX + 1
+        # Those that hang give up their places.
+        rig.fleet._dial(time.monotonic() + STEPS_ASIDE)
+        assert len(rig.links) == 2 * DIALS_MAX + 1
         await rig.take(*[f"i{n}" for n in range(3)])
         assert len(rig.fleet.members) == 3
 

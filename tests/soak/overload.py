@@ -21,6 +21,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -66,8 +67,15 @@ class Work:
         return 1
 
 
+def stay_on(core: int) -> None:
+    """Leave the other cores alone: what is measured is the server, not who gets its core."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[core]})
+
+
 async def serve(is_on: bool) -> None:
     """Be the server until standard input ends."""
+    stay_on(-1)
     async with fastrpc.Server(adaptive_limit=is_on, threads=THREADS) as server:
         server.register(Work())
         await server.start("tcp://127.0.0.1:0")
@@ -82,6 +90,7 @@ def quantile(times: list[float], share: float) -> float:
 
 async def offer(target: str, kind: str, rate: float, seconds: float) -> dict[str, Any]:
     """Make calls at a fixed rate, whatever becomes of them."""
+    stay_on(0)
     done: list[tuple[float, float]] = []
     refused: list[float] = []
     others: dict[str, int] = {}

@@ -62,6 +62,7 @@ class Link:
         lanes: The client's list of usable lanes.
         changed: Told when that list has changed, and when an attempt has ended.
         retry_cap: Longest planned wait between attempts, in seconds.
+        stretch: How much longer than planned to wait now, 1 or more.
 
     Attributes:
         attempts: How many were begun.
@@ -82,6 +83,7 @@ class Link:
         lanes: list[Lane],
         changed: Callable[[], None],
         retry_cap: float = RETRY_CAP,
+        stretch: Callable[[], float] = lambda: 1.0,
     ) -> None:
         self._side = replace(
             side, on_open=self._up, on_end=self._ended, on_lost=self._lost, on_drain=self._leave
@@ -95,6 +97,7 @@ class Link:
         self._lanes = lanes
         self._changed = changed
         self._backoff = Backoff(cap=retry_cap)
+        self._stretch = stretch
         self._task: asyncio.Task[None] | None = None
         self._retry_at = 0.0
         self._up_at = 0.0
@@ -265,7 +268,7 @@ class Link:
             if self._place:
                 pause = 0.0
                 continue
-            pause = self._backoff.next()
+            pause = self._backoff.next() * self._stretch()
             self._retry_at = self._loop.time() + pause
             self.state = LinkState.WAITING
             self._end_attempt()

@@ -266,7 +266,8 @@ class ClusterClient(ClusterView, Client):
         return [
             Link(
                 side, loop, places, options.connect_timeout, options.proxy,
-                self.codec.serializer, member.lanes, self.fleet.changed, RETRY_CAP,
+                self.codec.serializer, member.lanes,
+                functools.partial(self.fleet.link_changed, member), RETRY_CAP, self.fleet.stretch,
             )
             for _ in range(options.connections)
         ]  # fmt: skip

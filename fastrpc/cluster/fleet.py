@@ -32,6 +32,10 @@ __all__ = ["Fleet"]
 #: Most instances that are dialled at once.
 DIALS_MAX: Final = 64
 
+#: So many instances may be away until all of them are dialled less often, and how much less.
+AWAY: Final = 100
+STRETCH_MAX: Final = 4.0
+
 #: Seconds after which one that is still dialled does not count any more.
 STEPS_ASIDE: Final = 0.2
 
@@ -54,7 +58,7 @@ class Fleet:
         balancer: Told of those who may be picked.
         lanes: The client's list of lanes that take calls.
         loop: Where to run.
-        make: Makes the links of a member; each tells `changed`.
+        make: Makes the links of a member; each tells `link_changed`.
         news: Told when something has changed.
         seed: Of chance.
 
@@ -97,6 +101,8 @@ class Fleet:
         self._timer: asyncio.TimerHandle | None = None
         self._ended_before = 0  # calls of those that are gone
         self._is_closed = False
+        self._up = 0
+        self._is_stale = False  # somebody may be picked who could not, or the reverse
         self.attempts_ended = 0
         self.is_short = False
         self.is_dialling = False
@@ -176,6 +182,20 @@ class Fleet:
 
     def changed(self) -> None:
         """Look at everybody once the loop comes round."""
+        self._is_stale = True
+        self._look_soon()
+
+    def link_changed(self, member: Member) -> None:
+        """Note that a link of *member* has dialled, connected or ended."""
+        self._is_stale = self._is_stale or member.lanes != member.arranged
+        self._look_soon()
+
+    def stretch(self) -> float:
+        """Return how much longer than planned links wait, for the sake of many that are away."""
+        away = len(self.members) - self._up
+        return min(max(away / AWAY, 1.0), STRETCH_MAX)
+
+    def _look_soon(self) -> None:
         if self._soon is None and not self._is_closed:
             self._soon = self._loop.call_soon(self._arrange_soon)
 
@@ -183,7 +203,8 @@ class Fleet:
         self._soon = None
         now = time.monotonic()
         self._dial(now)
-        self.arrange(now)
+        if self._is_stale:
+            self.arrange(now)
         if not self._lanes:  # somebody may wait, and wants to know whether there is hope
             links = [link for each in self.members.values() for link in each.links]
             self.attempts_ended = sum(link.ended for link in links)
@@ -193,11 +214,15 @@ class Fleet:
     def arrange(self, now: float) -> None:
         """Let the balancer know who may be picked at *now*."""
         options = self._options
+        self._is_stale = False
         known = [each for each in self.members.values() if each.instance.state is InstanceState.UP]
         up = [each for each in known if each.is_reachable]
+        self._up = len(up)
         self.is_short = len(up) < len(known)
         chosen = arrange(known, now, options.ejection)
         self.chosen = chosen
+        for member in known:
+            member.arranged = list(member.lanes)
         self._by_lane = {lane: member for member in chosen for lane in member.lanes}
         self._lanes[:] = self._by_lane
         if isinstance(self._balancer, ZoneFirst):

@@ -42,11 +42,13 @@ class Member(MemberFields):
         links: The connections to it.
         came: When it was first listed; minus infinity if it was there from the start.
         ejection: Its standing, if there is such a thing.
+        arranged: Its lanes when it was looked at last whether it may be picked.
         rests_until: When it may be asked again, if it wanted to be left alone.
     """
 
     __slots__ = (
-        "_lost_at", "came", "ejection", "instance", "is_retired", "links", "rests_until",
+        "_lost_at", "arranged", "came", "ejection", "instance", "is_retired", "links",
+        "rests_until",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +66,7 @@ class Member(MemberFields):
         self.ejection = Ejection(ejection, rng) if ejection is not None else None
         self.rests_until = -math.inf
         self.is_retired = False
+        self.arranged: list[Lane] = []
         self._lost_at = -math.inf
 
     def __repr__(self) -> str:

@@ -79,7 +79,9 @@ class Rig:
         )
 
     def _make(self, member: Member) -> list[Any]:
-        self.links[member.instance.id] = FakeLink(member.lanes, self.fleet.changed)
+        self.links[member.instance.id] = FakeLink(
+            member.lanes, lambda: self.fleet.link_changed(member)
+        )
         return [self.links[member.instance.id]]
 
     def _news(self) -> None:
@@ -116,6 +118,29 @@ async def test_the_balancer_knows_who_is_connected() -> None:
         await asyncio.sleep(0)
         assert rig.balancer.told[-1] == ["b"]
         assert rig.fleet.is_short
+
+
+async def test_attempts_that_fail_are_not_worth_a_look_at_everybody() -> None:
+    with Rig() as rig:
+        await rig.take("a", "b")
+        told, news = len(rig.balancer.told), rig.news
+        rig.fleet.link_changed(rig.member("a"))
+        await asyncio.sleep(0)
+        assert (len(rig.balancer.told), rig.news) == (told, news + 1)
+
+
+async def test_many_that_are_away_are_dialled_less_often() -> None:
+    with Rig() as rig:
+        await rig.take("a")
+        assert rig.fleet.stretch() == 1.0
+        many = [Instance(id=f"i{n}", addresses=(f"tcp://h{n}:1",)) for n in range(250)]
+        rig.fleet.take(many, 0.0)
+        rig.fleet.arrange(0.0)
+        assert rig.fleet.stretch() == 2.5
+        rig.fleet.take(
+            [*many, *[Instance(id=f"j{n}", addresses=("mem://j",)) for n in range(900)]], 0
+        )
+        assert rig.fleet.stretch() == 4.0
 
 
 async def test_changes_of_one_turn_are_told_once() -> None:

@@ -79,5 +79,5 @@ class RegistryContract:
         raise NotImplementedError
 
     def owned(self, owner: str) -> AsyncIterator[int]:
-        """Give 0 at once, and a number whenever entries of *owner* have expired."""
+        """Give 0 at once, and a number whenever *owner* has lost entries: to time, to another."""
         raise NotImplementedError

@@ -9,6 +9,7 @@ Rules of the room:
 import asyncio
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, final
 
@@ -17,7 +18,7 @@ from fastrpc.cluster.registrar.leases import LeaseLimits, Leases, Row, TooMany
 from fastrpc.cluster.registrar.store import Store, StoreFailed
 from fastrpc.errors import RpcError
 
-__all__ = ["WATCHES_MAX", "Keeper"]
+__all__ = ["BY_CONNECTION", "WATCHES_MAX", "Keeper"]
 
 #: Seconds between looks at the clock.
 TICK: Final = 0.25
@@ -27,6 +28,9 @@ LATE: Final = 1.0
 
 #: Most of those who wait for news at once.
 WATCHES_MAX: Final = 50_000
+
+#: Most of those on one connection.
+BY_CONNECTION: Final = 100
 
 #: Most entries that wait for the disk.
 WAITING_MAX: Final = 200_000
@@ -42,6 +46,7 @@ class Keeper:
         clock: Returns seconds, monotonic: what leases run by.
         is_ending: Tells whether the server takes no more calls: all that wait are told then.
         max_watches: Most of those who wait at once.
+        max_by_connection: Most of those on one connection.
 
     Attributes:
         epoch: Of this process.
@@ -56,12 +61,15 @@ class Keeper:
         clock: Callable[[], float] = time.monotonic,
         is_ending: Callable[[], bool] = lambda: False,
         max_watches: int = WATCHES_MAX,
+        max_by_connection: int = BY_CONNECTION,
     ) -> None:
         self._store = store
         self._clock = clock
         self._time = time.monotonic  # by which this process is late, or is not
         self._is_ending = is_ending
         self._max_watches = max_watches
+        self._max_by_connection = max_by_connection
+        self._by_connection: Counter[str] = Counter()
         self._behind = 0.0  # seconds that the leases' clock has stood still
         self._waiting: set[asyncio.Event] = set()
         self._ended = False
@@ -88,7 +96,7 @@ class Keeper:
         for key in self.leases.expire(self._now()):
             self._store.remove(key)
 
-    async def publish(self, place: str, id: str, row: Row) -> None:
+    async def publish(self, place: str, id: str, row: Row, via: str = "") -> None:
         """Write an entry, or renew it, and keep it.
 
         Raises:
@@ -98,7 +106,7 @@ class Keeper:
             raise RpcError(Refusal.BROKEN, f"{WAITING_MAX} entries wait for the disk")
         self.begin()
         try:
-            if self.leases.publish(place, id, row, self._now()):
+            if self.leases.publish(place, id, row, self._now(), via):
                 self._store.put((place, id), row)
         except TooMany as error:
             raise RpcError(Refusal.FULL, str(error)) from None
@@ -116,8 +124,11 @@ class Keeper:
         await self._settled(place, id)
         return was_there
 
-    def enter(self) -> asyncio.Event:
+    def enter(self, via: str = "") -> asyncio.Event:
         """Return what is to be set when there is news for somebody, who leaves in the end.
+
+        Args:
+            via: The connection of who waits, "" if there is none.
 
         Raises:
             RpcError: Too many are here, or this server stops.
@@ -126,14 +137,23 @@ class Keeper:
             raise _stopping()
         if len(self._waiting) >= self._max_watches:
             raise RpcError(Refusal.FULL, f"there are {self._max_watches} watches already")
+        if via:
+            if self._by_connection[via] >= self._max_by_connection:
+                text = f"the connection has {self._max_by_connection} watches already"
+                raise RpcError(Refusal.FULL, text)
+            self._by_connection[via] += 1
         wake = asyncio.Event()
         self._waiting.add(wake)
         self.begin()
         return wake
 
-    def leave(self, wake: asyncio.Event) -> None:
+    def leave(self, wake: asyncio.Event, via: str = "") -> None:
         """Forget who had *wake*."""
         self._waiting.discard(wake)
+        if via:
+            self._by_connection[via] -= 1
+            if not self._by_connection[via]:
+                del self._by_connection[via]
 
     async def wait(self, wake: asyncio.Event) -> None:
         """Wait for news.

@@ -3,13 +3,13 @@
 Rules of the room:
   * time is an argument, and nothing here waits;
   * a renewal changes nothing that is told or kept, so it costs nothing of either;
-  * what peers can make grow has a limit: entries, services, and the history that lets a
-    watch go on where it was.
+  * what peers can make grow has a limit: entries, of all, of one owner and by one
+    connection; their bytes; services; and the history that lets a watch go on where it was.
 """
 
 import heapq
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, final
@@ -22,6 +22,9 @@ __all__ = ["Event", "LeaseLimits", "Leases", "Row", "TooMany"]
 #: Entries of the schedule that may stand for nothing any more, beside one for each lease.
 _STALE: Final = 1024
 
+#: What an entry or a change costs beside its text, about, in bytes.
+_BESIDE: Final = 256
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,13 +35,22 @@ class LeaseLimits:
         max_entries: Most entries, all services together.
         max_instances: Most entries of one service.
         max_services: Most services that have entries.
+        max_by_owner: Most entries of one owner.
+        max_by_connection: Most entries that came, or were last renewed, on one connection.
+        max_bytes: Most bytes of all entries, with what each costs beside its text; as many
+            again may go into lists that are being read.
         max_history: Most changes that are remembered, all services together.
+        max_history_bytes: Most bytes of them.
     """
 
     max_entries: int = 100_000
     max_instances: int = INSTANCES_MAX
     max_services: int = 10_000
+    max_by_owner: int = 1_000
+    max_by_connection: int = 1_000
+    max_bytes: int = 64 * 2**20
     max_history: int = 10_000
+    max_history_bytes: int = 16 * 2**20
 
 
 class TooMany(FastRPCError):
@@ -74,6 +86,7 @@ class Row(NamedTuple):
 class _Lease:
     row: Row
     until: float
+    via: str  # the connection it was last stated on, "" if nobody knows
 
 
 @final
@@ -82,6 +95,7 @@ class _Place:
     """A service, its entries and those who watch it."""
 
     floor: int  # changes up to this one are forgotten
+    changed: int  # the last one
     leases: dict[str, _Lease] = field(default_factory=dict)
     log: deque[Event] = field(default_factory=deque)
     wakers: set[Callable[[], None]] = field(default_factory=set)
@@ -104,44 +118,78 @@ class Leases:
     Attributes:
         revision: Number of the last change.
         count: How many entries there are.
+        bytes: What they cost.
+        limits: How much is kept.
     """
 
     def __init__(self, limits: LeaseLimits | None = None) -> None:
-        self._limits = limits if limits is not None else LeaseLimits()
+        self.limits = limits if limits is not None else LeaseLimits()
         self._places: dict[str, _Place] = {}
         self._told: deque[str] = deque()  # the places of all remembered changes, in order
         self._schedule: list[tuple[float, str, str]] = []
         self._guards: dict[str, set[Callable[[], None]]] = {}
         self._served = 0  # places that have entries
+        self._names: dict[str, set[str]] = {}  # of services that have entries, by prefix
+        self._sorted: dict[str, list[str]] = {}  # the same as it was last asked for
+        self._by_owner: Counter[str] = Counter()
+        self._by_connection: Counter[str] = Counter()
+        self._told_bytes = 0
         self.revision = 0
         self.count = 0
+        self.bytes = 0
 
     def restore(self, rows: Iterable[tuple[str, str, Row]], now: float) -> None:
         """Take back what was kept: every lease runs anew, since nobody could renew it."""
         for place, id, row in rows:
-            self._put(self._place(place), place, id, row, now)
+            self._put(self._place(place), place, id, row, now, "")
 
-    def publish(self, place: str, id: str, row: Row, now: float) -> bool:
+    def publish(self, place: str, id: str, row: Row, now: float, via: str = "") -> bool:
         """Write an entry, whoever had it before; return whether anything is to be kept.
+
+        Who had it before, if somebody else, is told.
 
         Raises:
             TooMany: There is no room.
         """
         found = self._places.get(place)
         lease = found.leases.get(id) if found is not None else None
+        self._check_room(found, lease, row, via)
         if found is None or lease is None:
-            self._check_room(found)
             found = self._place(place)
-            self._put(found, place, id, row, now)
+            self._put(found, place, id, row, now, via)
             self._tell(found, place, id, row.text)
             return True
-        before, lease.row = lease.row, row
+        self._count(lease, -1)
+        before, lease.row, lease.via = lease.row, row, via
+        self._count(lease, 1)
         until, lease.until = lease.until, now + row.ttl
         if lease.until < until:  # a shorter time than before
             self._plan(place, id, lease.until)
         if before.text != row.text:
             self._tell(found, place, id, row.text)
+        if before.owner != row.owner:
+            for tell in self._guards.get(before.owner, ()):
+                tell()
         return before != row
+
+    def row(self, place: str, id: str) -> Row | None:
+        """Return what an entry says; None if it isn't there."""
+        found = self._places.get(place)
+        lease = found.leases.get(id) if found is not None else None
+        return lease.row if lease is not None else None
+
+    def take_back(self, place: str, id: str, before: Row | None) -> None:
+        """Make an entry what it was: what was stated last could not be kept."""
+        found = self._places[place]
+        lease = found.leases[id]
+        if before is None:
+            self._remove(found, place, id, is_explicit=False)
+            return
+        self._count(lease, -1)
+        now, lease.row = lease.row, before
+        self._count(lease, 1)
+        if now.text != before.text:
+            self._tell(found, place, id, before.text)
 
     def withdraw(self, place: str, id: str, owner: str) -> bool:
         """Take an entry away if it is *owner*'s; return whether it was."""
@@ -179,6 +227,16 @@ class Leases:
             return []
         return [(id, lease.row.text) for id, lease in found.leases.items()]
 
+    def changed(self, place: str) -> int:
+        """Return the revision of the last change there."""
+        found = self._places.get(place)
+        return found.changed if found is not None else self.revision
+
+    def has(self, place: str) -> bool:
+        """Tell whether there are entries."""
+        found = self._places.get(place)
+        return found is not None and bool(found.leases)
+
     def since(self, place: str, revision: int) -> list[Event] | None:
         """Return what has changed after *revision*; None if nobody knows any more."""
         found = self._places.get(place)
@@ -190,14 +248,13 @@ class Leases:
         return list(newer)[::-1]
 
     def places(self, prefix: str) -> list[str]:
-        """Return the names of services under *prefix* that have entries, sorted."""
-        head = f"{prefix}/"
-        found = (
-            name.removeprefix(head)
-            for name, place in self._places.items()
-            if place.leases and name.startswith(head)
-        )
-        return sorted(name for name in found if "/" not in name)
+        """Return the names of services under *prefix* that have entries, sorted; change nothing."""
+        if prefix not in self._names:
+            return []
+        found = self._sorted.get(prefix)
+        if found is None:
+            found = self._sorted[prefix] = sorted(self._names[prefix])
+        return found
 
     def watch(self, place: str, tell: Callable[[], None]) -> None:
         """Call *tell* whenever something has changed there."""
@@ -210,7 +267,7 @@ class Leases:
         self._forget(place, found)
 
     def guard(self, owner: str, tell: Callable[[], None]) -> None:
-        """Call *tell* whenever entries of *owner* have expired."""
+        """Call *tell* whenever entries of *owner* have expired, or are another's."""
         self._guards.setdefault(owner, set()).add(tell)
 
     def unguard(self, owner: str, tell: Callable[[], None]) -> None:
@@ -222,8 +279,19 @@ class Leases:
 
     # Inside
 
-    def _check_room(self, place: _Place | None) -> None:
-        limits = self._limits
+    def _check_room(self, place: _Place | None, lease: _Lease | None, row: Row, via: str) -> None:
+        limits = self.limits
+        if lease is None or lease.row.owner != row.owner:  # a renewal is never refused for these
+            if self._by_owner[row.owner] >= limits.max_by_owner:
+                raise TooMany(f"the owner has {limits.max_by_owner} entries (max_by_owner)")
+            if via and self._by_connection[via] >= limits.max_by_connection:
+                most = limits.max_by_connection
+                raise TooMany(f"the connection has {most} entries (max_by_connection)")
+        more = len(row.text) - len(lease.row.text) if lease is not None else len(row.text) + _BESIDE
+        if more > 0 and self.bytes + more > limits.max_bytes:
+            raise TooMany(f"the registry has {limits.max_bytes} bytes of entries (max_bytes)")
+        if lease is not None:
+            return
         if self.count >= limits.max_entries:
             raise TooMany(f"the registry has {limits.max_entries} entries (max_entries)")
         if place is not None and len(place.leases) >= limits.max_instances:
@@ -231,23 +299,46 @@ class Leases:
         if (place is None or not place.leases) and self._served >= limits.max_services:
             raise TooMany(f"the registry has {limits.max_services} services (max_services)")
 
+    def _count(self, lease: _Lease, by: int) -> None:
+        """Note that *lease* is here, or is here no more."""
+        self.count += by
+        self.bytes += by * (len(lease.row.text) + _BESIDE)
+        for counts, key in ((self._by_owner, lease.row.owner), (self._by_connection, lease.via)):
+            counts[key] += by
+            if not counts[key]:
+                del counts[key]
+
+    def _serve(self, place: str, *, is_served: bool) -> None:
+        """Note that a service has its first entry, or lost its last."""
+        prefix, _, name = place.rpartition("/")
+        self._sorted.pop(prefix, None)
+        if is_served:
+            self._served += 1
+            self._names.setdefault(prefix, set()).add(name)
+            return
+        self._served -= 1
+        names = self._names[prefix]
+        names.discard(name)
+        if not names:
+            del self._names[prefix]
+
     def _place(self, name: str) -> _Place:
         found = self._places.get(name)
         if found is None:
-            found = self._places[name] = _Place(floor=self.revision)
+            found = self._places[name] = _Place(self.revision, self.revision)
         return found
 
-    def _put(self, found: _Place, place: str, id: str, row: Row, now: float) -> None:
-        if id not in found.leases:
-            self.count += 1
-            self._served += not found.leases
-        found.leases[id] = _Lease(row, now + row.ttl)
-        self._plan(place, id, now + row.ttl)
+    def _put(self, found: _Place, place: str, id: str, row: Row, now: float, via: str) -> None:
+        if not found.leases:
+            self._serve(place, is_served=True)
+        lease = found.leases[id] = _Lease(row, now + row.ttl, via)
+        self._count(lease, 1)
+        self._plan(place, id, lease.until)
 
     def _remove(self, found: _Place, place: str, id: str, *, is_explicit: bool) -> None:
-        del found.leases[id]
-        self.count -= 1
-        self._served -= not found.leases
+        self._count(found.leases.pop(id), -1)
+        if not found.leases:
+            self._serve(place, is_served=False)
         self._tell(found, place, id, None, is_explicit)
 
     def _plan(self, place: str, id: str, until: float) -> None:
@@ -265,12 +356,19 @@ class Leases:
         self, found: _Place, place: str, id: str, text: bytes | None, is_explicit: bool = False
     ) -> None:
         self.revision += 1
+        found.changed = self.revision
         found.log.append(Event(self.revision, id, text, is_explicit))
         self._told.append(place)
-        if len(self._told) > self._limits.max_history:
+        self._told_bytes += len(text or b"") + _BESIDE
+        while (
+            len(self._told) > self.limits.max_history
+            or self._told_bytes > self.limits.max_history_bytes
+        ):
             name = self._told.popleft()
             oldest = self._places[name]
-            oldest.floor = oldest.log.popleft().revision
+            event = oldest.log.popleft()
+            oldest.floor = event.revision
+            self._told_bytes -= len(event.text or b"") + _BESIDE
             self._forget(name, oldest)
         for tell in found.wakers:
             tell()

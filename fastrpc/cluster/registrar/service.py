@@ -2,19 +2,21 @@
 
 Rules of the room:
   * a public method here can be called by anybody who can connect;
-  * a watch holds no queue: it is woken, and looks up what has changed since it last did;
-    one that is too slow for the history gets a new list;
+  * a watch holds no queue and no list: it is woken, and looks up what has changed since it
+    last did; one that is too slow for the history gets a new list, which all share;
   * what callers send is checked before anything is done with it.
 """
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final, final
 
+from fastrpc.call import GIVEN, Peer
 from fastrpc.cluster.instance import INSTANCE_MAX, check_id, check_service
 from fastrpc.cluster.registrar.contract import PART, News, Refusal, RegistryContract
 from fastrpc.cluster.registrar.keeper import Keeper
 from fastrpc.cluster.registrar.leases import Event, Row
+from fastrpc.cluster.registrar.lists import Lists
 from fastrpc.errors import ConfigError, RpcError
 
 __all__ = ["OWNER_MAX", "TTL_MAX", "RegistryService"]
@@ -29,9 +31,6 @@ OWNER_MAX: Final = 64
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}(/[A-Za-z0-9._~-]{1,128}){0,7}")
 _OWNER: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{OWNER_MAX}}}")
 
-#: Id, text, and whether its owner took it away.
-_Entry = tuple[str, bytes | None, bool]
-
 
 @final
 class RegistryService(RegistryContract):
@@ -45,10 +44,18 @@ class RegistryService(RegistryContract):
     def __init__(self, keeper: Keeper, max_ttl: float = TTL_MAX) -> None:
         self._keeper = keeper
         self._leases = keeper.leases
+        self._lists = Lists(keeper.leases, keeper.epoch)
         self._max_ttl = max_ttl
 
     async def publish(
-        self, prefix: str, service: str, id: str, text: bytes, owner: str, ttl: float
+        self,
+        prefix: str,
+        service: str,
+        id: str,
+        text: bytes,
+        owner: str,
+        ttl: float,
+        peer: Peer = GIVEN,
     ) -> None:
         """Write an entry, or renew it: it is *owner*'s for *ttl* seconds from now."""
         place, id = _place(prefix, service), _checked(check_id, id)
@@ -56,7 +63,7 @@ class RegistryService(RegistryContract):
             raise _wrong(f"an entry of {len(text)} bytes is over {INSTANCE_MAX}")
         if not TTL_MIN <= ttl <= self._max_ttl:
             raise _wrong(f"ttl must be {TTL_MIN:g} to {self._max_ttl:g} seconds, got {ttl!r}")
-        await self._keeper.publish(place, id, Row(text, _owner(owner), ttl))
+        await self._keeper.publish(place, id, Row(text, _owner(owner), ttl), _via(peer))
 
     async def withdraw(self, prefix: str, service: str, id: str, owner: str) -> bool:
         """Take an entry away if it is *owner*'s; return whether it was."""
@@ -69,38 +76,56 @@ class RegistryService(RegistryContract):
 
     async def listing(self, prefix: str, service: str) -> AsyncIterator[News]:
         """Give all entries of a service, in parts."""
-        for news in self._all(_place(prefix, service)):
+        lists, number = self._lists.get(_place(prefix, service)), 0
+        while (news := lists.part(number)).is_more:
             yield news
+            number += 1
+        yield news
 
     async def watch(
-        self, prefix: str, service: str, epoch: str = "", revision: int = 0
+        self,
+        prefix: str,
+        service: str,
+        epoch: str = "",
+        revision: int = 0,
+        peer: Peer = GIVEN,
     ) -> AsyncIterator[News]:
         """Give what has changed since a revision, or all if nobody knows any more; go on."""
         place = _place(prefix, service)
         told = revision if epoch == self._keeper.epoch else -1
         is_first = True
-        wake = self._keeper.enter()
+        wake = self._keeper.enter(via := _via(peer))
         self._leases.watch(place, wake.set)
         try:
             while True:
                 wake.clear()
-                changes, now = self._leases.since(place, told), self._leases.revision
+                changes = self._leases.since(place, told)
                 if changes is None:
-                    for news in self._all(place):
-                        yield news
-                elif changes or is_first:
-                    for news in self._parts(changes, now):
-                        yield news
-                told, is_first = now, False
+                    lists, number = self._lists.get(place), 0
+                    told = lists.revision
+                    while lists.part(number).is_more:
+                        yield lists.part(number)
+                        number += 1
+                    yield lists.part(number)
+                    del lists
+                    is_first = False
+                    continue  # it may have changed since
+                if changes or is_first:
+                    told, news = self._part(changes)
+                    del changes
+                    yield news
+                    del news
+                    is_first = False
+                    continue
                 await self._keeper.wait(wake)
         finally:
             self._leases.unwatch(place, wake.set)
-            self._keeper.leave(wake)
+            self._keeper.leave(wake, via)
 
-    async def owned(self, owner: str) -> AsyncIterator[int]:
-        """Give 0 at once, and a number whenever entries of *owner* have expired."""
+    async def owned(self, owner: str, peer: Peer = GIVEN) -> AsyncIterator[int]:
+        """Give 0 at once, and a number whenever *owner* has lost entries: to time, to another."""
         owner = _owner(owner)
-        wake = self._keeper.enter()
+        wake = self._keeper.enter(via := _via(peer))
         self._leases.guard(owner, wake.set)
         times = 0
         try:
@@ -111,30 +136,27 @@ class RegistryService(RegistryContract):
                 times += 1
         finally:
             self._leases.unguard(owner, wake.set)
-            self._keeper.leave(wake)
+            self._keeper.leave(wake, via)
 
     # Inside
 
-    def _all(self, place: str) -> Iterator[News]:
-        entries: list[_Entry] = [(id, text, False) for id, text in self._leases.listing(place)]
-        return self._cut(entries, self._leases.revision, is_listing=True)
-
-    def _parts(self, changes: Iterable[Event], now: int) -> Iterator[News]:
-        entries: list[_Entry] = [(each.id, each.text, each.is_explicit) for each in changes]
-        return self._cut(entries, now, is_listing=False)
-
-    def _cut(self, entries: list[_Entry], now: int, *, is_listing: bool) -> Iterator[News]:
-        """Give *entries* in messages that are not too long."""
-        epoch = self._keeper.epoch
-        part: list[_Entry] = []
+    def _part(self, changes: list[Event]) -> tuple[int, News]:
+        """Return as many of *changes* as go into one message, and up to where they go."""
+        entries: list[tuple[str, bytes | None, bool]] = []
         size = 0
-        for entry in entries:
+        for each in changes:
             if size >= PART:
-                yield News(epoch, now, part, is_listing, True)
-                part, size = [], 0
-            part.append(entry)
-            size += len(entry[0]) + len(entry[1] or b"") + 8
-        yield News(epoch, now, part, is_listing, False)
+                break
+            entries.append((each.id, each.text, each.is_explicit))
+            size += len(each.id) + len(each.text or b"") + 8
+        whole = len(entries) == len(changes)
+        now = self._leases.revision if whole else changes[len(entries) - 1].revision
+        return now, News(self._keeper.epoch, now, entries)
+
+
+def _via(peer: Peer | None) -> str:
+    """Return what tells the connection of *peer* from all others; "" without one."""
+    return f"{peer.address} {peer.call_id(0)}" if peer is not None else ""
 
 
 def _wrong(text: str) -> RpcError:

@@ -158,6 +158,64 @@ def test_every_limit_is_named_when_it_is_reached(limit: str, place: str) -> None
     leases.publish(place, "z", A, 0.0)
 
 
+def test_an_owner_has_a_limit_and_others_have_room() -> None:
+    leases = Leases(LeaseLimits(max_by_owner=2))
+    for id in ("x", "y"):
+        leases.publish("p/s", id, A, 0.0)
+    leases.publish("p/s", "z", B, 0.0)
+    for id in ("new", "z"):  # a new one, and one of another
+        with pytest.raises(TooMany, match=r"the owner has 2 entries \(max_by_owner\)"):
+            leases.publish("p/s", id, A, 0.0)
+    leases.publish("p/s", "x", A._replace(text=b"other"), 1.0)
+    leases.publish("p/s", "y", B, 1.0)
+    leases.publish("p/s", "new", A, 1.0)
+    leases.expire(100.0)
+    assert (leases._by_owner, leases._by_connection, leases.bytes) == ({}, {}, 0)
+
+
+def test_a_connection_has_a_limit_whatever_owners_it_names() -> None:
+    leases = Leases(LeaseLimits(max_by_connection=2))
+    for number in range(2):
+        leases.publish("p/s", f"x{number}", A._replace(owner=f"o{number}"), 0.0, "here")
+    with pytest.raises(TooMany, match=r"the connection has 2 entries \(max_by_connection\)"):
+        leases.publish("p/s", "x2", A, 0.0, "here")
+    leases.publish("p/s", "x2", A, 0.0, "there")
+    leases.publish("p/s", "x0", A._replace(owner="o0"), 0.0, "there")  # renewed from there
+    leases.publish("p/s", "x3", A, 0.0, "here")
+
+
+def test_all_bytes_have_a_limit_and_so_has_the_history() -> None:
+    leases = Leases(LeaseLimits(max_bytes=10_000, max_history_bytes=10_000))
+    big = A._replace(text=b"x" * 4096)
+    for id in ("x", "y"):
+        leases.publish("p/s", id, big, 0.0)
+    for id, row in (("z", big), ("x", A._replace(text=b"x" * 9000))):
+        with pytest.raises(TooMany, match=r"10000 bytes of entries \(max_bytes\)"):
+            leases.publish("p/s", id, row, 0.0)
+    for number in range(100):
+        leases.publish("p/s", "x", A._replace(text=b"%04d" % number * 1000), 0.0)
+    assert sum(len(event.text or b"") for event in leases._places["p/s"].log) <= 10_000
+    assert leases.since("p/s", 0) is None
+    assert leases.bytes <= 10_000
+
+
+def test_services_are_sorted_once_for_each_state() -> None:
+    leases = Leases()
+    for name in ("b", "a"):
+        leases.publish(f"p/{name}", "x", A, 0.0)
+    leases.publish("p/q/c", "x", A, 0.0)
+    found = leases.places("p")
+    assert found == ["a", "b"]
+    leases.publish("p/a", "y", B, 0.0)
+    leases.publish("q/a", "y", B, 0.0)
+    assert leases.places("p") is found
+    leases.withdraw("p/b", "x", "me")
+    assert leases.places("p") == ["a"]
+    leases.expire(100.0)
+    assert (leases.places("p"), leases.places("p/q")) == ([], [])
+    assert (leases._names, leases._sorted) == ({}, {})
+
+
 def test_leases_that_come_and_go_leave_nothing_behind() -> None:
     leases = Leases(LeaseLimits(max_history=10))
     for number in range(3 * _STALE):

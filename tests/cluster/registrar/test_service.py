@@ -81,7 +81,7 @@ async def test_what_nobody_can_use_is_refused_by_name() -> None:
 @pytest.mark.slow
 @pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_one_instance_too_many_gets_a_typed_error() -> None:
-    async with registrar_scene() as scene:
+    async with registrar_scene(limits=LeaseLimits(max_by_connection=20_000)) as scene:
         leases = scene.registrar.keeper.leases
         api = scene.raw._hosts[0].api
         calls = (api.publish("p", "s", f"x{n}", TEXT, f"owner{n}", 15.0) for n in range(10_000))
@@ -151,6 +151,86 @@ async def test_a_watch_that_is_too_slow_for_the_history_gets_a_new_list(store: S
         news = await anext(watch)
         assert news.is_listing
         assert len(news.entries) == 10
+    keeper.end()
+
+
+@pytest.mark.asyncio
+async def test_watches_that_read_nothing_share_one_list(store: Store) -> None:
+    keeper = Keeper(store)
+    service = RegistryService(keeper)
+    text = b"x" * INSTANCE_MAX
+    for number in range(100):
+        await service.publish("p", "s", f"x{number}", text, "me", 15.0)
+    watches = [service.watch("p", "s") for _ in range(20)]
+    first = {id(await anext(watch)) for watch in watches}
+    assert len(first) == 1
+    await service.publish("p", "s", "x0", b"new", "me", 15.0)
+    rest = await parts(watches[0])  # the list of before, to its end, and then what is new
+    assert [id for each in rest for id, _, _ in each.entries][-1] == "x99"
+    assert {each.revision for each in rest} == {100}
+    assert (await anext(watches[0])).entries == [("x0", b"new", False)]
+    for watch in watches:
+        await watch.aclose()  # type: ignore[attr-defined]
+    assert keeper._waiting == set()
+    keeper.end()
+
+
+@pytest.mark.asyncio
+async def test_many_changes_come_in_parts_each_with_its_revision(store: Store) -> None:
+    keeper = Keeper(store)
+    service = RegistryService(keeper)
+    text = b"x" * INSTANCE_MAX
+    async with aclosing(service.watch("p", "s")) as watch:
+        await anext(watch)
+        for number in range(50):
+            await service.publish("p", "s", f"x{number}", text, "me", 15.0)
+        told, revision = 0, 0
+        while told < 50:
+            news = await anext(watch)
+            assert sum(len(entry[1] or b"") for entry in news.entries) <= PART + INSTANCE_MAX
+            told, revision = told + len(news.entries), news.revision
+            assert (news.is_listing, news.is_more, revision) == (False, False, told)
+    keeper.end()
+
+
+@pytest.mark.asyncio
+async def test_one_connection_has_a_limit_of_watches_and_of_entries() -> None:
+    limits = LeaseLimits(max_by_connection=2)
+    async with registrar_scene(limits=limits) as scene:
+        keeper = scene.registrar.keeper
+        keeper._max_by_connection = 2
+        host, other = scene.raw._hosts[0], scene.owner()
+        open_ones = [host.long.watch("p", "s"), host.long.owned("me")]
+        for each in open_ones:
+            await anext(aiter(each))
+        with pytest.raises(RpcError, match="the connection has 2 watches already") as raised:
+            await anext(aiter(host.long.watch("p", "s")))
+        assert raised.value.code == Refusal.FULL
+        await anext(aiter(other._hosts[0].long.watch("p", "s")))  # another may
+        for number in range(2):
+            await host.api.publish("p", "s", f"x{number}", TEXT, f"owner{number}", 15.0)
+        with pytest.raises(RpcError, match=r"2 entries \(max_by_connection\)") as raised:
+            await host.api.publish("p", "s", "x2", TEXT, "owner2", 15.0)
+        assert raised.value.code == Refusal.FULL
+        await other._hosts[0].api.publish("p", "s", "x2", TEXT, "owner2", 15.0)
+        await other.aclose()
+        for stream in open_ones:
+            await stream.aclose()
+        while keeper._by_connection:
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.asyncio
+async def test_an_owner_is_told_at_once_that_another_has_its_entry(store: Store) -> None:
+    keeper = Keeper(store)
+    service = RegistryService(keeper)
+    await service.publish("p", "s", "a", TEXT, "me", 15.0)
+    async with aclosing(service.owned("me")) as owned:
+        assert await anext(owned) == 0
+        await service.publish("p", "s", "a", TEXT, "other", 15.0)
+        assert await anext(owned) == 1
+        await service.publish("p", "s", "a", TEXT, "me", 15.0)  # and takes it back
+        assert not [wake for wake in keeper._waiting if wake.is_set()]
     keeper.end()
 
 

@@ -16,7 +16,10 @@ without it:
   calls are no sign of a slow server;
 * the lowest latency is looked for at once, lower and lower as long as that helps, and again
   when it is plain that it is no longer true: who starts into an overload has never seen it;
-* what failed or was given up can raise the average, and never lowers the lowest latency.
+* what was given up before a call could have ended says nothing of how long calls take: it is
+  in no average and no rate. The places it had are added to what the formula gives, for else
+  who cancels at once takes them from the others for good. What was given up later counts in
+  the average as a call that took so long, and never lowers the lowest latency.
 
 The other candidate was Gradient2 of Netflix (Netflix/concurrency-limits), which compares a
 short average of the latency with a long one, and has no lowest latency. In the same simulation
@@ -52,6 +55,8 @@ LOWERED: Final = 0.5
 CLOSE: Final = 0.8
 #: Windows that were too slow one after the other, until the lowest latency is doubted.
 DOUBT: Final = 5
+#: Seconds that a call must have lasted to say anything, while the lowest latency is not known.
+SOON: Final = 0.05
 
 _SMOOTH: Final = 0.1
 
@@ -73,9 +78,9 @@ class Limiter:
     """
 
     __slots__ = (
-        "_before", "_began", "_count", "_doubts", "_failed", "_held", "_least", "_look_at",
-        "_looking", "_most", "_pressed", "_rng", "_skip_until", "_total", "_was_pressed", "limit",
-        "lowest", "peak",
+        "_before", "_began", "_count", "_doubts", "_failed", "_held", "_late", "_least",
+        "_look_at", "_looking", "_most", "_pressed", "_rng", "_skip_until", "_taken", "_total",
+        "_vain", "_was_pressed", "limit", "lowest", "peak",
     )  # fmt: skip
 
     def __init__(
@@ -89,7 +94,9 @@ class Limiter:
         self.lowest = self.peak = 0.0
         self._began: float | None = None  # of the window
         self._count = 0
-        self._total = self._failed = 0.0
+        self._late = 0
+        self._total = self._failed = self._vain = 0.0
+        self._taken = 0.0  # places that those had which came to nothing, as far as they were due
         self._pressed = self._was_pressed = False
         self._doubts = 0
         self._look_at = 0.0
@@ -117,12 +124,16 @@ class Limiter:
         if well:
             self._count += 1
             self._total += seconds
+        elif seconds < (self.lowest or SOON):
+            self._vain += seconds
         else:
+            self._late += 1
+            self._vain += self.lowest  # what is above that, it waited
             self._failed += seconds
-        if self._count < LEAST:
-            if self._failed > 0 and self._is_hopeless(now):
-                self._set(self.limit * LOWERED)
-                self._begin(now)
+        if not well and self._late and self._is_hopeless(now):
+            self._set(self.limit * LOWERED)
+            self._begin(now)
+        if not well or self._count < LEAST:
             return
         spent = now - (self._began or 0.0)
         is_new = self._looking or not self.lowest
@@ -136,7 +147,7 @@ class Limiter:
 
     def _judge(self, spent: float, now: float) -> None:
         """Set the limit by what a window has shown."""
-        average = (self._total + self._failed) / self._count
+        average = (self._total + self._failed) / (self._count + self._late)
         if self._looking:
             self.lowest = self._total / self._count
             if self.lowest < CLOSE * self._before and self.limit > self._least:
@@ -145,7 +156,7 @@ class Limiter:
             self._looking = False
             self._look_at = self._next_look(now)
             slack = max(self.lowest * TOLERANCE, SLACK)
-            aim = self.peak * (self.lowest + slack) + 1
+            aim = self.peak * (self.lowest + slack) + self._taken + 1
             self._set(min(self._held, aim) if self._was_pressed else self._held)
             return
         rate = self._count / spent
@@ -153,12 +164,13 @@ class Limiter:
             self.peak = rate
         elif self._pressed:
             self.peak += (rate - self.peak) * _SMOOTH
+        self._taken = self._vain / spent
         if not self.lowest or average < self.lowest:
             self.lowest += (average - self.lowest) * (_SMOOTH if self.lowest else 1.0)
         slack = max(self.lowest * TOLERANCE, SLACK)
         room = self.lowest + slack - average
         self._doubts = self._doubts + 1 if room < 0 else 0
-        aim = self.peak * (self.lowest + max(room, 0.0))
+        aim = self.peak * (self.lowest + max(room, 0.0)) + self._taken
         if aim > self.limit or self._pressed or room < 0:  # else few are in flight as few come
             self._set((self.limit + aim) / 2)
         if now >= self._look_at or self._doubts >= DOUBT:
@@ -183,6 +195,6 @@ class Limiter:
 
     def _begin(self, now: float) -> None:
         self._began = max(now, self._skip_until)
-        self._count = 0
-        self._total = self._failed = 0.0
+        self._count = self._late = 0
+        self._total = self._failed = self._vain = 0.0
         self._pressed = False

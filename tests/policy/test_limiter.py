@@ -65,14 +65,40 @@ class Seen:
 
 
 def simulate(
-    limiter: Limit, places: int, service: Callable[[float], float], offered: float, seconds: float
+    limiter: Limit,
+    places: int,
+    service: Callable[[float], float],
+    offered: float,
+    seconds: float,
+    *,
+    rude: int = 0,
+    gives_up: float = 0.003,
 ) -> Seen:
-    """Let calls come by chance to a server that does *places* of them at once, the rest in line."""
+    """Let calls come by chance to a server that does *places* of them at once, the rest in line.
+
+    Beside these so many *rude* callers call all the time and give each call up; their calls
+    cost the server nothing but that they are in flight.
+    """
+    teasing = [(0.0, -1.0)] * rude  # when, and since when if a call is in flight
+    teased = 0
     rng, seen = random.Random(7), Seen()
     line: deque[float] = deque()
     busy: list[tuple[float, float]] = []  # when it ends, and when it came
     coming = rng.expovariate(offered)
     while coming < seconds:
+        if teasing and teasing[0][0] <= min(coming, busy[0][0] if busy else coming):
+            now, since = heapq.heappop(teasing)
+            if since >= 0:
+                teased -= 1
+                limiter.ended(now - since, now, False)
+                heapq.heappush(teasing, (now + 0.003, -1.0))
+            elif len(busy) + len(line) + teased < limiter.limit:
+                teased += 1
+                heapq.heappush(teasing, (now + gives_up, now))
+            else:
+                limiter.refused()
+                heapq.heappush(teasing, (now + 0.003, -1.0))
+            continue
         if busy and busy[0][0] <= coming:
             now, came = heapq.heappop(busy)
             seen.ended.append((now, now - came))
@@ -82,7 +108,7 @@ def simulate(
                 heapq.heappush(busy, (end, line.popleft()))
             continue
         now, coming = coming, coming + rng.expovariate(offered)
-        if len(busy) + len(line) >= limiter.limit:
+        if len(busy) + len(line) + teased >= limiter.limit:
             seen.refused += 1
             limiter.refused()
         elif len(busy) < places:
@@ -138,6 +164,42 @@ def test_the_load_ends_and_nothing_is_refused() -> None:
     simulate(limiter, 20, lambda _: 0.05, 1200.0, 20.0)
     after = simulate(limiter, 20, lambda _: 0.05, 160.0, 5.0)
     assert after.refused == 0
+
+
+@pytest.mark.parametrize(("rude", "gives_up"), [(20, 0.001), (10, 0.04)])
+@pytest.mark.parametrize(("places", "offered"), [(20, 400.0), (1000, 590.0)])
+def test_who_gives_up_early_takes_little_from_others(
+    places: int, offered: float, rude: int, gives_up: float
+) -> None:
+    """While their time was in the average, a quarter to three quarters of the work was lost."""
+    alone, beside = adaptive(), adaptive()
+    calm = simulate(alone, places, lambda _: 0.05, offered, 12.0)
+    seen = simulate(beside, places, lambda _: 0.05, offered, 12.0, rude=rude, gives_up=gives_up)
+    assert seen.goodput(2.0, 12.0) >= 0.85 * calm.goodput(2.0, 12.0)
+    assert seen.p99(2.0) <= 1.2 * calm.p99(2.0)  # nor is more let in than can be done
+    assert 0.85 * alone.limit <= beside.limit <= alone.limit + rude
+
+
+def test_who_only_gives_up_early_moves_nothing() -> None:
+    limiter = adaptive()
+    now = feed(limiter, 0.01, 0.0, 10_000, well=False)  # as long as nothing is known
+    assert limiter.limit == 40
+    now = feed(limiter, 0.05, feed(limiter, 0.05, now))
+    known = limiter.limit, limiter.lowest, limiter.peak
+    feed(limiter, 0.01, now + 1.0, 10_000, well=False)
+    assert (limiter.limit, limiter.lowest, limiter.peak) == known
+
+
+def test_what_was_given_up_late_still_lowers_the_limit() -> None:
+    """An overload in which callers give up: each of them has waited for long."""
+    limiter = adaptive()
+    now = feed(limiter, 0.05, feed(limiter, 0.05, 0.0))
+    before = limiter.limit
+    for _ in range(4):
+        limiter.refused()
+        for _ in range(LEAST * 6):
+            now = feed(limiter, 0.5, feed(limiter, 0.05, now, 1), 4, well=False)
+    assert limiter.limit < before
 
 
 def test_the_rival_lets_latency_creep() -> None:

@@ -2,11 +2,13 @@
 
 Rules of the room:
   * who states something is answered when it is kept, and those who wait hear of it at once;
+    what can't be kept is taken back;
   * leases run while this process does: when it was stopped, nobody could renew;
   * at the end those who wait are told, and nothing is left.
 """
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections import Counter
@@ -15,7 +17,7 @@ from typing import Final, final
 
 from fastrpc.cluster.registrar.contract import Refusal
 from fastrpc.cluster.registrar.leases import LeaseLimits, Leases, Row, TooMany
-from fastrpc.cluster.registrar.store import Store, StoreFailed
+from fastrpc.cluster.registrar.store import Key, Store, StoreFailed
 from fastrpc.errors import RpcError
 
 __all__ = ["BY_CONNECTION", "WATCHES_MAX", "Keeper"]
@@ -72,6 +74,7 @@ class Keeper:
         self._by_connection: Counter[str] = Counter()
         self._behind = 0.0  # seconds that the leases' clock has stood still
         self._waiting: set[asyncio.Event] = set()
+        self._unkept: dict[Key, Row | None] = {}  # what the file has of what is being written
         self._ended = False
         self._pulse: asyncio.Task[None] | None = None
         self.epoch = uuid.uuid4().hex
@@ -94,6 +97,7 @@ class Keeper:
     def sweep(self) -> None:
         """Let go of what was not renewed in time."""
         for key in self.leases.expire(self._now()):
+            self._unkept.pop(key, None)
             self._store.remove(key)
 
     async def publish(self, place: str, id: str, row: Row, via: str = "") -> None:
@@ -105,23 +109,33 @@ class Keeper:
         if self._store.waiting >= WAITING_MAX:
             raise RpcError(Refusal.BROKEN, f"{WAITING_MAX} entries wait for the disk")
         self.begin()
+        key, before = (place, id), self.leases.row(place, id)
         try:
             if self.leases.publish(place, id, row, self._now(), via):
-                self._store.put((place, id), row)
+                if not self._store.is_waiting(key):
+                    self._unkept[key] = before
+                self._store.put(key, row)
         except TooMany as error:
             raise RpcError(Refusal.FULL, str(error)) from None
-        await self._settled(place, id)
+        try:
+            await self._store.settle(key)
+        except StoreFailed as error:
+            self._take_back(key, row)
+            raise RpcError(Refusal.BROKEN, str(error)) from None
+        self._unkept.pop(key, None)
 
     async def withdraw(self, place: str, id: str, owner: str) -> bool:
         """Take an entry away if it is *owner*'s; return whether it was.
 
-        Raises:
-            RpcError: That can't be kept.
+        It is gone though the disk be full: should this server start again before that is
+        written, the entry comes back until its time is over.
         """
         was_there = self.leases.withdraw(place, id, owner)
         if was_there:
+            self._unkept.pop((place, id), None)
             self._store.remove((place, id))
-        await self._settled(place, id)
+        with contextlib.suppress(StoreFailed):
+            await self._store.settle((place, id))
         return was_there
 
     def enter(self, via: str = "") -> asyncio.Event:
@@ -182,11 +196,15 @@ class Keeper:
             self.sweep()
         self.end()
 
-    async def _settled(self, place: str, id: str) -> None:
-        try:
-            await self._store.settle((place, id))
-        except StoreFailed as error:
-            raise RpcError(Refusal.BROKEN, str(error)) from None
+    def _take_back(self, key: Key, row: Row) -> None:
+        """Make an entry what the file has of it, unless it was stated anew since *row*."""
+        if self.leases.row(*key) is not row or not self._store.is_waiting(key):
+            return
+        before = self._unkept.pop(key, None)
+        self.leases.take_back(*key, before)
+        self._store.take_back(key, before)
+        if before is not None and self._store.is_waiting(key):
+            self._unkept[key] = before  # that is not there yet either
 
 
 def _stopping() -> RpcError:

@@ -10,10 +10,13 @@ may be missing (WAL, synchronous=NORMAL): owners state their entries again anywa
 Rules of the room:
   * one process to a file: a second one is refused;
   * what could not be written waits and is tried again, and who asks is told;
+  * a file that is taken away, or full at the end, is told in the log; nothing stops for it;
   * nothing of SQLite is touched in another thread than the store's.
 """
 
 import asyncio
+import logging
+import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +44,8 @@ create table if not exists entry (
 ) without rowid"""
 _PUT: Final = "insert or replace into entry (text, owner, ttl, place, id) values (?, ?, ?, ?, ?)"
 _REMOVE: Final = "delete from entry where place = ? and id = ?"
+
+_log: Final = logging.getLogger("fastrpc.registry")
 
 T = TypeVar("T")
 
@@ -70,6 +75,7 @@ class Store:
         self._task: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[Exception | None] | None = None
         self._is_closed = False
+        self._file: tuple[int, int] | None = None  # which one was opened; None if none is kept
         self._thread = ThreadPoolExecutor(1, "fastrpc-registry")
         try:
             self._base: sqlite3.Connection = self._aside(self._open)
@@ -85,8 +91,15 @@ class Store:
         return len(self._waiting) + len(self._writing)
 
     def load(self) -> list[tuple[str, str, Row]]:
-        """Return what is kept: place, id and the rest. Waits for the disk."""
-        return self._aside(self._load)
+        """Return what is kept: place, id and the rest. Waits for the disk.
+
+        Raises:
+            ConfigError: The file is broken.
+        """
+        try:
+            return self._aside(self._load)
+        except (sqlite3.Error, TypeError, ValueError) as error:
+            raise ConfigError(f"registry file {self._path}: {error}") from None
 
     def put(self, key: Key, row: Row) -> None:
         """Keep an entry, soon."""
@@ -96,13 +109,24 @@ class Store:
         """Keep it no more, soon."""
         self._note(key, None)
 
+    def is_waiting(self, key: Key) -> bool:
+        """Tell whether the last word on an entry is still to be written."""
+        return key in self._waiting or key in self._writing
+
+    def take_back(self, key: Key, before: Row | None) -> None:
+        """Leave an entry as it was before: what was to be written could not be."""
+        if before is None or key in self._writing:
+            self._note(key, before)  # the file may have it, or get it now
+        else:
+            self._waiting.pop(key, None)
+
     async def settle(self, key: Key) -> None:
         """Return when the last word on an entry is written.
 
         Raises:
             StoreFailed: It could not be; it is tried again.
         """
-        while key in self._waiting or key in self._writing:
+        while self.is_waiting(key):
             assert self._ended is not None
             error = await asyncio.shield(self._ended)
             if error is not None:
@@ -118,8 +142,14 @@ class Store:
         try:
             if left:
                 self._aside(lambda: self._write(left))
+        except sqlite3.Error as error:
+            text = "registry file %s: %d changes could not be kept: %s"
+            _log.error(text, self._path, len(left), error)
         finally:
-            self._aside(self._base.close)
+            try:
+                self._aside(self._base.close)
+            except sqlite3.Error as error:
+                _log.error("registry file %s: %s", self._path, error)
             self._thread.shutdown()
 
     # On the loop
@@ -179,6 +209,8 @@ class Store:
             base.execute("commit")
             base.execute("pragma journal_mode = wal")
             base.execute("pragma synchronous = normal")
+            if self._path != MEMORY:
+                self._file = _identity(self._path)
         except BaseException:
             base.close()
             raise
@@ -191,6 +223,9 @@ class Store:
         return [(place, id, Row(bytes(text), owner, ttl)) for place, id, text, owner, ttl in found]
 
     def _write(self, batch: dict[Key, Row | None]) -> None:
+        if self._file is not None and _identity(self._path) != self._file:
+            self._file = None  # told once
+            _log.error("registry file %s is gone: a restart will forget all entries", self._path)
         self._base.execute("begin")
         try:
             gone = [key for key, row in batch.items() if row is None]
@@ -202,3 +237,12 @@ class Store:
             if self._base.in_transaction:
                 self._base.execute("rollback")
             raise
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return which file is at *path*; None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

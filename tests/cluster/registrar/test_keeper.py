@@ -15,6 +15,7 @@ from fastrpc.errors import RpcError
 from tests.cluster.registrars import Clock
 
 ROW = Row(b"text", "me", 15.0)
+OTHER = Row(b"other", "you", 15.0)
 
 
 @pytest.fixture
@@ -151,7 +152,35 @@ async def test_no_room_and_no_disk_are_told_by_code(
     with pytest.raises(RpcError, match="wait for the disk") as raised:
         await keeper.publish("p/s", "x", ROW)
     assert raised.value.code == Refusal.BROKEN
-    with pytest.raises(RpcError, match="disk is full"):
-        await keeper.withdraw("p/s", "x", "me")
+    assert await keeper.withdraw("p/s", "x", "me")
+    assert keeper.leases.count == 0
     monkeypatch.setattr(store, "_write", write)
+    keeper.end()
+
+
+@pytest.mark.asyncio
+async def test_what_cannot_be_kept_is_not_listed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = Keeper(store)
+    await keeper.publish("p/s", "old", ROW)
+    write = store._write
+
+    def full(batch: dict[tuple[str, str], Row | None]) -> None:
+        if any(batch.values()):
+            raise sqlite3.OperationalError("disk is full")
+        write(batch)
+
+    monkeypatch.setattr(store, "_write", full)
+    monkeypatch.setattr(store_module, "_RETRY", 0.01)
+    stated = [("new", ROW), ("new", ROW), ("new", OTHER), ("old", OTHER), ("old", OTHER)]
+    calls = [keeper.publish("p/s", id, row) for id, row in stated]
+    for result in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(result, RpcError)
+        assert (result.code, "disk is full" in result.message) == (Refusal.BROKEN, True)
+    assert keeper.leases.listing("p/s") == [("old", ROW.text)]
+    await keeper.publish("p/s", "old", ROW._replace())  # renewed, for it is kept
+    await store.settle(("p/s", "new"))
+    assert store.load() == [("p/s", "old", ROW)]
+    assert keeper._unkept == {}
     keeper.end()

@@ -7,6 +7,7 @@ import pytest
 
 from fastrpc.cluster.registrar import store as store_module
 from fastrpc.cluster.registrar.leases import Row
+from fastrpc.cluster.registrar.run import Registrar
 from fastrpc.cluster.registrar.store import MEMORY, Store, StoreFailed
 from fastrpc.errors import ConfigError
 
@@ -116,6 +117,74 @@ async def test_who_gives_up_waiting_stops_nothing() -> None:
     assert store.load() == [("p/s", "x", ROW)]
     assert waiting.cancelled()
     store.close()
+
+
+@pytest.mark.asyncio
+async def test_a_full_disk_at_the_end_is_told_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(file_of(tmp_path))
+
+    def full(batch: object) -> None:
+        raise sqlite3.OperationalError("disk is full")
+
+    monkeypatch.setattr(store, "_write", full)
+    store.put(("p/s", "x"), ROW)
+    store.close()
+    assert "1 changes could not be kept: disk is full" in caplog.text
+    assert not [each for each in threading.enumerate() if "fastrpc-registry" in each.name]
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_is_taken_away_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(file_of(tmp_path))
+    store.put(("p/s", "x"), ROW)
+    await store.settle(("p/s", "x"))
+    assert caplog.text == ""
+    Path(file_of(tmp_path)).unlink()
+    for number in range(3):
+        store.put(("p/s", f"x{number}"), ROW)
+        await store.settle(("p/s", f"x{number}"))
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "registry.db is gone" in caplog.text
+    store.close()
+
+
+@pytest.mark.asyncio
+async def test_what_is_taken_back_while_it_is_written_is_written_back() -> None:
+    store = Store(MEMORY)
+    write, gate = store._write, threading.Event()
+
+    def slow(batch: dict[tuple[str, str], Row | None]) -> None:
+        assert gate.wait(10)
+        write(batch)
+
+    store._write = slow  # type: ignore[method-assign]
+    for id, before in (("new", None), ("old", ROW)):
+        store.put(("p/s", id), ROW._replace(text=b"refused"))
+        await asyncio.sleep(0)  # it is being written
+        store.take_back(("p/s", id), before)
+    gate.set()
+    for id in ("new", "old"):
+        await store.settle(("p/s", id))
+    assert [row for _, id, row in store.load() if id == "new"] == []
+    store.close()
+
+
+def test_a_broken_page_is_a_file_that_cannot_be_used(tmp_path: Path) -> None:
+    Store(file_of(tmp_path)).close()
+    base = sqlite3.connect(file_of(tmp_path))
+    rows = [("p/s", f"x{number}", b"t" * 1000, "me", 15.0) for number in range(100)]
+    base.executemany("insert into entry values (?, ?, ?, ?, ?)", rows)
+    base.commit()
+    base.close()
+    path = Path(file_of(tmp_path))
+    path.write_bytes(path.read_bytes()[:8192] + b"\x99" * 4096 * 20)
+    with pytest.raises(ConfigError, match=r"registry file .*db: database disk image"):
+        Registrar(file_of(tmp_path))
+    assert not [each for each in threading.enumerate() if "fastrpc-registry" in each.name]
 
 
 def test_one_file_belongs_to_one_process(tmp_path: Path) -> None:

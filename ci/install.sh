@@ -42,4 +42,4 @@ rm -rf build/lib* build/temp* build/bdist*
 "$PY" -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 as_promised || { echo "FASTRPC_EXT=$FASTRPC_EXT was not kept: see what lies in fastrpc/" >&2; exit 1; }
 key >"$stamp"
-if [ -n "$(compiled)" ]; then compiled; else echo "pure twin only"; fi
+if [ -n "$(compiled)" ]; then echo "$(compiled | wc -l) compiled units"; else echo "pure twin only"; fi

@@ -170,7 +170,7 @@ class Storm:
         """Kill one instance, start another in its place, then restart all in turn."""
         callers = [asyncio.create_task(self._caller()) for _ in range(CALLERS)]
         await asyncio.sleep(0.5)
-        self._say(f"{INSTANCES} instances")
+        self._say(f"{INSTANCES} instances; each says goodbye 2 s before it ends")
         await asyncio.to_thread(processes.end, 0, signal.SIGKILL)
         self._say("one was killed with SIGKILL")
         await asyncio.to_thread(processes.start, 0)
@@ -236,7 +236,7 @@ def main() -> int:
     parser.add_argument("files", nargs="+", metavar="FILE", help="text to look up")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of each measurement")
     options = parser.parse_args()
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     text = read(options.files, console)
     with Processes() as processes:
         failed = loops.run(tour(console, processes, text, options.seconds))

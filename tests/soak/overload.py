@@ -20,6 +20,7 @@ the same without `adaptive_limit`.
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -94,31 +95,31 @@ async def offer(target: str, kind: str, rate: float, seconds: float) -> dict[str
     done: list[tuple[float, float]] = []
     refused: list[float] = []
     others: dict[str, int] = {}
-    waiting: set[asyncio.Task[None]] = set()
+    waiting: set[asyncio.Future[Any]] = set()
     async with fastrpc.connect(target, timeout=TIMEOUT, connections=CONNECTIONS) as client:
         for _ in range(CONNECTIONS):
             with contextlib.suppress(fastrpc.FastRPCError):  # without the option it may be busy
                 await client.call("fastrpc.health")
         begun = time.perf_counter()
 
-        async def one(due: float) -> None:
-            sent = time.perf_counter()
-            try:
-                await client.call(f"Work.{kind}")
-            except fastrpc.Overloaded:
-                refused.append(time.perf_counter() - sent)
-            except fastrpc.FastRPCError as exc:
-                others[type(exc).__name__] = others.get(type(exc).__name__, 0) + 1
-            else:
-                now = time.perf_counter()
+        # No task for each: what the clients take is taken from what they can offer.
+        def ended(due: float, sent: float, call: asyncio.Future[Any]) -> None:
+            now, exc = time.perf_counter(), call.exception()
+            waiting.discard(call)
+            if exc is None:
                 done.append((now - begun, now - due))
+            elif isinstance(exc, fastrpc.Overloaded):
+                refused.append(now - sent)
+            else:
+                others[type(exc).__name__] = others.get(type(exc).__name__, 0) + 1
 
         count = 0
         while (now := time.perf_counter() - begun) < seconds:
             while count < now * rate:
-                task = asyncio.ensure_future(one(begun + count / rate))
-                waiting.add(task)
-                task.add_done_callback(waiting.discard)
+                call = asyncio.ensure_future(client.call(f"Work.{kind}"))
+                waiting.add(call)
+                due = begun + count / rate
+                call.add_done_callback(functools.partial(ended, due, time.perf_counter()))
                 count += 1
             await asyncio.sleep(TICK)
         lag = time.perf_counter() - begun - seconds

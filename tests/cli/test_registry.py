@@ -2,6 +2,7 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 import fastrpc
 from fastrpc.cluster import Instance, Listing, open_registry
+from fastrpc.cluster.registrar.store import Store
 from tests.cli.served import invoke
 
 ONE = Instance(id="one", addresses=("tcp://127.0.0.1:7000",))
@@ -75,6 +77,21 @@ def test_a_file_that_cannot_be_used_is_wrong_usage(tmp_path: Path) -> None:
     result = invoke("registry", "--data", str(tmp_path), "--json")
     assert result.exit_code == 2
     assert "registry file" in json.loads(result.stdout)["error"]["message"]
+
+
+def test_a_file_that_is_broken_is_told_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "registry.db"
+    Store(str(path)).close()
+    base = sqlite3.connect(path)
+    rows = [("p/s", f"x{number}", b"t" * 1000, "me", 15.0) for number in range(100)]
+    base.executemany("insert into entry values (?, ?, ?, ?, ?)", rows)
+    base.commit()
+    base.close()
+    path.write_bytes(path.read_bytes()[:8192] + b"\x99" * 4096 * 20)
+    result = invoke("registry", "--data", str(path))
+    assert result.exit_code == 2
+    assert "database disk image is malformed" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_a_taken_port_is_told(target: str) -> None:

@@ -74,6 +74,25 @@ async def test_it_keeps_the_contract(name: str) -> None:
         await check_registry(scene.owner, only=name, expire=scene.expire, poison=scene.poison)
 
 
+@pytest.mark.asyncio
+async def test_who_loses_an_entry_to_another_hears_of_it_at_once() -> None:
+    async with registrar_scene() as scene:
+        former, other = scene.owner(), scene.owner()
+        lost = asyncio.ensure_future(former.wait_lost())
+        await former.publish("Arith", instance("a"))
+        while former.owner not in scene.registrar.keeper.leases._guards:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
+        assert not lost.done()
+        await other.publish("Arith", instance("a", weight=2.0))
+        assert await lost == 1
+        await former.publish("Arith", instance("a"))  # and it is the former's again
+        await other.withdraw("Arith", "a")
+        assert (await scene.raw.list("Arith")).instances == (instance("a"),)
+        for each in (former, other):
+            await each.aclose()
+
+
 @pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_two_hosts_keep_the_contract_together() -> None:
     async with registrar_scene() as one, registrar_scene() as two:

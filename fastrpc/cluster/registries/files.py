@@ -21,18 +21,20 @@ The table `services` has to be there, so that a file that was emptied is no empt
 
 Write a new file and rename it over the old one, or swap a symbolic link as Kubernetes does.
 The file is looked at every second. One that changes is read when it has rested for a
-second; one that can't be read as a whole leaves everything as it was, and the log says so
-once. An entry that can't be read is left out.
+second; one that can't be read as a whole leaves everything as it was, the list counts as
+stale, and the log says so once. An entry that can't be read is left out.
 
 Rules of the room:
   * who takes an instance out of the file means it: it is gone at once;
-  * the file is looked at and read in a thread, and only if it is not too long.
+  * the file is looked at and read in a thread, and only if it is not too long;
+  * what reading costs is bounded: TOML's parser walks every key from its first name on.
 """
 
 import asyncio
 import json
 import logging
 import os
+import re
 import stat
 import tomllib
 from collections.abc import AsyncGenerator, Mapping
@@ -53,8 +55,12 @@ from fastrpc.errors import ConfigError, RegistryLost
 
 __all__ = ["FILE_MAX", "FileRegistry"]
 
-#: Longest file.
+#: Longest file, of JSON and of TOML, whose parser takes seconds for what JSON's does at once.
 FILE_MAX: Final = 8 * 2**20
+TOML_MAX: Final = 2**20
+
+#: Most names with dots between that a key of TOML may have; ours have four.
+NAMES_MAX: Final = 16
 
 #: Most services of a file.
 SERVICES_MAX: Final = 10_000
@@ -72,6 +78,19 @@ _FIELDS: Final = frozenset(
     {"id", "address", "addresses", "weight", "zone", "version", "group", "tags", "state"}
 )
 _STATES: Final = {each.value: each for each in InstanceState}
+
+# All that a text of TOML is made of, as far as it takes to tell keys from what looks like
+# some. Each alternative matches without going back, so a text is read in linear time.
+_BASIC: Final = r'"(?:[^"\\\n]++|\\[^\n])*+(?:"|\\?(?=\n|\Z))'
+_NAME: Final = rf"(?:[A-Za-z0-9_-]++|{_BASIC}|'[^'\n]*+'?)"
+_TOKEN: Final = re.compile(
+    r'"""(?:[^"\\]++|\\.|"(?!""))*+(?:"{3,5}|\\?\Z)'
+    r"|'''(?:[^']++|'(?!''))*+(?:'{3,5}|\Z)"
+    r"|#[^\n]*+"
+    rf"|(?P<deep>{_NAME}(?:[ \t]*+\.[ \t]*+{_NAME}){{{NAMES_MAX}}})"
+    rf"|{_NAME}|[^A-Za-z0-9_\-\"'#]++",
+    re.DOTALL,
+)
 
 #: What tells that a file is another one than before.
 _Stamp = tuple[int, int, int, int, int]
@@ -105,6 +124,7 @@ class FileRegistry(Registry):
         self._look = Aside(self._reader.look, "fastrpc-file")
         self._every = every
         self._closed = asyncio.Event()
+        self._last: dict[str, Listing] = {}  # what watches said last before they were lost
 
     async def publish(self, service: str, instance: Instance) -> None:
         """Refuse, see `Registry`."""
@@ -119,13 +139,16 @@ class FileRegistry(Registry):
         return _of(await self._content(), service)
 
     async def watch(self, service: str) -> AsyncGenerator[Change, None]:
-        """Give what the file says, and what changes in it."""
+        """Give what the file says, and what changes in it, for as long as it can be read."""
         check_service(service)
-        before = await self._content()
+        before = await self._readable()
         listing = _of(before, service)
         yield listing
+        for id in _missing(self._last.get(service, listing), listing):
+            yield Gone(id, is_explicit=True)  # taken out while nothing could be read
         while not await self._rest():
-            now = await self._content()
+            self._last[service] = listing
+            now = await self._readable()
             if now.number == before.number:
                 continue
             old, listing, before = listing, _of(now, service), now
@@ -149,15 +172,27 @@ class FileRegistry(Registry):
     # Inside
 
     async def _content(self) -> _Content:
+        content, problem = await self._known()
+        if content is None:
+            raise RegistryLost(f"no instances: {problem}")
+        return content
+
+    async def _readable(self) -> _Content:
+        """Return what the file says now: who watches shall know that it can't be read."""
+        content, problem = await self._known()
+        if content is None or problem:
+            raise RegistryLost(f"no instances: {problem}" if content is None else problem)
+        return content
+
+    async def _known(self) -> tuple[_Content | None, str]:
+        """Return what was read last, and why that can't be read now."""
         if self._closed.is_set():
             raise RegistryLost("this registry is closed")
         try:
             content = await self._look.ask(PATIENCE)
         except TimeoutError:
-            content = self._reader.content  # the disk hangs: what was read is what we know
-        if content is None:
-            raise RegistryLost(f"no instances: {self._reader.problem or 'the disk hangs'}")
-        return content
+            return self._reader.content, "the disk hangs"  # what was read is what we know
+        return content, self._reader.problem
 
     async def _rest(self) -> bool:
         """Wait until the next look; return whether there is none any more."""
@@ -174,9 +209,14 @@ def _changes(old: Listing, new: Listing) -> list[Change]:
     if old.skipped != new.skipped:
         return [new]
     known = {each.id: each for each in old.instances}
-    stays = {each.id for each in new.instances}
-    gone: list[Change] = [Gone(id, is_explicit=True) for id in known if id not in stays]
+    gone: list[Change] = [Gone(id, is_explicit=True) for id in _missing(old, new)]
     return gone + [Put(each) for each in new.instances if known.get(each.id) != each]
+
+
+def _missing(old: Listing, new: Listing) -> list[str]:
+    """Return the ids that are not in the file any more."""
+    stays = {each.id for each in new.instances}
+    return [each.id for each in old.instances if each.id not in stays]
 
 
 @final
@@ -190,6 +230,7 @@ class _Reader:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._is_json = path.endswith(".json")
         self._read: _Stamp | None = None  # what `content` or `problem` is about
         self._seen: _Stamp | None = None
         self._waited = 0
@@ -227,13 +268,14 @@ class _Reader:
             stamp = _stamp(about)
             if not stat.S_ISREG(about.st_mode):
                 raise _Unreadable("it is no file", stamp)
-            if about.st_size > FILE_MAX:
-                raise _Unreadable(f"{about.st_size} bytes are over {FILE_MAX}", stamp)
-            text = file.read(FILE_MAX + 1)
+            most = FILE_MAX if self._is_json else TOML_MAX
+            if about.st_size > most:
+                raise _Unreadable(f"{about.st_size} bytes are over {most}", stamp)
+            text = file.read(most + 1)
             if _stamp(os.fstat(file.fileno())) != stamp or len(text) != about.st_size:
                 raise _Unreadable("it changed while it was read", None)
         try:
-            found = _parse(text, is_json=self._path.endswith(".json"))
+            found = _parse(text, is_json=self._is_json)
         except (ValueError, RecursionError) as error:
             raise _Unreadable(str(error) or "it is nested too deep", stamp) from None
         return {name: _listing(entries) for name, entries in found.items()}, stamp
@@ -271,7 +313,7 @@ def _parse(text: bytes, *, is_json: bool) -> dict[str, list[Any]]:
     Raises:
         ValueError: The file as a whole can't be read.
     """
-    whole = json.loads(text) if is_json else tomllib.loads(text.decode())
+    whole = json.loads(text) if is_json else _toml(text.decode())
     services = whole.get("services") if isinstance(whole, dict) else None
     if not isinstance(services, dict):
         raise ValueError("there is no table 'services'")
@@ -284,6 +326,15 @@ def _parse(text: bytes, *, is_json: bool) -> dict[str, list[Any]]:
         if len(entries) > INSTANCES_MAX:
             raise ValueError(f"services.{name} has more than {INSTANCES_MAX} instances")
     return services
+
+
+def _toml(text: str) -> dict[str, Any]:
+    """Parse *text*, unless it has keys that are absurdly deep."""
+    for token in _TOKEN.finditer(text):
+        if token["deep"] is not None:
+            line = text.count("\n", 0, token.start()) + 1
+            raise ValueError(f"line {line}: a key of more than {NAMES_MAX} names")
+    return tomllib.loads(text)
 
 
 def _listing(entries: list[Any]) -> Listing:

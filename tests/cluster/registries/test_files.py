@@ -157,8 +157,49 @@ BAD = {
     "no name": b"[services]\n'a/b' = []\n",
     "bytes": b"\xff\xfe[services]",
     "deep": b"[services]\nArith = " + b"[" * 100_000,
-    "long": b"#" * (files_module.FILE_MAX + 1),
+    "long": b"#" * (files_module.TOML_MAX + 1),
+    "many names": b"[services]\nArith = []\n[" + b".".join([b"a"] * 500_000) + b"]\n",
+    "quoted names": b"[services]\nArith = []\n" + b" . ".join([b'"\\""'] * 17) + b" = 1\n",
+    "hidden names": b"[services]\nArith = []\nx = { a = '''\n''', "
+    + b".".join([b"a"] * 17)
+    + b' = 1, b = "\'" }\n',
 }
+
+
+FINE = {
+    "a long host": b'"tcp://' + b".".join([b"a"] * 40) + b':7000"',
+    "names in texts": b'"x", """\n"" a.' + b".".join([b"a"] * 40) + b'"""',
+    "names in notes": b"# it's " + b".".join([b"a"] * 40) + b"\n",
+    "as deep as may be": b"{ " + b".".join([b"a"] * 16) + b" = 1 }",
+}
+
+
+@pytest.mark.parametrize("entry", FINE.values(), ids=[*FINE])
+def test_dots_that_are_in_no_key_are_as_many_as_they_like(entry: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "instances.toml"
+    path.write_bytes(b'[services]\nArith = [\n"tcp://10.0.0.1:7000",\n' + entry + b"]\n")
+    content = _Reader(str(path)).look()
+    assert content is not None
+    assert ONE in content.services["Arith"].instances
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio"])
+async def test_a_watch_is_lost_while_the_file_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "instances.toml"
+    path.write_text(TOML)
+    registry = open_file(path)
+    watch = registry.watch("Arith")
+    assert await anext(watch) == Listing((ONE, TWO))
+    replace_file(path, BAD["many names"])
+    for lost in (watch, registry.watch("Arith")):
+        with pytest.raises(RegistryLost, match="line 3: a key of more than 16 names"):
+            await anext(lost)
+    assert await registry.list("Arith") == Listing((ONE, TWO))
+    replace_file(path, '[services]\nArith = ["tcp://10.0.0.1:7000"]\n')
+    await until(registry, "Arith", ONE)
+    async with aclosing(registry.watch("Arith")) as watch:
+        assert await anext(watch) == Listing((ONE,))
+        assert await anext(watch) == Gone(TWO.id, is_explicit=True)
 
 
 @pytest.mark.parametrize("what", [*BAD, "vanished", "folder", "pipe", "dangling"])

@@ -8,6 +8,7 @@ Rules of the room:
 """
 
 import asyncio
+import logging
 import random
 import time
 from collections import deque
@@ -28,6 +29,8 @@ from fastrpc.frame import Lane
 from fastrpc.policy import Standing, is_fault, pushback
 
 __all__ = ["Fleet"]
+
+_log = logging.getLogger("fastrpc.cluster")
 
 #: Most instances that are dialled at once.
 DIALS_MAX: Final = 64
@@ -228,7 +231,10 @@ class Fleet:
         if isinstance(self._balancer, ZoneFirst):
             zone = options.zone
             self._balancer.known_local = sum(each.instance.zone == zone for each in known)
-        self._balancer.update(chosen, now)
+        try:
+            self._balancer.update(chosen, now)
+        except Exception:  # it may be the user's
+            _log.exception("the balancer failed, and goes by what it knew before")
         self._wake_at(min((each.rests_until for each in up if each.rests_until > now), default=0.0))
 
     def _wake_at(self, when: float) -> None:

@@ -269,6 +269,20 @@ async def test_whoever_was_there_first_has_its_full_weight() -> None:
         assert rig.member("b").weight == pytest.approx(0.1)
 
 
+async def test_a_balancer_that_fails_takes_nobody_along(caplog: pytest.LogCaptureFixture) -> None:
+    with Rig() as rig:
+
+        def fail(members: Any, now: float) -> None:
+            raise ZeroDivisionError
+
+        rig.balancer.update = fail  # type: ignore[method-assign]
+        news = rig.news
+        await rig.take("a")
+        assert rig.news > news
+        assert len(rig.lanes) == 1
+        assert "the balancer failed" in caplog.text
+
+
 async def test_a_fleet_that_is_closed_changes_nothing() -> None:
     with Rig() as rig:
         await rig.take("a")

@@ -12,7 +12,7 @@ import functools
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from enum import Enum
 from types import TracebackType
 from typing import Any, Final, cast
@@ -213,11 +213,14 @@ class Client(ClientView, Origin):
             )
         return loop
 
+    def _check_open(self) -> None:
+        if self._state is ClientState.CLOSED:
+            raise ConnectionLost(f"this client of {self.target} is closed", "no")
+
     def _bind(self) -> None:
         """Begin to connect, on the loop that runs here."""
         loop = self._running_loop()
-        if self._state is ClientState.CLOSED:
-            raise ConnectionLost(f"this client of {self.target} is closed", "no")
+        self._check_open()
         if self._state is ClientState.IDLE:
             self._loop = loop
             share = share_of(loop)
@@ -323,7 +326,14 @@ class Client(ClientView, Origin):
         decode: Any,
     ) -> Awaitable[Any]:
         """Start a call that has to wait for something."""
-        call = self.wait_and_call(timeout, metadata, name, args, kwargs, decode)
+        return self.start(self.wait_and_call(timeout, metadata, name, args, kwargs, decode))
+
+    def start(self, call: Coroutine[Any, Any, Any]) -> Awaitable[Any]:
+        """Run *call* in a task of the client's loop.
+
+        Raises:
+            ConfigError: Another loop runs here, or none.
+        """
         try:
             return self._running_loop().create_task(call)
         except ConfigError:

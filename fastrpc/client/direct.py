@@ -4,10 +4,9 @@ import asyncio
 import copy
 from typing import final
 
-from fastrpc.client.client import Client, ClientState
+from fastrpc.client.client import Client
 from fastrpc.client.link import Link
 from fastrpc.client.options import ClientOptions
-from fastrpc.errors import ConnectionLost
 from fastrpc.session import Session, Side
 from fastrpc.transport import parse_target
 
@@ -77,8 +76,7 @@ class DirectClient(Client):
         if soonest.next_attempt() > self._options.connect_timeout and soonest.failure is not None:
             raise copy.copy(soonest.failure)
         while await self._news.wait(deadline):
-            if self._state is ClientState.CLOSED:
-                raise ConnectionLost(f"this client of {self.target} is closed", "no")
+            self._check_open()
             if self.lanes:
                 return True
             if any(link.is_dialling for link in self._links):

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, Final, TypeVar, cast, final
 
 from fastrpc.call import Mode, Pairs, Reply
+from fastrpc.call.deadline import LEAST
 from fastrpc.client.blocking import DirectBlockingClient
 from fastrpc.client.blocking_face import BlockingCalls, BlockingClient
 from fastrpc.client.blocking_view import call_stream
@@ -327,7 +328,7 @@ class BlockingClusterClient(BlockingClusterView, BlockingClient):
         started = time.monotonic()
         address = self.run(lambda: view.pick_address(opening))
         timeout = view.timeout
-        left = max(timeout - (time.monotonic() - started), 1e-6) if timeout else 0.0
+        left = max(timeout - (time.monotonic() - started), LEAST) if timeout else 0.0
         used = self._directly(address)
         try:
             used.client.open_stream(left, core)

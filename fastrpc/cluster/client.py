@@ -5,9 +5,9 @@ import contextlib
 import copy
 import functools
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import Any, Final, Unpack, final
+from typing import Any, Final, TypeVar, Unpack, final
 
 from fastrpc.client.client import CLOSE_PATIENCE, Client, ClientState
 from fastrpc.client.link import Link
@@ -27,12 +27,14 @@ from fastrpc.cluster.shard import Shards
 from fastrpc.cluster.target import ANY_SERVICE, PORTS, parse_cluster
 from fastrpc.cluster.timings import Recent
 from fastrpc.cluster.view import ClusterView
-from fastrpc.errors import ConfigError, ConnectionLost, DeadlineExceeded, FastRPCError, Unavailable
+from fastrpc.errors import ConfigError, DeadlineExceeded, FastRPCError, Unavailable
 from fastrpc.frame import Lane
 from fastrpc.policy import RetryBudget
 from fastrpc.session import Late, Session, Side, outcome
 from fastrpc.session.stub import Bound
 from fastrpc.transport import parse_target
+
+T = TypeVar("T")
 
 __all__ = ["ClusterClient", "connect_cluster", "connect_registry"]
 
@@ -114,9 +116,7 @@ class ClusterClient(ClusterView, Client):
         Raises:
             ConfigError: The client was not used yet.
         """
-        if self._fleet is None:
-            raise ConfigError(f"this client of {self.target} has not begun to connect")
-        return self._fleet
+        return self._begun(self._fleet)
 
     @property
     def resolver(self) -> Resolver:
@@ -125,9 +125,12 @@ class ClusterClient(ClusterView, Client):
         Raises:
             ConfigError: The client was not used yet.
         """
-        if self._resolver is None:
+        return self._begun(self._resolver)
+
+    def _begun(self, part: T | None) -> T:
+        if part is None:
             raise ConfigError(f"this client of {self.target} has not begun to connect")
-        return self._resolver
+        return part
 
     async def aclose(self) -> None:
         """Close all connections; calls that are open fail. Twice is fine."""
@@ -280,14 +283,6 @@ class ClusterClient(ClusterView, Client):
 
     # Calls
 
-    def start(self, call: Coroutine[Any, Any, Any]) -> Awaitable[Any]:
-        """Run *call* in a task of the client's loop."""
-        try:
-            return self._running_loop().create_task(call)
-        except ConfigError:
-            call.close()
-            raise
-
     def keep(self, work: Coroutine[Any, Any, None]) -> "asyncio.Future[None]":
         """Run *work* in a task that is cancelled when the client is closed."""
         task = asyncio.get_running_loop().create_task(work)
@@ -356,14 +351,6 @@ class ClusterClient(ClusterView, Client):
         self._bind()
         return is_room
 
-    async def session_for(self, name: str, seconds: float) -> tuple[Session, float, Late]:
-        """Wait for a connection that takes a call, see `Origin`."""
-        return await self._route.session_for(name, seconds)
-
-    def session_at_once(self) -> Session | None:
-        """Return a connection that takes a call right now."""
-        return self._route.session_at_once()
-
     async def connected(self) -> None:
         """Wait until an instance can be called.
 
@@ -395,8 +382,7 @@ class ClusterClient(ClusterView, Client):
                 if deadline and time.monotonic() >= deadline:
                     return False
                 raise self.why_nobody()
-            if self._state is ClientState.CLOSED:
-                raise ConnectionLost(f"this client of {self.target} is closed", "no")
+            self._check_open()
             if self.lanes or self.fleet.is_dialling:
                 continue
             if self.fleet.members and self.fleet.attempts_ended > before:
@@ -407,8 +393,7 @@ class ClusterClient(ClusterView, Client):
         """Return the error of a call that has nowhere to go."""
         failures = [link.failure for link in self.links() if link.failure is not None]
         if self.fleet.members and failures:
-            error = copy.copy(failures[0])  # its own for each: tracebacks are not shared
-            return error
+            return copy.copy(failures[0])  # its own for each: tracebacks are not shared
         why = self.resolver.failure
         if isinstance(why, FastRPCError):
             return copy.copy(why)

@@ -17,7 +17,7 @@ ATTEMPTS_MAX: Final = 16
 #: The balancer that goes by a key.
 BY_KEY: Final = "consistent_hash"
 
-PERCENTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+PERCENTILES: Final = {"p50": 50, "p90": 90, "p95": 95, "p99": 99}
 
 
 @final

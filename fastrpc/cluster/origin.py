@@ -266,4 +266,4 @@ class ClusterOrigin(Origin):
         after = self.plan.hedge_after
         if not isinstance(after, str):
             return after
-        return self._client.timings.share(name, PERCENTILES[after]) or HEDGE_FIRST
+        return self._client.timings.percentile(name, PERCENTILES[after]) or HEDGE_FIRST

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final, final
 
 from fastrpc.frame import Durations
+from fastrpc.policy.timing import bucket_of
 
 __all__ = ["Recent"]
 
@@ -46,14 +47,10 @@ class Recent:
             self._spans[name] = (began, before, current)
         current.add(seconds)
 
-    def share(self, name: str, share: float) -> float:
-        """Return the time that so many of the calls of *name* keep to; 0 if too few were seen."""
+    def percentile(self, name: str, percent: float) -> float:
+        """Return what *percent* of the calls of *name* don't exceed; 0 if too few were seen."""
         _, *spans = self._spans.get(name, (0.0,))
-        wanted = sum(span.count for span in spans) * share
-        if wanted < ENOUGH * share:
+        if sum(span.count for span in spans) < ENOUGH:
             return 0.0
-        for _, upper, count in sorted(bucket for span in spans for bucket in span.buckets()):
-            wanted -= count
-            if wanted <= 0:
-                return upper
-        return max(span.max for span in spans)
+        # The upper bound: most of those that take as long as usual shall be over by then.
+        return bucket_of(sorted(each for span in spans for each in span.buckets()), percent)[1]

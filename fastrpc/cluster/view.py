@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastrpc.call import Metadata, Pairs, Reply
-from fastrpc.call.deadline import DEADLINE, within
+from fastrpc.call.deadline import DEADLINE
 from fastrpc.client.broadcast import BroadcastMode, Recipient, check_mode
 from fastrpc.client.view import ClientView
 from fastrpc.cluster.broadcast import everybody
@@ -16,9 +16,8 @@ from fastrpc.cluster.shard import owners
 from fastrpc.frame import ClusterCall, ClusterCaller, Sender
 from fastrpc.session import KEEP, Keep
 from fastrpc.session.origin import Decode
-from fastrpc.session.stream import Opening, Stream
+from fastrpc.session.stream import Opening
 from fastrpc.session.stub import Bound
-from fastrpc.session.view import send_oneway
 from fastrpc.transport import parse_target
 
 if TYPE_CHECKING:
@@ -78,11 +77,6 @@ class ClusterView(ClientView):
         view._mode = self._mode if isinstance(broadcast, Keep) else check_mode(broadcast)
         return view
 
-    def notify(self, method: str, /, *args: Any, **kwargs: Any) -> None:
-        """Send a oneway call, see `View.notify`."""
-        lane = self._route.with_key(method, args, kwargs).lane_at_once(method)
-        send_oneway(lane, method, args, kwargs, self._caller.metadata)
-
     # What the face without a loop asks
 
     @property
@@ -102,10 +96,7 @@ class ClusterView(ClientView):
     async def pick_address(self, opening: Opening) -> str:
         """Wait for an instance that takes a stream; return where it was reached."""
         route = self._route.with_key(opening.method, opening.args, opening.kwargs)
-        now = time.monotonic()
-        seconds = within(self.timeout, now)
-        deadline = now + seconds if seconds else 0.0
-        member, *_ = await route.place(opening.method, deadline, route.plan.key, (), None)
+        member, *_ = await route.place(opening.method, self._deadline(), route.plan.key, (), None)
         route.unused()
         return next((str(each.target) for each in member.links if each.session), "") or str(
             parse_target(member.instance.addresses[0])
@@ -139,9 +130,10 @@ class ClusterView(ClientView):
         self._client.know(bound)
         return super()._bound(bound)
 
-    def _open(self, opening: Opening) -> Stream[Any]:
-        route = self._route.with_key(opening.method, opening.args, opening.kwargs)
-        return Stream(route, opening, self._caller.timeout, self._caller.metadata)
+    def _origin_for(
+        self, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> ClusterOrigin:
+        return self._route.with_key(method, args, kwargs)
 
     def _bound_plainly(self, bound: Bound) -> Any:
         return ClusterCall(self._caller, bound.key, bound.decode)

@@ -57,13 +57,19 @@ def percentile(
         percent: Such as 99.
         longest: The longest of them, to which the answer is cut.
     """
+    lower, upper = bucket_of(buckets, percent)
+    return min((lower + upper) / 2, longest)
+
+
+def bucket_of(buckets: Sequence[tuple[float, float, int]], percent: float) -> tuple[float, float]:
+    """Return the bounds between which lies what *percent* of all did not exceed; 0, 0 if none."""
     wanted = math.ceil(sum(count for _, _, count in buckets) * percent / 100)
     seen = 0
     for lower, upper, count in buckets:
         seen += count
         if seen >= wanted:
-            return min((lower + upper) / 2, longest)
-    return 0.0
+            return lower, upper
+    return 0.0, 0.0
 
 
 def _timing(durations: Durations, errors: int) -> MethodTiming:

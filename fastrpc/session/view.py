@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar, cast
 from fastrpc.call import Call, Mode, Pairs, Reply, checked, encode_metadata
 from fastrpc.call.deadline import DEADLINE, within
 from fastrpc.errors import ConfigError, InvalidArgument
-from fastrpc.frame import BoundCall, Caller, ChainCaller, Lane, Sender, Sent
+from fastrpc.frame import BoundCall, Caller, ChainCaller, Sender, Sent
 from fastrpc.session.origin import Decode, Origin, in_time, time_left
 from fastrpc.session.stream import Opening, Stream
 from fastrpc.session.stub import Bound, make_stub, split_source
@@ -146,8 +146,10 @@ class View:
             TooLarge: They are larger than the other side accepts.
             ConfigError: This is not the client's event loop.
         """
-        lane = self._origin.lane_at_once(method)
-        send_oneway(lane, method, args, kwargs, self._caller.metadata)
+        lane = self._origin_for(method, args, kwargs).lane_at_once(method)
+        lane.notify(method, args, kwargs, self._caller.metadata)
+        if lane.unsent > NOTIFY_BATCH:
+            lane.flush()
 
     def stream(self, method: str, /, *args: Any, **kwargs: Any) -> Stream[Any]:
         """Return a stream, which opens when it is first used.
@@ -228,7 +230,12 @@ class View:
         return call
 
     def _open(self, opening: Opening) -> Stream[Any]:
-        return Stream(self._origin, opening, self._caller.timeout, self._caller.metadata)
+        origin = self._origin_for(opening.method, opening.args, opening.kwargs)
+        return Stream(origin, opening, self._caller.timeout, self._caller.metadata)
+
+    def _origin_for(self, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Origin:
+        """Return what a stream or a oneway call goes out through."""
+        return self._origin
 
     def _sender_for(self, decode: Decode | None) -> Sender:
         """Return the innermost handler of calls whose results go through *decode*.
@@ -245,15 +252,6 @@ class View:
             Reply,
             time.monotonic,
         )
-
-
-def send_oneway(
-    lane: Lane, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], metadata: bytes
-) -> None:
-    """Send a call that nobody answers; small ones leave together."""
-    lane.notify(method, args, kwargs, metadata)
-    if lane.unsent > NOTIFY_BATCH:
-        lane.flush()
 
 
 def split_calls(calls: Iterable[tuple[Any, ...]]) -> list[tuple[str, tuple[Any, ...]]]:

@@ -12,12 +12,12 @@ def recent() -> tuple[Recent, list[float]]:
 
 def test_nothing_is_known_of_a_few_calls() -> None:
     seen, _ = recent()
-    assert seen.share("m", 0.95) == 0.0
+    assert seen.percentile("m", 95) == 0.0
     for _ in range(ENOUGH - 1):
         seen.add("m", 0.1)
-    assert seen.share("m", 0.95) == 0.0
+    assert seen.percentile("m", 95) == 0.0
     seen.add("m", 0.1)
-    assert seen.share("m", 0.95) == pytest.approx(0.1, rel=0.07)
+    assert seen.percentile("m", 95) == pytest.approx(0.1, rel=0.07)
 
 
 def test_methods_are_told_apart() -> None:
@@ -25,9 +25,9 @@ def test_methods_are_told_apart() -> None:
     for number in range(100):
         seen.add("quick", 0.001)
         seen.add("slow", 1.0 if number < 90 else 5.0)
-    assert seen.share("quick", 0.99) == pytest.approx(0.001, rel=0.07)
-    assert seen.share("slow", 0.5) == pytest.approx(1.0, rel=0.07)
-    assert seen.share("slow", 0.95) == pytest.approx(5.0, rel=0.07)
+    assert seen.percentile("quick", 99) == pytest.approx(0.001, rel=0.07)
+    assert seen.percentile("slow", 50) == pytest.approx(1.0, rel=0.07)
+    assert seen.percentile("slow", 95) == pytest.approx(5.0, rel=0.07)
 
 
 def test_what_is_old_is_forgotten() -> None:
@@ -37,13 +37,13 @@ def test_what_is_old_is_forgotten() -> None:
     now[0] += SPAN
     for _ in range(100):
         seen.add("m", 0.01)
-    assert seen.share("m", 0.95) == pytest.approx(1.0, rel=0.07)
+    assert seen.percentile("m", 95) == pytest.approx(1.0, rel=0.07)
     now[0] += SPAN
     seen.add("m", 0.01)
-    assert seen.share("m", 0.95) == pytest.approx(0.01, rel=0.07)
+    assert seen.percentile("m", 95) == pytest.approx(0.01, rel=0.07)
     now[0] += 10 * SPAN
     seen.add("m", 0.01)
-    assert seen.share("m", 0.95) == 0.0
+    assert seen.percentile("m", 95) == 0.0
 
 
 def test_there_is_room_for_so_many_methods() -> None:

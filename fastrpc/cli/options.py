@@ -161,6 +161,51 @@ def metadata_option(function: F) -> F:
     )(function)
 
 
+def bind_option(default: str) -> Callable[[F], F]:
+    """Give a command that serves where it listens, at *default* if nobody says."""
+    return click.option(
+        "-b",
+        "--bind",
+        "targets",
+        multiple=True,
+        default=(default,),
+        show_default=True,
+        metavar="TARGET",
+        help="Where to listen; may be repeated. Port 0 takes a free one.",
+    )
+
+
+log_option = click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="warning",
+    show_default=True,
+    help="What is logged to standard error.",
+)
+
+
+def certificate_options(function: F) -> F:
+    """Give a command that serves its certificate; `certificate` makes use of them."""
+    for name, text in reversed(
+        (
+            ("--cert", "Certificate chain (PEM): encrypt connections."),
+            ("--key", "Its key, if it is not in the same file."),
+            ("--client-ca", "Clients need a certificate of this authority."),
+        )
+    ):
+        function = click.option(name, metavar="FILE", help=text)(function)
+    return function
+
+
+def certificate(
+    cert: str | None, key: str | None, client_ca: str | None
+) -> fastrpc.TlsOptions | None:
+    """Return what `certificate_options` say, None if nothing."""
+    if cert or key or client_ca:
+        return fastrpc.TlsOptions(cert=cert, key=key, ca=client_ca)
+    return None
+
+
 def json_option(text: str) -> Callable[[F], F]:
     """Give a command `--json`, described by *text*."""
     return click.option("--json", "as_json", is_flag=True, help=text)

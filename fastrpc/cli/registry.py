@@ -1,19 +1,24 @@
 """`fastrpc registry`: be the place where servers say where they are."""
 
 import logging
-import os
 from collections.abc import Sequence
+from functools import partial
 
 import click
-from rich.text import Text
 
-import fastrpc
 from fastrpc.cli import screen
-from fastrpc.cli.options import epilog, json_option, paragraphs
+from fastrpc.cli.options import (
+    bind_option,
+    certificate,
+    certificate_options,
+    epilog,
+    json_option,
+    log_option,
+    paragraphs,
+)
 from fastrpc.cluster.registrar.run import MEMORY, Registrar, run_registrar
 
 DEFAULT_TARGET = "tcp://127.0.0.1:7070"
-_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 HELP = paragraphs(
     "Serve as a registry until SIGTERM or Ctrl-C: servers say there where they are, clients "
@@ -36,16 +41,7 @@ EPILOG = epilog(
 
 
 @click.command(help=HELP, epilog=EPILOG)
-@click.option(
-    "-b",
-    "--bind",
-    "targets",
-    multiple=True,
-    default=(DEFAULT_TARGET,),
-    show_default=True,
-    metavar="TARGET",
-    help="Where to listen; may be repeated. Port 0 takes a free one.",
-)
+@bind_option(DEFAULT_TARGET)
 @click.option(
     "--data",
     default=MEMORY,
@@ -63,16 +59,8 @@ EPILOG = epilog(
     metavar="SECONDS",
     help="Longest lease; who asks for a longer one is refused.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="warning",
-    show_default=True,
-    help="What is logged to standard error.",
-)
-@click.option("--cert", metavar="FILE", help="Certificate chain (PEM): encrypt connections.")
-@click.option("--key", metavar="FILE", help="Its key, if it is not in the same file.")
-@click.option("--client-ca", metavar="FILE", help="Clients need a certificate of this authority.")
+@log_option
+@certificate_options
 @json_option('Print one line when serving: {"event": "serving", "targets": [...], "pid": ...}.')
 def registry(
     targets: Sequence[str],
@@ -85,21 +73,11 @@ def registry(
     as_json: bool,
 ) -> None:
     """Serve until told to stop."""
-
-    def ready(real: Sequence[str]) -> None:
-        if as_json:
-            screen.write_json({"event": "serving", "targets": list(real), "pid": os.getpid()})
-            return
-        console = screen.results()
-        for target in real:
-            console.print(Text.assemble("registry on ", (target, "bold green")), soft_wrap=True)
-        console.file.flush()
+    ready = partial(screen.show_targets, "registry", as_json=as_json)
 
     with screen.failures_told(as_json=as_json):
-        logging.basicConfig(level=log_level.upper(), format=_LOG_FORMAT)
-        tls = None
-        if cert or key or client_ca:
-            tls = fastrpc.TlsOptions(cert=cert, key=key, ca=client_ca)
+        logging.basicConfig(level=log_level.upper(), format=screen.LOG_FORMAT)
+        tls = certificate(cert, key, client_ca)
         registrar = Registrar(data, max_ttl=max_ttl, tls=tls)
         run_registrar(registrar, *targets, ready=ready)
     if not as_json:

@@ -6,8 +6,9 @@ Rules of the room:
   * a console is made per command, for the streams of that moment.
 """
 
+import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import click
@@ -20,6 +21,9 @@ from fastrpc.errors import CallError, DeadlineExceeded, FastRPCError, Internal, 
 
 # Without a terminal there is no width to wrap at; programs cut lines themselves.
 _PIPE_WIDTH = 400
+
+#: Of lines of the log.
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def results() -> Console:
@@ -69,6 +73,23 @@ def write_json(value: object) -> None:
     """Write *value* as one line of JSON to standard output, at once."""
     click.echo(to_json(value))
     sys.stdout.flush()
+
+
+def show_targets(what: str, targets: Sequence[str], *, as_json: bool) -> None:
+    """Tell where somebody serves now.
+
+    Args:
+        what: Who does, in a word for people.
+        targets: The real addresses.
+        as_json: Tell it to a program.
+    """
+    if as_json:
+        write_json({"event": "serving", "targets": list(targets), "pid": os.getpid()})
+        return
+    console = results()
+    for target in targets:
+        console.print(Text.assemble(f"{what} on ", (target, "bold green")), soft_wrap=True)
+    console.file.flush()
 
 
 def write_result(value: object) -> None:

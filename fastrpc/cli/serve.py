@@ -1,18 +1,24 @@
 """`fastrpc serve`: serve a module, a class, a function or a ready server."""
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict
 
 import click
-from rich.text import Text
 
 import fastrpc
 from fastrpc.cli import screen
 from fastrpc.cli.loading import build_server
-from fastrpc.cli.options import epilog, json_option, paragraphs
+from fastrpc.cli.options import (
+    bind_option,
+    certificate,
+    certificate_options,
+    epilog,
+    json_option,
+    log_option,
+    paragraphs,
+)
 from fastrpc.server import DOORS
 from fastrpc.server.workers import Announcement, make_announcement, supervise
 from fastrpc.transport import Plain
@@ -21,7 +27,6 @@ if TYPE_CHECKING:
     from fastrpc.server.announcing import AnnounceKeywords
 
 DEFAULT_TARGET = "tcp://127.0.0.1:7000"
-_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 HELP = paragraphs(
     "Serve what MODULE:NAME names, until SIGTERM or Ctrl-C.",
@@ -54,16 +59,7 @@ EPILOG = epilog(
 
 @click.command(help=HELP, epilog=EPILOG)
 @click.argument("spec", metavar="MODULE:NAME")
-@click.option(
-    "-b",
-    "--bind",
-    "targets",
-    multiple=True,
-    default=(DEFAULT_TARGET,),
-    show_default=True,
-    metavar="TARGET",
-    help="Where to listen; may be repeated. Port 0 takes a free one.",
-)
+@bind_option(DEFAULT_TARGET)
 @click.option(
     "-w",
     "--workers",
@@ -86,13 +82,7 @@ EPILOG = epilog(
     metavar="SECONDS",
     help="How long open calls may take to finish at the end.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="warning",
-    show_default=True,
-    help="What is logged to standard error.",
-)
+@log_option
 @click.option(
     "--door",
     "doors",
@@ -101,9 +91,7 @@ EPILOG = epilog(
     help="What is spoken there; may be repeated. By default everything, but metrics and debug "
     "only where nobody comes from another machine.",
 )
-@click.option("--cert", metavar="FILE", help="Certificate chain (PEM): encrypt connections.")
-@click.option("--key", metavar="FILE", help="Its key, if it is not in the same file.")
-@click.option("--client-ca", metavar="FILE", help="Clients need a certificate of this authority.")
+@certificate_options
 @click.option("--plain", is_flag=True, help="With --cert: let unencrypted connections in, too.")
 @click.option(
     "--debug-token",
@@ -166,23 +154,14 @@ def serve(
     if registry is None and (advertise or zone):
         raise click.UsageError("--advertise and --zone are for a --registry")
 
-    def ready(real: Sequence[str]) -> None:
-        if as_json:
-            screen.write_json({"event": "serving", "targets": list(real), "pid": os.getpid()})
-            return
-        console = screen.results()
-        for target in real:
-            console.print(Text.assemble("serving on ", (target, "bold green")), soft_wrap=True)
-        console.file.flush()
+    ready = partial(screen.show_targets, "serving", as_json=as_json)
 
     with screen.failures_told(as_json=as_json):
         http = None
         if debug_token or origins or hosts:
             http = fastrpc.HttpOptions(debug_token=debug_token or "", origins=origins, hosts=hosts)
         build = partial(_build, spec, factory=factory, http=http, log_level=log_level)
-        tls = None
-        if cert or key or client_ca:
-            tls = fastrpc.TlsOptions(cert=cert, key=key, ca=client_ca)
+        tls = certificate(cert, key, client_ca)
         listening: _Listening = {
             "doors": doors or None, "tls": tls, "plain": "allow" if plain else None,
         }  # fmt: skip
@@ -213,7 +192,7 @@ def _build(
 ) -> fastrpc.Server:
     server = build_server(spec, factory=factory, http=http)
     # Does nothing where the module has set up logging itself.
-    logging.basicConfig(level=log_level.upper(), format=_LOG_FORMAT)
+    logging.basicConfig(level=log_level.upper(), format=screen.LOG_FORMAT)
     return server
 
 
@@ -233,7 +212,7 @@ def _supervise(
     # The supervisor's own lines only: what is logged in a worker, and how, is the module's.
     log = logging.getLogger("fastrpc.server.workers")
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(_LOG_FORMAT))
+    handler.setFormatter(logging.Formatter(screen.LOG_FORMAT))
     log.addHandler(handler)
     log.propagate = False
     # Who saves a file wants to see that it was noticed.

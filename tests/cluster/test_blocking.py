@@ -45,7 +45,8 @@ def static(nodes: list[Any]) -> str:
 
 @pytest.fixture
 def client(nodes: list[Any]) -> Iterator[Any]:
-    with fastrpc.connect_sync(static(nodes), timeout=5.0) as client:
+    # In turn, so that a test that asks a few times has asked everybody.
+    with fastrpc.connect_sync(static(nodes), timeout=5.0, balance="round_robin") as client:
         yield client
 
 
@@ -55,7 +56,7 @@ def test_it_does_what_blocking_clients_do(client: Any) -> None:
     assert client.call("Work.add", 1, b=2) == 3
     stub = client.stub(Work)
     assert stub.add(4, 5) == 9
-    assert {stub.get() for _ in range(200)} == {0, 1, 2}
+    assert {stub.get() for _ in range(6)} == {0, 1, 2}
     assert client.gather([("Work.add", 1, n) for n in range(5)]) == [1, 2, 3, 4, 5]
     assert client.exchange("Work.add", 1, 2).value == 3
     assert client.ping() > 0

@@ -1,8 +1,7 @@
 import asyncio
 import os
 import signal
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,17 +14,15 @@ from fastrpc.errors import ConfigError, RegistryLost, TransportError
 ONE = Instance(id="one", addresses=("tcp://127.0.0.1:7000",))
 
 
-def threads() -> list[str]:
-    return [each.name for each in threading.enumerate() if "fastrpc-registry" in each.name]
-
-
 def at(registrar: Registrar) -> EmbeddedRegistry:
     (target,) = registrar.targets
     return EmbeddedRegistry(parse_cluster(target.replace("tcp", "registry")))
 
 
 @pytest.mark.asyncio
-async def test_what_was_published_is_there_after_a_restart(tmp_path: Path) -> None:
+async def test_what_was_published_is_there_after_a_restart(
+    tmp_path: Path, stray_threads: Callable[[], list[str]]
+) -> None:
     path = str(tmp_path / "registry.db")
     for turn in range(2):
         registrar = Registrar(path)
@@ -37,7 +34,7 @@ async def test_what_was_published_is_there_after_a_restart(tmp_path: Path) -> No
         await registry.aclose()
         await registrar.aclose()
         await registrar.aclose()
-        assert threads() == []
+        assert stray_threads() == []
 
 
 @pytest.mark.asyncio
@@ -56,7 +53,9 @@ async def test_watches_end_with_it_and_keep_nobody_waiting() -> None:
 
 
 @pytest.mark.slow
-def test_a_signal_ends_it_although_somebody_watches(tmp_path: Path) -> None:
+def test_a_signal_ends_it_although_somebody_watches(
+    tmp_path: Path, stray_threads: Callable[[], list[str]]
+) -> None:
     registrar = Registrar(str(tmp_path / "registry.db"))
     watchers: list[asyncio.Task[None]] = []
 
@@ -76,25 +75,29 @@ def test_a_signal_ends_it_although_somebody_watches(tmp_path: Path) -> None:
 
     run_registrar(registrar, "tcp://127.0.0.1:0", grace=600.0, ready=ready)
     assert watchers[0].done()
-    assert threads() == []
+    assert stray_threads() == []
     again = Registrar(str(tmp_path / "registry.db"))
     assert again.keeper.leases.count == 1
     again.close()
 
 
-def test_a_file_that_cannot_be_used_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_used_leaves_nothing_behind(
+    tmp_path: Path, stray_threads: Callable[[], list[str]]
+) -> None:
     with pytest.raises(ConfigError, match="registry file"):
         Registrar(str(tmp_path))
-    assert threads() == []
+    assert stray_threads() == []
 
 
-def test_a_target_that_cannot_be_had_leaves_nothing_behind() -> None:
+def test_a_target_that_cannot_be_had_leaves_nothing_behind(
+    stray_threads: Callable[[], list[str]],
+) -> None:
     with pytest.raises(TransportError):
         run_registrar(Registrar(), "unix:///nowhere/at/all.sock")
-    assert threads() == []
+    assert stray_threads() == []
 
 
-def test_an_option_that_is_wrong_is_named() -> None:
+def test_an_option_that_is_wrong_is_named(stray_threads: Callable[[], list[str]]) -> None:
     with pytest.raises(ConfigError, match="backlog"):
         Registrar(backlog=0)
-    assert threads() == []
+    assert stray_threads() == []

@@ -1,6 +1,7 @@
 import asyncio
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -121,7 +122,10 @@ async def test_who_gives_up_waiting_stops_nothing() -> None:
 
 @pytest.mark.asyncio
 async def test_a_full_disk_at_the_end_is_told_and_stops_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    stray_threads: Callable[[], list[str]],
 ) -> None:
     store = Store(file_of(tmp_path))
 
@@ -132,7 +136,7 @@ async def test_a_full_disk_at_the_end_is_told_and_stops_nothing(
     store.put(("p/s", "x"), ROW)
     store.close()
     assert "1 changes could not be kept: disk is full" in caplog.text
-    assert not [each for each in threading.enumerate() if "fastrpc-registry" in each.name]
+    assert stray_threads() == []
 
 
 @pytest.mark.asyncio
@@ -173,7 +177,9 @@ async def test_what_is_taken_back_while_it_is_written_is_written_back() -> None:
     store.close()
 
 
-def test_a_broken_page_is_a_file_that_cannot_be_used(tmp_path: Path) -> None:
+def test_a_broken_page_is_a_file_that_cannot_be_used(
+    tmp_path: Path, stray_threads: Callable[[], list[str]]
+) -> None:
     Store(file_of(tmp_path)).close()
     base = sqlite3.connect(file_of(tmp_path))
     rows = [("p/s", f"x{number}", b"t" * 1000, "me", 15.0) for number in range(100)]
@@ -185,7 +191,7 @@ def test_a_broken_page_is_a_file_that_cannot_be_used(tmp_path: Path) -> None:
     path.write_bytes(whole[:8192] + b"\x99" * (len(whole) - 8192))
     with pytest.raises(ConfigError, match=r"registry file .*db: database disk image"):
         Registrar(file_of(tmp_path))
-    assert not [each for each in threading.enumerate() if "fastrpc-registry" in each.name]
+    assert stray_threads() == []
 
 
 def test_one_file_belongs_to_one_process(tmp_path: Path) -> None:
@@ -197,7 +203,9 @@ def test_one_file_belongs_to_one_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["rubbish", "other", "later", "folder", "nowhere"])
-def test_a_file_that_is_none_of_ours_is_refused_and_left_alone(what: str, tmp_path: Path) -> None:
+def test_a_file_that_is_none_of_ours_is_refused_and_left_alone(
+    what: str, tmp_path: Path, stray_threads: Callable[[], list[str]]
+) -> None:
     path = tmp_path / "registry.db"
     if what == "rubbish":
         path.write_bytes(b"this is not a database, it is a letter to my aunt" * 100)
@@ -216,4 +224,4 @@ def test_a_file_that_is_none_of_ours_is_refused_and_left_alone(what: str, tmp_pa
     with pytest.raises(ConfigError, match="registry file .*db: "):
         Store(str(path))
     assert (path.read_bytes() if path.is_file() else None) == before
-    assert not [each for each in threading.enumerate() if "fastrpc-registry" in each.name]
+    assert stray_threads() == []

@@ -77,10 +77,6 @@ class Lookout:
         wanted = {each.id: each for each in instances}
         await self.until(lambda: self.known == wanted, f"{sorted(wanted)} to be all there is")
 
-    async def until_has(self, instance: Instance) -> None:
-        """Wait until *instance* is known as it is."""
-        await self.until(lambda: self.known.get(instance.id) == instance, f"{instance}")
-
     def of(self, id: str) -> list[Change]:
         """Return what was told of one instance between listings."""
         return [

@@ -50,6 +50,24 @@ def target_of(scheme: str, folder: Path) -> str:
     }[scheme]
 
 
+class Waiting:
+    """A service to be in the middle of; tests derive theirs, with its name on the wire.
+
+    Attributes:
+        go_on: What every `wait` waits for.
+    """
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+
+    def add(self, a: int, b: int) -> int:
+        return a + b
+
+    async def wait(self) -> str:
+        await self.go_on.wait()
+        return "done"
+
+
 @contextlib.asynccontextmanager
 async def serving(
     service: Any, *targets: str, grace: float = 0.0, **options: Any

@@ -13,24 +13,14 @@ from fastrpc.errors import ConfigError
 from fastrpc.server.age import JITTER, Ages
 from fastrpc.wire import ID_MAX, Kind
 from tests.adversity.raw_peer import RawPeer, call
-from tests.server.serving import serving, until
+from tests.server.serving import Waiting, serving, until
 
 CALM = logging.getLogger("tests.calm")
 pytestmark = pytest.mark.asyncio
 
 
-class Work:
+class Work(Waiting):
     """Something to do."""
-
-    def __init__(self) -> None:
-        self.go_on = asyncio.Event()
-
-    def add(self, a: int, b: int) -> int:
-        return a + b
-
-    async def wait(self) -> str:
-        await self.go_on.wait()
-        return "done"
 
     async def nap(self) -> str:
         await asyncio.sleep(0.01)

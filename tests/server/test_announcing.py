@@ -11,21 +11,13 @@ from fastrpc.cluster import MemoryRegistry, MemoryStore
 from fastrpc.cluster.reconcile import Belief
 from fastrpc.server.server import Server
 from tests.cluster.clumsy import ClumsyRegistry
-from tests.server.serving import assert_nothing_left, serving, until
+from tests.server.serving import Waiting, assert_nothing_left, serving, until
 
 CALM = logging.getLogger("tests.calm")
 
 
-class Arith:
-    def __init__(self) -> None:
-        self.go_on = asyncio.Event()
-
-    def add(self, a: int, b: int) -> int:
-        return a + b
-
-    async def wait(self) -> str:
-        await self.go_on.wait()
-        return "done"
+class Arith(Waiting):
+    """Sums, and something that takes time."""
 
 
 async def started(*registered: Any, **options: Any) -> Server:

@@ -13,27 +13,23 @@ from fastrpc.frame import encode_frame
 from fastrpc.server import server as server_module
 from fastrpc.wire import ID_MAX, Kind
 from tests.adversity.raw_peer import RawPeer, call, hello_frame, message, pack
-from tests.server.serving import assert_nothing_left, serving, until
+from tests.server.serving import Waiting, assert_nothing_left, serving, until
 
 CALM = logging.getLogger("tests.calm")
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("both_twins")]
 
 
-class Work:
+class Work(Waiting):
     """Handlers to be in the middle of."""
 
     def __init__(self) -> None:
-        self.go_on = asyncio.Event()
+        super().__init__()
         self.free = threading.Event()
         self.ended = 0
 
-    def add(self, a: int, b: int) -> int:
-        return a + b
-
     async def wait(self) -> str:
         try:
-            await self.go_on.wait()
-            return "done"
+            return await super().wait()
         finally:
             self.ended += 1
 

@@ -9,26 +9,19 @@ import fastrpc
 from fastrpc.frame import Method
 from fastrpc.server import health
 from fastrpc.server.health import METHODS_MAX
-from tests.server.serving import serving, until
+from tests.server.serving import Waiting, serving, until
 
 CALM = logging.getLogger("tests.calm")
 pytestmark = pytest.mark.asyncio
 
 
-class Work:
+class Work(Waiting):
     """Something to do."""
 
-    def __init__(self) -> None:
-        self.go_on = asyncio.Event()
-
-    async def wait(self) -> str:
-        await self.go_on.wait()
-        return "done"
-
-    def add(self, number: int) -> int:
-        if number == 99:
+    def add(self, a: int, b: int = 1) -> int:
+        if a == 99:
             raise fastrpc.RpcError(7, "not that")
-        return number + 1
+        return super().add(a, b)
 
 
 def nothing() -> None:

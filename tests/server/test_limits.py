@@ -10,24 +10,14 @@ import fastrpc
 from fastrpc.frame import encode_frame
 from fastrpc.wire import Kind
 from tests.adversity.raw_peer import RawPeer, call, message, pack
-from tests.server.serving import serving, until
+from tests.server.serving import Waiting, serving, until
 
 CALM = logging.getLogger("tests.calm")
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("both_twins")]
 
 
-class Work:
+class Work(Waiting):
     """Something to do."""
-
-    def __init__(self) -> None:
-        self.go_on = asyncio.Event()
-
-    def add(self, a: int, b: int) -> int:
-        return a + b
-
-    async def wait(self) -> str:
-        await self.go_on.wait()
-        return "done"
 
     def echo(self, value: Any) -> Any:
         return value

@@ -29,7 +29,8 @@ import uvloop
 
 import fastrpc
 from tests.cluster.engines.etcd_server import Etcd
-from tests.cluster.engines.redis_server import RedisServer, free_port
+from tests.cluster.engines.process import free_port
+from tests.cluster.engines.redis_server import RedisServer
 from tests.cluster.engines.zookeeper_server import ZooKeeperServer
 
 TTL = 3.0  # of the instances, see `member`

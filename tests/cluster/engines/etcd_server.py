@@ -8,24 +8,20 @@ import base64
 import contextlib
 import http.client
 import json
-import signal
-import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from tests.cluster.engines.netns import Net
-
-#: Seconds that an etcd may take to be ready.
-PATIENCE = 20.0
+from tests.cluster.engines.process import ServerProcess, free_port
 
 _QUICK = ("--heartbeat-interval", "50", "--election-timeout", "300", "--log-level", "error")
 
 
-class Etcd:
+class Etcd(ServerProcess):
     """One server of a cluster.
 
     Args:
@@ -35,16 +31,16 @@ class Etcd:
     """
 
     def __init__(self, name: str, folder: Path, net: Net | None = None) -> None:
+        super().__init__(partial(net.popen, name) if net is not None else subprocess.Popen)
         self.name = name
         self.host = net.address(name) if net is not None else "127.0.0.1"
-        self.port, self.peer_port = (2379, 2380) if net is not None else (_free(), _free())
+        self.port, self.peer_port = (2379, 2380) if net is not None else (free_port(), free_port())
         self.peer = f"http://{self.host}:{self.peer_port}"
         self.members = f"{name}={self.peer}"
         self._folder = folder / name
         self._folder.mkdir(parents=True)
         self._net = net
         self.data = self._folder / "data"
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def place(self) -> str:
@@ -61,44 +57,15 @@ class Etcd:
             "--initial-cluster", self.members, "--initial-cluster-state", "new",
         ]  # fmt: skip
         with (self._folder / "log").open("ab") as log:
-            options: dict[str, Any] = {"stdout": log, "stderr": log, "stdin": subprocess.DEVNULL}
-            if self._net is not None:
-                self._process = self._net.popen(self.name, command, **options)
-            else:
-                self._process = subprocess.Popen(command, **options)
-
-    def kill(self) -> None:
-        """End it as a power cut does."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-
-    def pause(self) -> None:
-        """Let it hang: its connections stay, and nothing answers."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+            self._run(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
     def wait_ready(self) -> None:
         """Wait until it has a leader and answers."""
-        self._wait(lambda: "header" in self.ask("kv/range", {"key": b64("x")}))
+        self._until(lambda: _quietly(lambda: "header" in self.ask("kv/range", {"key": b64("x")})))
 
     def wait_listening(self) -> None:
         """Wait until it answers anything, be it that nobody may ask."""
-        self._wait(lambda: bool(self.ask("kv/range", {"key": b64("x")})))
-
-    def _wait(self, is_ready: Callable[[], bool]) -> None:
-        end = time.monotonic() + PATIENCE
-        while not _quietly(is_ready):
-            assert self._process is not None
-            assert self._process.poll() is None, self._said()
-            assert time.monotonic() < end, f"no etcd in {PATIENCE} s: {self._said()}"
-            time.sleep(0.02)
+        self._until(lambda: _quietly(lambda: bool(self.ask("kv/range", {"key": b64("x")}))))
 
     def ask(self, path: str, question: Any, login: str = "") -> Any:
         """Ask its gateway, past the registry."""
@@ -204,9 +171,3 @@ def _quietly(is_ready: Callable[[], bool]) -> bool:
         return is_ready()
     except (OSError, http.client.HTTPException, ValueError):
         return False
-
-
-def _free() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,25 +1,17 @@
 """A real Redis on a port of its own, to be paused, killed and started again."""
 
-import os
-import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
 from types import TracebackType
+
+from tests.cluster.engines.process import ServerProcess, free_port
 
 _PATIENCE = 20.0
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class RedisServer:
+class RedisServer(ServerProcess):
     """One server; it keeps nothing on disk, so who kills it empties it.
 
     Args:
@@ -27,10 +19,10 @@ class RedisServer:
     """
 
     def __init__(self, *options: str) -> None:
+        super().__init__()
         self.port = free_port()
         self._options = options
         self._folder = tempfile.TemporaryDirectory(prefix="redis-")
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def target(self) -> str:
@@ -47,34 +39,20 @@ class RedisServer:
             "--appendonly",
             "no",
         ]
-        self._process = subprocess.Popen(
+        self._run(
             ["redis-server", *plain, "--enable-debug-command", "local", *self._options],
             cwd=self._folder.name,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        until = time.monotonic() + _PATIENCE
-        while self._process.poll() is None and time.monotonic() < until:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), 1.0):
-                    return
-            except OSError:
-                time.sleep(0.01)
-        raise AssertionError("redis-server does not listen")
+        self._until(self._listens)
 
-    def kill(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-
-    def pause(self) -> None:
-        assert self._process is not None
-        os.kill(self._process.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        assert self._process is not None
-        os.kill(self._process.pid, signal.SIGCONT)
+    def _listens(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1.0):
+                return True
+        except OSError:
+            return False
 
     def send(self, *words: str | bytes) -> None:
         """Send a command, and don't wait for its answer."""

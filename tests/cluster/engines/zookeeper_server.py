@@ -1,18 +1,15 @@
 """Real ZooKeepers on ports of their own: one, or an ensemble of three."""
 
 import contextlib
-import os
-import signal
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tests.cluster.engines.redis_server import free_port
+from tests.cluster.engines.process import ServerProcess, Start, free_port
 
 _PATIENCE = 25.0
 
@@ -30,11 +27,8 @@ _JAVA = (
     " -Dzookeeper.jmx.log4j.disable=true -Dzookeeper.preAllocSize=64"
 ).split()
 
-#: Starts a process as subprocess.Popen does.
-Start = Callable[..., "subprocess.Popen[bytes]"]
 
-
-class ZooKeeperServer:
+class ZooKeeperServer(ServerProcess):
     """One server, alone or of an ensemble.
 
     Args:
@@ -55,10 +49,9 @@ class ZooKeeperServer:
         start: Start = subprocess.Popen,
         port: int = 0,
     ) -> None:
+        super().__init__(start)
         self.address = address
         self.port = port or free_port()
-        self._start = start
-        self._process: subprocess.Popen[bytes] | None = None
         self._main = "quorum.QuorumPeerMain"
         (folder / "data").mkdir(parents=True)
         (folder / "data" / "myid").write_text(str(number))
@@ -88,7 +81,7 @@ class ZooKeeperServer:
 
     def start(self) -> None:
         """Start it; it is not ready yet."""
-        self._process = self._start(
+        self._run(
             [*_JAVA, f"org.apache.zookeeper.server.{self._main}", str(self._config)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -108,26 +101,7 @@ class ZooKeeperServer:
 
     def wait(self) -> None:
         """Wait until it serves."""
-        until = time.monotonic() + _PATIENCE
-        while not self.mode():
-            assert self._process is not None
-            if self._process.poll() is not None or time.monotonic() > until:
-                raise AssertionError("ZooKeeper does not serve")
-            time.sleep(0.05)
-
-    def pause(self) -> None:
-        assert self._process is not None
-        os.kill(self._process.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        assert self._process is not None
-        os.kill(self._process.pid, signal.SIGCONT)
-
-    def kill(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
+        self._until(self.mode, _PATIENCE)
 
 
 class ZooKeepers:

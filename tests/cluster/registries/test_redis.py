@@ -14,7 +14,8 @@ from fastrpc.cluster.instance import INSTANCES_MAX
 from fastrpc.cluster.registries.redis import RedisRegistry
 from fastrpc.errors import ConfigError, RegistryLost
 from fastrpc.testing.registry import check_registry, registry_checks
-from tests.cluster.engines.redis_server import RedisServer, free_port
+from tests.cluster.engines.process import free_port
+from tests.cluster.engines.redis_server import RedisServer
 
 pytestmark = pytest.mark.slow
 

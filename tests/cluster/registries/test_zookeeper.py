@@ -18,7 +18,7 @@ from fastrpc.cluster.instance import encode_instance
 from fastrpc.cluster.registries.zookeeper import ZooKeeperRegistry
 from fastrpc.errors import ConfigError, RegistryLost
 from fastrpc.testing.registry import check_registry, registry_checks
-from tests.cluster.engines.redis_server import free_port
+from tests.cluster.engines.process import free_port
 from tests.cluster.engines.zookeeper_server import (
     ZooKeepers,
     ZooKeeperServer,

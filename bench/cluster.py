@@ -36,6 +36,7 @@ from typing import Any, Final
 import uvloop
 
 import fastrpc
+from bench.compare.load import percentile
 from bench.idle import Part, free_port
 from bench.pair import Pair
 from bench.twins import open_twin
@@ -148,11 +149,6 @@ async def open_loop(
     return took, ends
 
 
-def percentile(values: list[float], share: float) -> float:
-    """Return the value below which *share* of them lie."""
-    return sorted(values)[int(share * (len(values) - 1))]
-
-
 def spread(values: list[float]) -> str:
     """Return the median with the least and the greatest."""
     return f"{statistics.median(values):.3f} ({min(values):.3f}-{max(values):.3f})"
@@ -241,7 +237,7 @@ async def slow(ports: list[int], seconds: float, rounds: int) -> dict[str, Any]:
                 async with fastrpc.connect(static(ports), balance=balance) as client:
                     await open_loop(client, "Work.work", 500, 1.0)
                     took, _ = await open_loop(client, "Work.work", 500, seconds)
-                    p99.append(percentile(took, 0.99))
+                    p99.append(percentile(sorted(took), 0.99))
             ratios.append(p99[1] / p99[0])
         report[f"slow, {balance}: p99 with / without"] = spread(ratios)
     return report

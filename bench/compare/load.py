@@ -76,7 +76,10 @@ class Tally:
     def figures(self) -> Figures:
         """Work out rates and percentiles."""
         self.times.sort()
-        p50, p99, p999 = (percentile(self.times, share) for share in (0.5, 0.99, 0.999))
+        p50, p99, p999 = (
+            percentile(self.times, share) * 1e6 if self.times else None
+            for share in (0.5, 0.99, 0.999)
+        )
         cpu = self.cpu / self.calls * 1e6 if self.cpu and self.calls else None
         return Figures(self.calls / self.seconds, p50, p99, p999, cpu)
 
@@ -103,11 +106,9 @@ class Clock:
             return 0.0
 
 
-def percentile(ordered: Sequence[float], share: float) -> float | None:
-    """Return the value below which *share* of *ordered* lies, in microseconds."""
-    if not ordered:
-        return None
-    return ordered[min(len(ordered) - 1, math.ceil(len(ordered) * share) - 1)] * 1e6
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Return the value within which *share* of *ordered* lies, of which there is one at least."""
+    return ordered[min(len(ordered) - 1, math.ceil(len(ordered) * share) - 1)]
 
 
 def as_row(load: Load, figures: Figures) -> dict[str, Any]:

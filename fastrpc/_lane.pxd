@@ -33,7 +33,8 @@ cdef class Method:
     cdef readonly list decoders
     cdef readonly object info
     cdef public object through
-    cdef public uint64_t calls, errors
+    cdef public bint sheddable
+    cdef public uint64_t calls, errors, shed
     cdef readonly Durations times
     cpdef note(self, double seconds)
 
@@ -55,7 +56,8 @@ cdef class Lane(Splitter):
     cdef public Py_ssize_t peer_body, peer_calls, peer_methods
     cdef public bint raw, opened, ready, draining, paused, stalled, ticking, crowded, corked, has_segments
     cdef public uint64_t last_id, calls_in, calls_out, replies_in, bytes_in, bytes_out
-    cdef public uint64_t late, unknown, given_up
+    cdef public uint64_t late, unknown, given_up, shed
+    cdef public tuple refusals
     cdef public list taken
     cdef public object lift, pack
     cdef public Py_ssize_t zip_from
@@ -82,6 +84,7 @@ cdef class Lane(Splitter):
     cdef int _rise(self, uint64_t id) except -1
     cdef Method _bind(self, uint32_t number, bytes name)
     cdef int _answer(self, Header* given, const uint8_t* body, bytes owner) except -1
+    cdef int _refuse(self, Header* head, Method method) except -1
     cdef object _recall(self, Header* head, Method method, bytes payload, bytes metadata)
     cdef bytes _encode_result(self, int* serializer, object value)
     cdef bytes _encode(self, int serializer, object value)

@@ -73,6 +73,7 @@ cdef enum:
     FRAMED = 0x20  # beside the serializer of an item that waits as the bytes of its frame
     RAW = 0
     MSGPACK = 1
+    OVERLOADED = 52
     KIND_CALL = 0
     KIND_OPEN = 2
     KIND_DATA = 3
@@ -182,6 +183,8 @@ cdef class Method:
             see `Through`; None if only the owner can.
         calls: How many calls were taken.
         errors: Those of them whose handler raised, or whose result can't be sent.
+        sheddable: Whether its calls may be refused by the lane, see `Lane.refusals`.
+        shed: How many calls were.
         times: How long calls took, None as long as none was timed.
     """
 
@@ -596,6 +599,9 @@ cdef class Lane(Splitter):
             head.meta
             and not is_sound(body + head.name, head.meta, self.max_metadata, self.max_metadata_pairs)
         ):
+            if self.draining and self.refusals and method is not None and method.sheddable:
+                self._refuse(&head, method)
+                return 0
             head.status = 0
             self._later(make_frame(&head, body, owner, 0))
             return 0
@@ -671,6 +677,14 @@ cdef class Lane(Splitter):
             self.owner.unsendable(method, self._recall(&head, method, payload, metadata), failure)
             return 0
         self._reply(head.id, FLAG_REPLY | serializer, out, 0, 0, 0, b"")
+        return 0
+
+    cdef int _refuse(self, Header* head, Method method) except -1:
+        self.shed += 1
+        method.shed += 1
+        if not head.flags & FLAG_ONEWAY:
+            body = self.refusals[<Py_ssize_t>(self.shed % <size_t>len(self.refusals))]
+            self._reply(head.id, FLAG_REPLY | MSGPACK, body, OVERLOADED, 0, 0, b"")
         return 0
 
     cdef object _recall(self, Header* head, Method method, bytes payload, bytes metadata):

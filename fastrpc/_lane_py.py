@@ -55,6 +55,7 @@ from fastrpc.wire import (
     MASK_SERIALIZER,
     SERIALIZERS,
     VERSION,
+    StatusCode,
 )
 
 __all__ = ["Durations", "Lane", "LoopShare", "Method", "drive"]
@@ -91,6 +92,7 @@ FRAMED: Final = 0x20  # beside the serializer of an item that waits as the bytes
 
 _RAW: Final = 0
 _MSGPACK: Final = 1
+_OVERLOADED: Final = int(StatusCode.OVERLOADED)
 _KIND_OPEN: Final = 2
 _KIND_DATA: Final = 3
 _NUMBERED: Final = (0, _KIND_OPEN)  # kinds that take an id and a method number
@@ -204,11 +206,14 @@ class Method:
             see `Through`; None if only the owner can.
         calls: How many calls were taken.
         errors: Those of them whose handler raised, or whose result can't be sent.
+        sheddable: Whether its calls may be refused by the lane, see `Lane.refusals`.
+        shed: How many calls were.
         times: How long calls took, None as long as none was timed.
     """
 
     __slots__ = (
-        "calls", "decoders", "errors", "handler", "info", "mode", "name", "through", "times",
+        "calls", "decoders", "errors", "handler", "info", "mode", "name", "shed", "sheddable",
+        "through", "times",
     )  # fmt: skip
 
     def __init__(
@@ -229,6 +234,8 @@ class Method:
         self.through: Callable[..., tuple[bool, Any]] | None = None
         self.calls = 0
         self.errors = 0
+        self.sheddable = False
+        self.shed = 0
         self.times: Durations | None = None
 
     def note(self, seconds: float) -> None:
@@ -314,10 +321,12 @@ class Lane(Splitter):
         "peer_methods",
         "raw",
         "ready",
+        "refusals",
         "replies_in",
         "router",
         "serializer",
         "share",
+        "shed",
         "stalled",
         "table",
         "taken",
@@ -348,6 +357,8 @@ class Lane(Splitter):
         self.opened = False  # HELLO is done: calls are taken
         self.ready = False  # calls may be sent right now
         self.draining = False  # calls are handed up before they are decoded
+        # If set, most of these are refused instead: bodies to choose from, of errors in msgpack.
+        self.refusals: tuple[bytes, ...] | None = None
         self.paused = False  # the peer reads too slowly
         self.stalled = False  # input is kept back until the peer reads
         self.crowded = False  # calls wait for room; new ones must queue behind them
@@ -362,7 +373,7 @@ class Lane(Splitter):
         self.last_id = 0
         self.calls_in = self.calls_out = self.replies_in = 0
         self.bytes_in = self.bytes_out = 0
-        self.late = self.unknown = self.given_up = 0
+        self.late = self.unknown = self.given_up = self.shed = 0
         self._numbers: dict[str, int] = {}  # our method numbers; negative: to be named again
         self._extras: list[Frame] = []
         self._own_sinks: dict[int, Any] = {}  # what takes the items of our own streams
@@ -647,6 +658,9 @@ class Lane(Splitter):
             or self.draining
             or (meta and not self._is_sound(data[start + name : start + name + meta]))
         ):
+            if self.draining and self.refusals and method is not None and method.sheddable:
+                self._refuse(flags, id, method)
+                return
             frame = make_frame(flags, 0, 0, id, arg, time, name, meta, data, start, stop, 0)
             self._extras.append(frame)
             return
@@ -721,6 +735,14 @@ class Lane(Splitter):
             self.owner.unsendable(method, frame, failure)
             return
         self.reply(id, serializer, body)
+
+    def _refuse(self, flags: int, id: int, method: Method) -> None:
+        assert self.refusals
+        self.shed += 1
+        method.shed += 1
+        if not flags & FLAG_ONEWAY:
+            body = self.refusals[self.shed % len(self.refusals)]
+            self.reply(id, _MSGPACK, body, _OVERLOADED)
 
     # Out
 

@@ -29,7 +29,7 @@ from fastrpc.protocol import State
 from fastrpc.server.doorway import Doorway, Visitor
 from fastrpc.server.options import AGENT
 from fastrpc.session import Session
-from fastrpc.session.routes import SAMPLED
+from fastrpc.session.routes import SAMPLED, failures_of
 from fastrpc.session.running import Fate, Running
 from fastrpc.wire import StatusCode
 
@@ -196,7 +196,7 @@ def _methods(
 ) -> tuple[tuple[MethodFacts, ...], int]:
     table = hall.side.router or {}
     in_flight = Counter(call.method.name for call in running)
-    called = [m for m in table.values() if m.calls or m.info.failures]
+    called = [m for m in table.values() if m.calls or failures_of(m)]
     told = tuple(_method(m, in_flight[m.name], parts) for m in called[:MOST_METHODS])
     return told, max(len(called) - MOST_METHODS, 0)
 
@@ -208,7 +208,7 @@ def _method(method: Method, running: int, parts: int) -> MethodFacts:
     return MethodFacts(
         name=method.name.decode(),
         calls=method.calls,
-        failures={_word(status): count for status, count in method.info.failures.items()},
+        failures={_word(status): count for status, count in failures_of(method).items()},
         running=running,
         is_sampled=method.info.info.mode in (Mode.SYNC, Mode.INLINE),
         timed=times.count if times is not None else 0,

@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 
 from fastrpc.frame import Durations, Method
 from fastrpc.session import Answerer
+from fastrpc.session.routes import failures_of
 from fastrpc.wire import StatusCode
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def health_of(
         "lag": side.ticker.lag if side is not None else 0.0,
         "running": answers.running if answers is not None else 0,
         "limit": overload.limit if overload is not None else most,
-        "refused": answers.replies.refused if answers is not None else 0,
+        "refused": answers.refused if answers is not None else 0,
         "overloaded": overload.budget.is_pressed if overload is not None else False,
         "uptime": side.share.clock() - side.ticker.since if side is not None else 0.0,
     }
@@ -96,7 +97,7 @@ def _methods(side: "Side", answers: Answerer, wanted: int) -> tuple[float, dict[
             return at, found
         wanted = METHODS_MAX  # whoever asks for more and more gets all at the second time
     running = Counter(each.method.name for each in answers.in_flight)
-    called = [each for each in (side.router or {}).values() if each.calls or each.info.failures]
+    called = [each for each in (side.router or {}).values() if each.calls or failures_of(each)]
     count = min(wanted, METHODS_MAX)
     most_called = heapq.nlargest(count, called, key=attrgetter("calls"))
     found = {each.name.decode(): _method(each, running[each.name]) for each in most_called}
@@ -107,7 +108,7 @@ def _methods(side: "Side", answers: Answerer, wanted: int) -> tuple[float, dict[
 def _method(method: Method, running: int) -> dict[str, Any]:
     return {
         "calls": method.calls,
-        "failures": {_word(status): count for status, count in method.info.failures.items()},
+        "failures": {_word(status): count for status, count in failures_of(method).items()},
         "running": running,
         "times": _times(method.times) if method.times is not None else [],
     }

@@ -7,7 +7,7 @@ long the handlers of one turn may take.
 
 The lane runs calls of the second kind by itself and has no clock for this; so it gets handlers
 that look at the clock first, and when the time of a connection is used up they tell the lane
-to hand calls up before it decodes them: there they are refused.
+to refuse what comes behind before it decodes that: a refusal costs less than any call.
 
 Rules of the room:
   * a server without `adaptive_limit` has none of this, and no call pays for it;
@@ -92,6 +92,7 @@ class Overload:
 
     Attributes:
         budget: The turns of the loop.
+        shed: How many calls were refused because a turn's time was used up.
     """
 
     def __init__(self, priority: Priority, most: int, rng: random.Random | None = None) -> None:
@@ -105,16 +106,18 @@ class Overload:
         self._until = 0.0  # of the batch that is read now; 0: none is, or it has no end
         self._session: Session | None = None
         self._is_turning = self._has_read = False
-        self._refused = 0
-        self._words: list[bytes] = []
+        self.shed = 0
+        self._refusals: tuple[bytes, ...] = ()
 
     def bind(self, share: LoopShare, encode: Callable[[Any], bytes]) -> None:
         """Work on the loop of *share* from now on; *encode* makes msgpack of a body."""
         self._share = share
         self._clock = share.clock
-        for _ in range(_BODIES):
-            body = refusal(StatusCode.OVERLOADED, _TOO_MUCH, retry_ms=self.pushback())
-            self._words.append(encode(body))
+        bodies = (
+            refusal(StatusCode.OVERLOADED, _TOO_MUCH, retry_ms=self.pushback())
+            for _ in range(_BODIES)
+        )
+        self._refusals = tuple(map(encode, bodies))
 
     @property
     def limit(self) -> int:
@@ -124,11 +127,11 @@ class Overload:
 
     # What runs as it is read
 
-    def around(self, info: MethodInfo) -> Callable[..., Any]:
-        """Return the handler of a method, with a look at the clock before it if that is due."""
+    def around(self, info: MethodInfo) -> Callable[..., Any] | None:
+        """Return a method's handler with a look at the clock before it, None if none is due."""
         handler = info.handler
         if info.mode not in _AT_ONCE or self._priority.has(info.name):
-            return handler
+            return None
 
         @wraps(handler)
         def watched(*args: Any, **kwargs: Any) -> Any:
@@ -149,31 +152,21 @@ class Overload:
             now = self._clock()
             self._look(now)
             until = self.budget.batch(now)
-            before, refused = lane.calls_in, self._refused
-            was = lane.draining
+            came, shed, was = lane.calls_in, lane.shed, lane.draining
             self._session, self._until = session, until
             if until < 0:
-                lane.draining = True
+                self._stop()
             try:
                 read(nbytes)
             finally:
-                self._session, self._until = None, 0.0
+                self._session, self._until, lane.refusals = None, 0.0, None
                 lane.draining = was or session.is_draining
-            refused = self._refused - refused
+            came, shed = lane.calls_in - came, lane.shed - shed
+            self.shed += shed
             end = self._clock()
-            self.budget.done(end - now, lane.calls_in - before - refused, refused, end)
+            self.budget.done(end - now, came - shed, shed, end)
 
         return batch
-
-    def is_late(self) -> bool:
-        """Say whether what comes now has to be refused: this turn's time is used up."""
-        until = self._until
-        return until != 0.0 and (until < 0 or self._clock() >= until)
-
-    def words(self) -> bytes:
-        """Return the body of a refusal, encoded in msgpack."""
-        self._refused += 1
-        return self._words[self._refused % _BODIES]
 
     # What is in flight
 
@@ -222,9 +215,10 @@ class Overload:
     # The loop
 
     def _stop(self) -> None:
-        """Let the lane hand up what comes behind the call that begins now."""
-        if self._session is not None:
-            self._session.lane.draining = True
+        """Let the lane refuse what comes behind the call that begins now."""
+        session = self._session
+        if session is not None and not session.is_draining:  # else that is what it is told
+            session.lane.draining, session.lane.refusals = True, self._refusals
 
     def _look(self, now: float) -> None:
         """Follow the turns of the loop from a read on."""

@@ -207,7 +207,7 @@ class Server:
             turned_away=hall.admission.turned_away,
             calls=hall.calls + sum(session.lane.calls_in for session in hall.sessions),
             running=self._answers.running if self._answers else 0,
-            refused=self._answers.replies.refused if self._answers else 0,
+            refused=self._answers.refused if self._answers else 0,
             methods=methods,
         )
 

@@ -25,7 +25,7 @@ from fastrpc.errors import FastRPCError
 from fastrpc.frame import Frame, Method
 from fastrpc.session import arguments, failure
 from fastrpc.session.firststep import FirstSteps
-from fastrpc.session.handling import AT_ONCE, Handling
+from fastrpc.session.handling import Handling
 from fastrpc.session.replies import Replies
 from fastrpc.session.routes import is_timed
 from fastrpc.session.running import Fate, Running
@@ -89,6 +89,12 @@ class Answerer:
         return len(self._all)
 
     @property
+    def refused(self) -> int:
+        """Calls that were answered without a handler."""
+        shed = self._shedding.shed if self._shedding is not None else 0
+        return self.replies.refused + shed
+
+    @property
     def in_flight(self) -> "list[Running]":
         """The calls whose handlers have not ended, those included that nobody waits for."""
         return list(self._all)
@@ -121,12 +127,11 @@ class Answerer:
     def slowly(self, session: "Session", frame: Frame) -> None:
         """Answer a request that is no plain call."""
         method = self._method_of(session, frame)
-        shedding = self._shedding
-        if shedding is not None and method is not None and shedding.is_late():
-            in_turn = method.info.info.mode in AT_ONCE and not session.is_draining
-            if in_turn and not frame.oversize and not self._is_first(method):
-                self.replies.shed(session, frame, method, shedding.words())
-                return
+        lane = session.lane
+        if lane.refusals and method is not None and method.sheddable and not frame.oversize:
+            lane.shed += 1
+            self.replies.shed(session, frame, method, lane.refusals[lane.shed % len(lane.refusals)])
+            return
         name = _name_of(frame, method)
         limits = session.side.limits
         if frame.oversize:

@@ -151,8 +151,7 @@ class Replies:
 
         Nothing is logged, for a oneway call either: there may be thousands a second.
         """
-        self.refused += 1
-        method.info.failed(int(StatusCode.OVERLOADED))
+        method.shed += 1
         if frame.oneway:
             return
         told = b"" if session.is_full else body

@@ -19,7 +19,7 @@ from fastrpc.call import (
 from fastrpc.codec import Codec, CodecRegistry, is_typed_only
 from fastrpc.errors import ConfigError
 from fastrpc.frame import Method
-from fastrpc.wire import SERIALIZERS, Limits, Serializer
+from fastrpc.wire import SERIALIZERS, Limits, Serializer, StatusCode
 
 # Those that need no agreement. All others go by way of `Answerer.bind`, which
 # looks at what HELLO settled; the lane can't.
@@ -40,7 +40,7 @@ class Route:
     Attributes:
         info: The method as it is served.
         failures: Calls that did not end well, by status; those that were not run are
-            among them, and those whose callers gave them up.
+            among them, and those whose callers gave them up; see `failures_of`.
     """
 
     info: MethodInfo
@@ -86,6 +86,14 @@ class Route:
         return True
 
 
+def failures_of(method: Method) -> dict[int, int]:
+    """Return the calls that did not end well, by status; those that a lane has shed, too."""
+    failures: dict[int, int] = dict(method.info.failures)
+    if method.shed:
+        failures[StatusCode.OVERLOADED] = failures.get(StatusCode.OVERLOADED, 0) + method.shed
+    return failures
+
+
 def is_timed(method: Method, before: int) -> bool:
     """Say whether to count how long a call of *method* takes.
 
@@ -106,7 +114,8 @@ class Routes:
         codecs: What arguments may come in.
         limits: Longest method name.
         wrapped: Whether interceptors stand before the handlers.
-        around: Returns what to call in place of a method's handler, if not the handler.
+        around: Returns what to call in place of a method's handler, None for the handler
+            itself; calls of methods that have such a one may be shed.
     """
 
     def __init__(
@@ -115,7 +124,7 @@ class Routes:
         limits: Limits,
         *,
         wrapped: bool = False,
-        around: Callable[[MethodInfo], Callable[..., Any]] | None = None,
+        around: Callable[[MethodInfo], Callable[..., Any] | None] | None = None,
     ) -> None:
         """Begin with none."""
         self._codecs = codecs
@@ -196,8 +205,10 @@ class Routes:
                     raise
         in_place = not (self._wrapped or info.filled)
         mode = int(info.mode) if in_place else HANDED_UP
-        handler = info.handler if self._around is None else self._around(info)
-        return Method(key, mode, handler, decoders, route)
+        watched = self._around(info) if self._around is not None else None
+        method = Method(key, mode, watched or info.handler, decoders, route)
+        method.sheddable = watched is not None
+        return method
 
     def _arguments(self, codec: Codec, info: MethodInfo) -> Any:
         """Return the fast decoder of plain positional arguments, None if there can't be one."""

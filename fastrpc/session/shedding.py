@@ -13,11 +13,13 @@ RESERVED = 64
 
 
 class Shedding(Protocol):
-    """What decides about calls when more come than can be run."""
+    """What decides about calls when more come than can be run.
 
-    def is_late(self) -> bool:
-        """Say whether what comes now has to be refused: this turn's time is used up."""
-        ...
+    Attributes:
+        shed: How many calls were refused because a turn's time was used up.
+    """
+
+    shed: int
 
     def has_room(self, method: Method) -> bool:
         """Say whether one more call of *method* may be in flight; a no is counted."""
@@ -45,8 +47,4 @@ class Shedding(Protocol):
 
     def pushback(self) -> int:
         """Return the milliseconds that a refused caller should stay away."""
-        ...
-
-    def words(self) -> bytes:
-        """Return the body of a refusal, encoded in msgpack."""
         ...

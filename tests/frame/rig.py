@@ -295,7 +295,7 @@ class Rig:
         return {
             "counts": (
                 lane.calls_in, lane.calls_out, lane.replies_in, lane.bytes_in, lane.bytes_out,
-                lane.late, lane.unknown, lane.given_up, lane.last_id,
+                lane.late, lane.unknown, lane.given_up, lane.shed, lane.last_id,
             ),
             "table": (len(lane.table), lane.table.next_id, lane.table.soonest),
             "flags": (
@@ -303,7 +303,7 @@ class Rig:
                 lane.ticking, lane.waiting, lane.unsent,
             ),
             "bound": [getattr(lane.bound_method(n), "name", None) for n in range(-1, 8)],
-            "methods": [(method.calls, method.errors) for method in self.methods.values()],
+            "methods": [(method.calls, method.errors, method.shed) for method in self.methods.values()],
             "owner": len(self.owner.log),
             "soon": len(self.soon),
             "writes": self.writes,

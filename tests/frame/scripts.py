@@ -106,7 +106,7 @@ _SIMPLE_CALL = st.tuples(
 )  # fmt: skip
 _SETTINGS = st.sampled_from([
     ("paused", True), ("paused", False), ("crowded", True), ("crowded", False),
-    ("draining", True), ("opened", False), ("opened", True), ("raw", True), ("raw", False),
+    ("draining", True), ("refusals", (b"a", b"bc")), ("opened", False), ("opened", True), ("raw", True), ("raw", False),
     ("serializer", 0), ("serializer", 1), ("serializer", 2), ("serializer", 3),
     ("serializer", 17), ("peer_body", 60), ("peer_body", 2**20), ("peer_methods", 1),
     ("peer_methods", 100), ("max_depth", 2), ("max_items", 3), ("max_body", 100),
@@ -151,6 +151,7 @@ BEGINNINGS = st.fixed_dictionaries(
         "calls": st.integers(1, 5),
         "tick": st.sampled_from([0.25, 0.5]),
         "draining": st.sampled_from([False] * 5 + [True]),
+        "refusals": st.sampled_from([None, None, (b"", b"\xa1x", bytes(40_000))]),
         "raw": st.just(True),
         "crowded": st.booleans(),
         "max_body": st.sampled_from([60, 100, 2**20, 2**20]),
@@ -167,6 +168,7 @@ STORIES = st.lists(EVENTS, min_size=1, max_size=16)
 
 def begin(rig: Rig, told: dict[str, Any]) -> None:
     """Bring the lane to where a story begins."""
+    rig.methods["echo"].sheddable = True
     for name, value in told.items():
         if name != "calls":
             setattr(rig if name == "tick" else rig.lane, name, value)

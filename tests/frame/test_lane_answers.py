@@ -166,6 +166,33 @@ def test_a_draining_lane_hands_calls_up(rig: Rig) -> None:
     assert rig.lane.last_id == 1
 
 
+def test_a_draining_lane_refuses_what_may_be_shed(rig: Rig) -> None:
+    rig.lane.refusals = (pack("one"), pack("two"))
+    for name in ("echo", "number"):
+        rig.methods[name].sheddable = True
+    rig.ask("number", arg=1)  # it drains not yet
+    rig.lane.draining = True
+    broken = rig.asked("echo", id=2, arg=2, payload=b"\xc1")  # nobody looks at it
+    rig.lane.feed(broken + rig.asked("", id=3, arg=1) + rig.asked("later", id=4, arg=3))
+    assert [(what, frames[0]["id"]) for what, frames in rig.owner.log] == [("frames", 4)]
+    ran, *refused = rig.sent()
+    assert (ran.id, ran.status) == (1, 0)
+    told = [(frame.id, frame.status, frame.serializer, frame.payload) for frame in refused]
+    assert told == [(2, 52, 1, pack("two")), (3, 52, 1, pack("one"))]
+    assert (rig.lane.shed, rig.lane.calls_in, rig.lane.last_id) == (2, 4, 4)
+    assert [(m.calls, m.shed) for m in map(rig.methods.get, ("echo", "number"))] == [(0, 1), (1, 1)]
+    rig.lane.refusals = None
+    rig.ask("echo", 1, id=5)
+    assert rig.owner.log[-1][0] == "frames"
+
+
+def test_oneway_calls_are_shed_in_silence(rig: Rig) -> None:
+    rig.lane.draining, rig.lane.refusals = True, (b"",)
+    rig.methods["echo"].sheddable = True
+    rig.ask("echo", 1, oneway=True)
+    assert (rig.taken(), rig.lane.shed, rig.owner.log) == (b"", 1, [])
+
+
 def test_calls_too_large_are_handed_up_without_their_body(twin: SimpleNamespace) -> None:
     rig = Rig(twin, max_body=100)
     rig.ask("echo", bytes(200), arg=1)

@@ -116,6 +116,9 @@ async def test_what_came_together_and_would_wait_is_refused_undecoded() -> None:
             assert STAY_AWAY * 0.5 <= stay_away <= STAY_AWAY * 1.5
         assert work.ran == ["burn"]
         assert server.stats().refused == 4
+        told = server.health(5)["methods"]
+        failures = {name: method["failures"] for name, method in told.items()}
+        assert failures == {"Work.burn": {"overloaded": 3}, "Work.inline": {"overloaded": 1}}
         assert server.stats().methods == {"Work.burn": (1, 0)}
         guard_of(server).budget.turn(clock())  # in the next one may run again
         peer.send(burn(6))

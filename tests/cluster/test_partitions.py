@@ -5,56 +5,30 @@ and the registry itself falls apart. After each heal there is exactly one entry,
 knows it.
 """
 
-import asyncio
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fastrpc.cluster import Instance, Listing, Registry, parse_cluster
+from fastrpc.cluster import Instance, Listing, parse_cluster
 from fastrpc.cluster.registries.etcd import EtcdRegistry
-from fastrpc.errors import RegistryLost
 from fastrpc.testing.lookout import Lookout
 from tests.cluster.engines.etcd_server import Etcd, EtcdCluster
 from tests.cluster.engines.netns import HostLoop, Net
+from tests.cluster.engines.party import ONE, TTL, Party, announced
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
 
 ETCDS = ("one", "two", "three")
-ONE = Instance(id="one", addresses=("tcp://10.0.0.1:7000",))
-TTL = 2.0
 
 
-class Party:
+class Watching(Party[EtcdRegistry]):
     """A registry on a host of its own: an owner that states an entry, or one that watches."""
 
     def __init__(self, host: HostLoop, places: str) -> None:
-        self.host = host
-        self.registry = host.run(self._open(places))
+        super().__init__(host, lambda: EtcdRegistry(parse_cluster(f"etcd://{places}"), ttl=TTL))
         self.lookout: Lookout | None = None
-        self.stated = 0
-        self.lost = 0
-
-    async def _open(self, places: str) -> Registry:
-        return EtcdRegistry(parse_cluster(f"etcd://{places}"), ttl=TTL)
-
-    async def announce(self) -> None:
-        """State the entry whenever it is due, as announcers do."""
-        lost = asyncio.ensure_future(self.registry.wait_lost())
-        try:
-            while True:
-                try:
-                    await self.registry.publish("Arith", ONE)
-                    self.stated += 1
-                    await asyncio.wait([lost], timeout=TTL / 3)
-                except RegistryLost:
-                    self.lost += 1
-                    await asyncio.sleep(0.1)
-                if lost.done():
-                    lost = asyncio.ensure_future(self.registry.wait_lost(lost.result()))
-        finally:
-            lost.cancel()
 
     async def look(self) -> None:
         """Begin to watch."""
@@ -65,15 +39,6 @@ class Party:
         """Wait until exactly these are known by the watch."""
         assert self.lookout is not None
         await self.lookout.until_known(*instances)
-
-    async def until_lost(self) -> None:
-        """Wait until the registry can't be asked."""
-        while True:
-            try:
-                await self.registry.list("Arith")
-            except RegistryLost:
-                return
-            await asyncio.sleep(0.05)
 
     def known(self) -> list[str]:
         """Return the ids that are known by the watch."""
@@ -89,14 +54,14 @@ class Party:
         """Let go, and look whether the watch has kept the contract."""
         if self.lookout is not None:
             await self.lookout.aclose()
-        await self.registry.aclose()
+        await super().aclose()
         assert self.lookout is None or self.lookout.problems == []
 
 
 class Scene:
     """Three etcds, a server that announces itself, and a client that watches."""
 
-    def __init__(self, net: Net, cluster: EtcdCluster, server: Party, client: Party) -> None:
+    def __init__(self, net: Net, cluster: EtcdCluster, server: Watching, client: Watching) -> None:
         self.net = net
         self.cluster = cluster
         self.server = server
@@ -110,14 +75,9 @@ class Scene:
         """Wait until both are back, and see that there is one entry."""
         stated = self.server.stated
         self.client.host.run(self.client.until_known(ONE))
-        self.server.host.run(_until(lambda: self.server.stated > stated + 1))
+        self.server.host.run(self.server.until(lambda: self.server.stated > stated + 1))
         assert self.entries() == ["/fastrpc/Arith/one"]
         assert self.client.known() == ["one"]
-
-
-async def _until(condition: "object") -> None:
-    while not condition():  # type: ignore[operator]
-        await asyncio.sleep(0.02)
 
 
 @pytest.fixture
@@ -129,19 +89,10 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         # Everybody asks the leader first: whatever happens to it happens to them.
         order: list[Etcd] = [leader, *(each for each in cluster.servers if each is not leader)]
         places = ",".join(each.place for each in order)
-        parties = []
-        for name in ("server", "client"):
-            host = stack.enter_context(net.loop(name))
-            party = Party(host, places)
-            stack.callback(lambda party=party: party.host.run(party.aclose()))
-            parties.append(party)
-        server, client = parties
-        announcing = server.host.start(server.announce())
-        stack.callback(announcing.cancel)
+        server, client = stack.enter_context(announced(net, lambda host: Watching(host, places)))
         client.host.run(client.look())
         client.host.run(client.until_known(ONE))
         yield Scene(net, cluster, server, client)
-        assert not announcing.done()
 
 
 def test_server_cut_from_its_registry_expires_and_comes_back(scene: Scene) -> None:
@@ -150,18 +101,19 @@ def test_server_cut_from_its_registry_expires_and_comes_back(scene: Scene) -> No
     assert scene.entries() == []
     scene.net.heal()
     scene.check_healed()
-    assert scene.server.lost
+    assert scene.server.failed
     assert scene.client.listings() == 1  # the client missed nothing
 
 
 def test_client_cut_from_its_registry_is_told_and_lists_anew(scene: Scene) -> None:
     scene.net.cut("client", *ETCDS)
     scene.client.host.run(scene.client.until_lost())
-    scene.server.host.run(_until(lambda stated=scene.server.stated: scene.server.stated > stated))
+    stated = scene.server.stated
+    scene.server.host.run(scene.server.until(lambda: scene.server.stated > stated))
     assert scene.client.known() == ["one"]  # what is known stays
     scene.net.heal()
     scene.check_healed()
-    assert not scene.server.lost
+    assert not scene.server.failed
 
 
 def test_leader_cut_from_the_others_is_left_for_them(scene: Scene) -> None:
@@ -169,9 +121,9 @@ def test_leader_cut_from_the_others_is_left_for_them(scene: Scene) -> None:
     scene.net.cut(before.name, *(name for name in ETCDS if name != before.name))
     rest = [each for each in scene.cluster.servers if each is not before]
     # The old leader still answers, and has nobody behind it: both go over to the others.
-    scene.server.host.run(_until(lambda: any(each.is_leader() for each in rest)))
+    scene.server.host.run(scene.server.until(lambda: any(each.is_leader() for each in rest)))
     stated = scene.server.stated
-    scene.server.host.run(_until(lambda: scene.server.stated > stated + 2))
+    scene.server.host.run(scene.server.until(lambda: scene.server.stated > stated + 2))
     moved = Instance(id="two", addresses=("tcp://10.0.0.2:7000",))
     scene.server.host.run(scene.server.registry.publish("Arith", moved))
     scene.client.host.run(scene.client.until_known(ONE, moved))
@@ -184,7 +136,7 @@ def test_etcds_that_are_all_apart_forget_nobody(scene: Scene) -> None:
     for name in ETCDS:
         scene.net.cut(name, *(other for other in ETCDS if other != name))
     scene.client.host.run(scene.client.until_lost())
-    scene.server.host.run(_until(lambda: scene.server.lost))
+    scene.server.host.run(scene.server.until(lambda: scene.server.failed))
     assert scene.client.known() == ["one"]
     scene.net.heal()
     scene.check_healed()

@@ -4,68 +4,36 @@ F10 and F11 of the fault table, and a leader that dies: after each there is exac
 entry, and everybody knows it.
 """
 
-import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
 
 from fastrpc.cluster import Instance, open_registry
 from fastrpc.cluster.registries.zookeeper import ZooKeeperRegistry
-from fastrpc.errors import RegistryLost
 from fastrpc.testing.lookout import Lookout
 from tests.cluster.engines.netns import HostLoop, Net
+from tests.cluster.engines.party import ONE, TTL, Party, announced
 from tests.cluster.engines.zookeeper_server import ZooKeepers, ZooKeeperServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 KEEPERS = ("one", "two", "three")
-ONE = Instance(id="one", addresses=("tcp://10.0.0.1:7000",))
 TWO = Instance(id="two", addresses=("tcp://10.0.0.2:7000",))
-TTL = 2.0
 
 
-class Party:
+def open_zookeeper(target: str) -> ZooKeeperRegistry:
+    registry = open_registry(target, ttl=TTL)
+    assert isinstance(registry, ZooKeeperRegistry)
+    return registry
+
+
+class Member(Party[ZooKeeperRegistry]):
     """A registry on a host of its own."""
 
     def __init__(self, host: HostLoop, target: str) -> None:
-        self.host = host
-        self.registry = host.run(self._open(target))
-        self.stated = self.losses = 0
-
-    async def _open(self, target: str) -> ZooKeeperRegistry:
-        registry = open_registry(target, ttl=TTL)
-        assert isinstance(registry, ZooKeeperRegistry)
-        return registry
-
-    async def announce(self) -> None:
-        """State the entry whenever it is due, as announcers do."""
-        lost = asyncio.ensure_future(self.registry.wait_lost())
-        try:
-            while True:
-                try:
-                    await self.registry.publish("Arith", ONE)
-                    self.stated += 1
-                    await asyncio.wait([lost], timeout=TTL / 3)
-                except RegistryLost:
-                    await asyncio.sleep(0.1)
-                if lost.done():
-                    self.losses += 1
-                    lost = asyncio.ensure_future(self.registry.wait_lost(lost.result()))
-        finally:
-            lost.cancel()
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        while not condition():
-            await asyncio.sleep(0.02)
-
-    async def until_lost(self) -> None:
-        """Wait until the registry can't be asked."""
-        with contextlib.suppress(RegistryLost):
-            while True:
-                await self.registry.list("Arith")
-                await asyncio.sleep(0.05)
+        super().__init__(host, lambda: open_zookeeper(target))
 
     async def owners(self) -> list[int]:
         """Return who has each node that there is."""
@@ -84,7 +52,7 @@ class Scene:
     """Three ZooKeepers, a server that announces itself, and a client that watches."""
 
     def __init__(
-        self, net: Net, keepers: dict[str, ZooKeeperServer], server: Party, client: Party
+        self, net: Net, keepers: dict[str, ZooKeeperServer], server: Member, client: Member
     ) -> None:
         self.net = net
         self.keepers = keepers
@@ -133,20 +101,12 @@ def scene(ensemble: tuple[Net, dict[str, ZooKeeperServer]]) -> Iterator[Scene]:
     net, keepers = ensemble
     target = "zookeeper://" + ",".join(keeper.host for keeper in keepers.values())
     with contextlib.ExitStack() as stack:
-        parties = []
-        for name in ("server", "client"):
-            party = Party(stack.enter_context(net.loop(name)), target)
-            stack.callback(lambda party=party: party.host.run(party.registry.aclose()))
-            parties.append(party)
-        server, client = parties
-        announcing = server.host.start(server.announce())
-        stack.callback(announcing.cancel)
+        server, client = stack.enter_context(announced(net, lambda host: Member(host, target)))
         scene = Scene(net, keepers, server, client)
         stack.callback(lambda: client.host.run(scene.lookout.aclose()))
         stack.callback(net.heal)
         scene.until_known(ONE)
         yield scene
-        assert not announcing.done()
         assert scene.lookout.problems == []
 
 

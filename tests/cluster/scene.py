@@ -14,18 +14,23 @@ from fastrpc.cluster.client import ClusterClient, connect_registry
 SERVICE = "Work"
 
 
-class Work:
-    """A service that counts what it runs and does what the test says."""
+class Gated:
+    """A service that counts what it runs and does what the test says.
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.ran = 0
-        self.cancelled = 0
+    Attributes:
+        ran: How many calls have begun.
+        cancelled: How many of them were cancelled.
+        error: What the others raise, if anything.
+        gate: Closed, it keeps them all.
+    """
+
+    def __init__(self) -> None:
+        self.ran = self.cancelled = 0
         self.error: BaseException | None = None
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def _run(self) -> int:
+    async def _begin(self) -> None:
         self.ran += 1
         try:
             await self.gate.wait()
@@ -34,6 +39,17 @@ class Work:
             raise
         if self.error is not None:
             raise self.error
+
+
+class Work(Gated):
+    """One that says which it is."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    async def _run(self) -> int:
+        await self._begin()
         return self.number
 
     @fastrpc.rpc(idempotent=True)

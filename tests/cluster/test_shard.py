@@ -14,22 +14,19 @@ import fastrpc
 from fastrpc.client.shard import ShardFailed
 from fastrpc.cluster import Instance, MemoryRegistry
 from fastrpc.cluster.client import connect_registry
-from tests.cluster.scene import Scene
+from tests.cluster.scene import Gated, Scene
 
 pytestmark = pytest.mark.asyncio
 
 KEYS = [f"key-{number}" for number in range(40)]
 
 
-class Cache:
+class Cache(Gated):
     """Keeps numbers."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.kept: dict[str, int] = {}
-        self.calls = self.cancelled = 0
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.error: Exception | None = None
 
     async def set_many(self, items: dict[str, int]) -> None:
         await self._begin()
@@ -51,16 +48,6 @@ class Cache:
     def has(self, key: str) -> bool:
         return key in self.kept
 
-    async def _begin(self) -> None:
-        self.calls += 1
-        try:
-            await self.gate.wait()
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        if self.error is not None:
-            raise self.error
-
 
 class Caches(Scene):
     """A cluster that caches."""
@@ -69,7 +56,7 @@ class Caches(Scene):
 
     @property
     def calls(self) -> list[int]:
-        return [cache.calls for cache in self.caches]
+        return [cache.ran for cache in self.caches]
 
     def kept(self) -> list[list[str]]:
         return [sorted(cache.kept) for cache in self.caches]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -66,6 +66,31 @@ class Waiting:
     async def wait(self) -> str:
         await self.go_on.wait()
         return "done"
+
+
+class Raising:
+    """Raises, in every way of being called; tests derive theirs, with its name on the wire."""
+
+    def _make(self, what: str) -> BaseException:
+        """Return what is raised."""
+        raise NotImplementedError
+
+    def add(self, a: int, b: int) -> int:
+        return a + b
+
+    def sync(self, what: str) -> NoReturn:
+        raise self._make(what)
+
+    async def inline(self, what: str) -> NoReturn:
+        raise self._make(what)
+
+    async def task(self, what: str) -> NoReturn:
+        await asyncio.sleep(0)
+        raise self._make(what)
+
+    @fastrpc.rpc(blocking=True)
+    def thread(self, what: str) -> NoReturn:
+        raise self._make(what)
 
 
 @contextlib.asynccontextmanager

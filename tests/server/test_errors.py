@@ -4,12 +4,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
 import fastrpc
-from tests.server.serving import serving
+from tests.server.serving import Raising, serving
 
 CALM = logging.getLogger("tests.calm")
 CALM.setLevel(logging.CRITICAL)
@@ -122,25 +122,11 @@ ODD_RPC_ERRORS: dict[str, Callable[[], BaseException]] = {
 ALL = {**MEANT, **UNMEANT, **ODD_RPC_ERRORS}
 
 
-class Bank:
+class Bank(Raising):
     """Raises, in every way of being called."""
 
-    def add(self, a: int, b: int) -> int:
-        return a + b
-
-    def sync(self, what: str) -> NoReturn:
-        raise ALL[what]()
-
-    async def inline(self, what: str) -> NoReturn:
-        raise ALL[what]()
-
-    async def task(self, what: str) -> NoReturn:
-        await asyncio.sleep(0)
-        raise ALL[what]()
-
-    @fastrpc.rpc(blocking=True)
-    def thread(self, what: str) -> NoReturn:
-        raise ALL[what]()
+    def _make(self, what: str) -> BaseException:
+        return ALL[what]()
 
     async def unsendable(self) -> Any:
         return object()

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import pytest
 
 import fastrpc
-from tests.server.serving import serving, target_of, until
+from tests.server.serving import Raising, serving, target_of, until
 
 CALM = logging.getLogger("tests.calm")
 CALM.setLevel(logging.CRITICAL)
@@ -103,31 +103,17 @@ RESULTS: dict[str, Callable[[], Any]] = {
 }
 
 
-class Misbehaved:
+class Misbehaved(Raising):
     """Every way of going wrong, in every way of being called."""
 
-    def add(self, a: int, b: int) -> int:
-        return a + b
-
-    def sync(self, what: str) -> NoReturn:
-        raise _raisable(what)
-
-    async def inline(self, what: str) -> NoReturn:
-        raise _raisable(what)
-
-    async def task(self, what: str) -> NoReturn:
-        await asyncio.sleep(0)
-        raise _raisable(what)
+    def _make(self, what: str) -> BaseException:
+        return ACTS[what]() if what in ACTS else APPLICATION[what][0]()
 
     async def at_once(self, what: str) -> NoReturn:
         if what:
-            raise _raisable(what)
+            raise self._make(what)
         await asyncio.sleep(0)
         raise AssertionError
-
-    @fastrpc.rpc(blocking=True)
-    def thread(self, what: str) -> NoReturn:
-        raise _raisable(what)
 
     def sync_result(self, what: str) -> Any:
         return RESULTS[what]()
@@ -149,10 +135,6 @@ class Misbehaved:
     async def task_size(self, size: int) -> bytes:
         await asyncio.sleep(0)
         return bytes(size)
-
-
-def _raisable(what: str) -> BaseException:
-    return ACTS[what]() if what in ACTS else APPLICATION[what][0]()
 
 
 WAYS = ["sync", "inline", "task", "at_once", "thread"]
@@ -250,7 +232,7 @@ async def test_tracebacks_are_sent_only_on_demand() -> None:
                     with pytest.raises(fastrpc.RemoteError) as caught:
                         await client.call(f"Misbehaved.{way}", what)
                     assert caught.value.trace is not None
-                    assert "_raisable" in caught.value.trace or way in caught.value.trace
+                    assert "_make" in caught.value.trace or way in caught.value.trace
 
 
 class Turning:

@@ -336,9 +336,11 @@ class Answerer:
     ) -> None:
         running.begun = True
         if running.fate is not Fate.OWED:  # given up before its turn came
+            self._in_vain(session, running)
             self._ended(session, running)
         elif running.deadline and session.lane.share.clock() >= running.deadline:
             running.fate = Fate.SENT
+            self._in_vain(session, running)
             self.replies.expired(session, running.method, running.frame)
             self._ended(session, running)
         else:
@@ -376,6 +378,12 @@ class Answerer:
                 last = asyncio.gather(*busy, return_exceptions=True)
                 last.add_done_callback(lambda _: self._ended(session, running))
 
+    def _in_vain(self, session: "Session", running: Running) -> None:
+        """Note how long a call had its place that nobody waits for any more."""
+        if self._shedding is not None:
+            spent = session.lane.share.clock() - running.started
+            self._shedding.took(running.method, spent, well=False)
+
     def _ended(self, session: "Session", running: Running) -> None:
         """Note that a handler has ended."""
         self._all.discard(running)
@@ -389,9 +397,8 @@ class Answerer:
 
     def _failed(self, session: "Session", running: Running, exc: BaseException) -> None:
         method, frame = running.method, running.frame
-        if self._shedding is not None and running.fate is not Fate.OWED:
-            spent = session.lane.share.clock() - running.started
-            self._shedding.took(method, spent, well=False)
+        if running.fate is not Fate.OWED:
+            self._in_vain(session, running)
         if running.fate is Fate.OWED:
             running.fate = Fate.SENT
             method.errors += 1

@@ -218,6 +218,19 @@ async def test_calls_in_flight_have_a_limit_that_adapts(name: str) -> None:
         assert kind.limiter._count == 2  # those that came to their own end
 
 
+async def test_who_gives_up_before_it_began_is_heard_of() -> None:
+    work = Work()
+    async with (
+        serving(work, log=CALM, adaptive_limit=True) as server,
+        await RawPeer.greeted(server.targets[0]) as peer,
+    ):
+        peer.send(call(1, b"Work.wait", NOTHING) + encode_frame(Kind.CANCEL, 1, status=42))
+        await until(lambda: guard_of(server)._kinds and not server.stats().running)
+        (kind,) = guard_of(server)._kinds.values()
+        assert (kind.running, kind.limiter._count) == (0, 0)
+        assert kind.limiter._vain > 0
+
+
 async def test_behind_interceptors_it_holds_as_well() -> None:
     def waits(proceed: fastrpc.Handler) -> fastrpc.Handler:
         async def handle(call: fastrpc.Call) -> fastrpc.Reply:

@@ -5,12 +5,13 @@
 For each kind of handler, burning 0.5 ms of the loop, waiting 20 ms for one of 20 places, or
 sleeping 20 ms in one of 8 threads, a server in a process of its own is given
 
-1. a call at a time: idle latency;
-2. clients that wait for their answers, more and more of them: the peak;
-3. three times the peak, from two processes that don't wait for answers: open loop;
+1. clients that wait for their answers, more and more of them: the peak;
+2. a twentieth of the peak, from two processes that don't wait for answers (open loop): what
+   latency is when the server is idle;
+3. three times the peak from the same;
 4. half of the peak: how soon all is well again.
 
-Latency counts from the moment that a call was due. Each result is a line of JSON with the
+Latency counts from the moment that a call was due, and so has the clients' own tick in it. Each result is a line of JSON with the
 figures and the verdicts: goodput >= 90 % of the peak, p99 of accepted calls <= 3x idle p99,
 99 % of refusals within 5 ms of their turn (the client's own waiting left out), and recovered
 within 2 s. Run it when nothing else runs: the clients need a core of their own. `--off` shows
@@ -20,7 +21,6 @@ the same without `adaptive_limit`.
 import argparse
 import asyncio
 import contextlib
-import functools
 import json
 import os
 import subprocess
@@ -28,15 +28,19 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
 import fastrpc
+from fastrpc.frame import FrameDecoder, encode_frame
+from fastrpc.protocol import Option, encode_option
+from fastrpc.transport import dial
+from fastrpc.wire import Kind, Serializer, StatusCode
 
 ROOT = Path(__file__).parents[2]
 PLACES, THREADS = 20, 8
-TIMES = 3.0
+TIMES, IDLE = 3.0, 0.05
 PROCESSES = 2
 CONNECTIONS = 2
 TIMEOUT = 2.0
@@ -89,44 +93,95 @@ def quantile(times: list[float], share: float) -> float:
     return round(sorted(times)[int(len(times) * share)] * 1e3, 3) if times else 0.0
 
 
+class Line(asyncio.Protocol):
+    """A connection that sends calls when they are due, and looks at the clock for each answer.
+
+    It has no more of a client than that: what the calls cost here can't be offered, and what
+    answers wait for here is not the server's.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.done: list[tuple[float, float]] = []
+        self.refused: list[float] = []
+        self.others: dict[str, int] = {}
+        self.open: dict[int, tuple[float, float]] = {}
+        self.ready = asyncio.get_running_loop().create_future()
+        self._name = f"Work.{kind}".encode()
+        self._count = 0
+        self._decoder = FrameDecoder()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say HELLO."""
+        self.transport = cast(asyncio.Transport, transport)
+        payload = encode_option(Option(agent="overload"), False)
+        self.transport.write(
+            encode_frame(Kind.HELLO, 0, serializer=Serializer.JSON, payload=payload)
+        )
+
+    def send(self, due: list[float], now: float) -> None:
+        """Send calls that were due at these moments."""
+        frames = []
+        for moment in due:
+            self._count += 1
+            self.open[self._count] = moment, now
+            frames.append(
+                encode_frame(
+                    Kind.CALL, self._count, serializer=Serializer.MSGPACK, name=self._name,
+                    payload=b"\x90", time=int(TIMEOUT * 1000),
+                )
+            )  # fmt: skip
+        self.transport.write(b"".join(frames))
+
+    def data_received(self, data: bytes) -> None:
+        """Note what became of calls."""
+        now = time.perf_counter()
+        for frame in self._decoder.feed(data):
+            if frame.kind == Kind.HELLO:
+                self.ready.set_result(None)
+            elif frame.reply and (times := self.open.pop(frame.id, None)) is not None:
+                due, sent = times
+                if not frame.status:
+                    self.done.append((now, now - due))
+                elif frame.status == StatusCode.OVERLOADED:
+                    self.refused.append(now - sent)
+                else:
+                    word = StatusCode(frame.status).name.lower()
+                    self.others[word] = self.others.get(word, 0) + 1
+
+
 async def offer(target: str, kind: str, rate: float, seconds: float) -> dict[str, Any]:
     """Make calls at a fixed rate, whatever becomes of them."""
     stay_on(0)
-    done: list[tuple[float, float]] = []
-    refused: list[float] = []
+    lines = []
+    for _ in range(CONNECTIONS):
+        line = Line(kind)
+        await dial(target, lambda line=line: line, timeout=10.0)  # type: ignore[misc]
+        await line.ready
+        lines.append(line)
+    begun, count = time.perf_counter(), 0
+    while (now := time.perf_counter()) < begun + seconds:
+        due = []
+        while count < (now - begun) * rate:
+            due.append(begun + count / rate)
+            count += 1
+        for turn, line in enumerate(lines):
+            if mine := due[turn :: len(lines)]:
+                line.send(mine, now)
+        await asyncio.sleep(TICK)
+    # What is not answered by then is an answer that was lost.
+    end = time.perf_counter() + TIMEOUT + 1.0
+    while any(line.open for line in lines) and time.perf_counter() < end:
+        await asyncio.sleep(TICK)
     others: dict[str, int] = {}
-    waiting: set[asyncio.Future[Any]] = set()
-    async with fastrpc.connect(target, timeout=TIMEOUT, connections=CONNECTIONS) as client:
-        for _ in range(CONNECTIONS):
-            with contextlib.suppress(fastrpc.FastRPCError):  # without the option it may be busy
-                await client.call("fastrpc.health")
-        begun = time.perf_counter()
-
-        # No task for each: what the clients take is taken from what they can offer.
-        def ended(due: float, sent: float, call: asyncio.Future[Any]) -> None:
-            now, exc = time.perf_counter(), call.exception()
-            waiting.discard(call)
-            if exc is None:
-                done.append((now - begun, now - due))
-            elif isinstance(exc, fastrpc.Overloaded):
-                refused.append(now - sent)
-            else:
-                others[type(exc).__name__] = others.get(type(exc).__name__, 0) + 1
-
-        count = 0
-        while (now := time.perf_counter() - begun) < seconds:
-            while count < now * rate:
-                call = asyncio.ensure_future(client.call(f"Work.{kind}"))
-                waiting.add(call)
-                due = begun + count / rate
-                call.add_done_callback(functools.partial(ended, due, time.perf_counter()))
-                count += 1
-            await asyncio.sleep(TICK)
-        lag = time.perf_counter() - begun - seconds
-        if waiting:
-            await asyncio.wait(waiting)
+    for line in lines:
+        line.transport.close()
+        for word, times in [*line.others.items(), ("lost", len(line.open))]:
+            if times:
+                others[word] = others.get(word, 0) + times
     return {
-        "offered": count, "done": done, "refused": refused, "others": others, "lag": lag,
+        "offered": count, "others": others, "busy": time.process_time() / seconds,
+        "done": [(at - begun, took) for line in lines for at, took in line.done],
+        "refused": [took for line in lines for took in line.refused],
     }  # fmt: skip
 
 
@@ -184,6 +239,7 @@ async def offered(target: str, kind: str, rate: float, seconds: float) -> dict[s
         "done": [each for part in parts for each in part["done"]],
         "refused": [each for part in parts for each in part["refused"]],
         "others": others,
+        "busy": sum(part["busy"] for part in parts),
     }
 
 
@@ -193,19 +249,20 @@ async def measure(kind: str, seconds: float, is_on: bool) -> dict[str, Any]:
     async with process("--serve", *([] if is_on else ["--off"])) as server:
         assert server.stdout is not None
         target = (await server.stdout.readline()).decode().strip()
-        idle = await closed(target, kind, 1, brief * 2)
         peak = 0.0
         for callers in (4, 8, 16, 32):
             peak = max(peak, len(await closed(target, kind, callers, brief)) / brief)
+        calm = await offered(target, kind, IDLE * peak, brief * 3)
         over = await offered(target, kind, TIMES * peak, seconds)
         after = await offered(target, kind, 0.5 * peak, max(brief, 3.0))
+    idle = [took for _, took in calm["done"]]
     steady = [took for at, took in over["done"] if at >= ONSET]
     late = [at for at, took in after["done"] if took * 1e3 > 3 * quantile(idle, 0.99)]
     allowed = 0.01 * len(after["done"])
     recovered = sorted(late)[-int(allowed) - 1] if len(late) > allowed else 0.0
     goodput = sum(at < seconds for at, _ in over["done"]) / seconds
     figures = {
-        "kind": kind, "adaptive": is_on, "idle_p99_ms": quantile(idle, 0.99),
+        "kind": kind, "adaptive": is_on, "clients_busy": round(over["busy"], 2), "idle_p99_ms": quantile(idle, 0.99),
         "peak": round(peak, 1), "offered": round(over["offered"] / seconds, 1),
         "goodput": round(goodput, 1), "share_of_peak": round(goodput / peak, 3),
         "p50_ms": quantile(steady, 0.5), "p99_ms": quantile(steady, 0.99),

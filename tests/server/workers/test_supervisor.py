@@ -198,7 +198,7 @@ def test_workers_drain_when_the_supervisor_is_killed(start: Start) -> None:
     assert all(each.stat().st_mode & 0o777 == 0o600 for each in folder.glob("*.sock"))
     results: list[Any] = []
     calling = threading.Thread(
-        target=lambda: results.append(call(server.targets[0], "Work.pause", 0.4))
+        target=lambda: results.append(call(server.targets[0], "Work.pause", 2.0))
     )
     calling.start()
     wait_for(lambda: server.facts()["server"]["running"] == 1)

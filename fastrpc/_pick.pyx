@@ -8,18 +8,75 @@ Rules of the room:
 """
 
 cimport cython
-from libc.math cimport INFINITY, exp
+from cpython.array cimport array
+from cpython.bytearray cimport PyByteArray_AS_STRING
+from libc.math cimport INFINITY, ceil, exp, floor, trunc
 from libc.stdint cimport uint64_t
 
 from fastrpc._caller cimport shorter
 from fastrpc._lane cimport Lane
 
-__all__ = ["ClusterCall", "ClusterCaller", "MemberFields", "Picked", "TwoChoices"]
+__all__ = [
+    "ClusterCall",
+    "ClusterCaller",
+    "InFlight",
+    "Line",
+    "MemberFields",
+    "Picked",
+    "Rota",
+    "TwoChoices",
+    "first_from",
+    "scattered",
+]
 
 cdef double UNKNOWN = 1e4
 cdef double NOISE = 1e-3
+cdef double ROUNDED = 1e-9
 cdef uint64_t SCRAMBLE = 0x2545F4914F6CDD1DULL
 cdef uint64_t SPREAD = 0x9E3779B97F4A7C15ULL
+cdef uint64_t STIR = 0xD6E8FEB86659FD93ULL
+
+
+cdef struct Due:
+    double first
+    uint64_t second  # decides between equals
+    Py_ssize_t place
+
+
+cdef struct Share:
+    double gap, debt
+    uint64_t count
+
+
+cdef inline bint before(Due* one, Due* other) noexcept:
+    return one.first < other.first or (one.first == other.first and one.second < other.second)
+
+
+cdef void rise(Due* heap, Py_ssize_t at) noexcept:
+    """Let an entry go up to where it belongs."""
+    cdef Due entry = heap[at]
+    cdef Py_ssize_t above
+    while at > 0:
+        above = (at - 1) >> 1
+        if not before(&entry, &heap[above]):
+            break
+        heap[at] = heap[above]
+        at = above
+    heap[at] = entry
+
+
+cdef void sink(Due* heap, Py_ssize_t used) noexcept:
+    """Let the first entry go down to where it belongs."""
+    cdef Due entry = heap[0]
+    cdef Py_ssize_t at = 0, below = 1
+    while below < used:
+        if below + 1 < used and before(&heap[below + 1], &heap[below]):
+            below += 1
+        if not before(&heap[below], &entry):
+            break
+        heap[at] = heap[below]
+        at, below = below, 2 * below + 1
+    heap[at] = entry
 
 
 cdef class MemberFields:
@@ -72,6 +129,16 @@ cdef class MemberFields:
             if lane.ready and not lane.crowded and lane.table._used < lane.peer_calls:
                 return True
         return False
+
+    cdef Py_ssize_t _room(self) except -2:
+        cdef Py_ssize_t waiting = 0, used
+        cdef bint is_ready = False
+        cdef Lane lane
+        for lane in self.lanes:
+            used = lane.table._used
+            waiting += used
+            is_ready = is_ready or (lane.ready and not lane.crowded and used < lane.peer_calls)
+        return waiting if is_ready and not (self.cap and waiting >= self.cap) else -1
 
     def lane(self):
         """Return a lane that takes a call now; those that do take turns."""
@@ -241,6 +308,269 @@ cdef class TwoChoices:
                     return member
                 spare = spare or member
         return spare
+
+
+@cython.final
+cdef class InFlight:
+    """Calls in flight of each of many members, as far as is known.
+
+    Args:
+        members: Whose; each has `takes()` and `in_flight`.
+
+    Attributes:
+        total: Their sum.
+    """
+
+    cdef list _members
+    cdef bytearray _memory
+    cdef Py_ssize_t* _counts
+    cdef readonly Py_ssize_t total
+
+    def __init__(self, members):
+        self._members = list(members)
+        self._memory = bytearray(len(self._members) * sizeof(Py_ssize_t))
+        self._counts = <Py_ssize_t*>PyByteArray_AS_STRING(self._memory)
+        self.total = 0
+        self.ask()
+
+    @property
+    def counts(self):
+        """Calls in flight of each, by place."""
+        return [self._counts[place] for place in range(len(self._members))]
+
+    def ask(self):
+        """Ask all members."""
+        cdef Py_ssize_t place
+        for place in range(len(self._members)):
+            member = self._members[place]
+            if isinstance(member, MemberFields):
+                self._note(place, (<MemberFields>member)._waiting())
+            else:
+                self._note(place, member.in_flight)
+
+    def note(self, Py_ssize_t place, Py_ssize_t count):
+        """Note that the member at *place* has *count* calls in flight."""
+        self._check(place)
+        self._note(place, count)
+
+    def room(self, Py_ssize_t place):
+        """Ask the member at *place*; return its calls in flight, -1 if it takes none now."""
+        self._check(place)
+        return self._room(place)
+
+    cdef int _check(self, Py_ssize_t place) except -1:
+        if not 0 <= place < len(self._members):
+            raise IndexError("there is no such place")
+        return 0
+
+    cdef void _note(self, Py_ssize_t place, Py_ssize_t count) noexcept:
+        self.total += count - self._counts[place]
+        self._counts[place] = count
+
+    cdef Py_ssize_t _room(self, Py_ssize_t place) except? -2:
+        member = self._members[place]
+        if isinstance(member, MemberFields):
+            return (<MemberFields>member)._room()
+        return member.in_flight if member.takes() else -1
+
+
+@cython.final
+cdef class Line:
+    """Members in a line: the least loaded first, of these who has waited longest.
+
+    Args:
+        calls: What is known of their calls in flight.
+        steps: By how much a call takes each up; a load is rounded down to whole ones.
+        start: Place of who comes first of equals.
+    """
+
+    cdef readonly InFlight calls
+    cdef Py_ssize_t _size, _used
+    cdef uint64_t _turn
+    cdef bytearray _memory, _more
+    cdef Due* _heap
+    cdef double* _steps
+
+    def __init__(self, InFlight calls not None, list steps not None, Py_ssize_t start):
+        cdef Py_ssize_t place, size = len(steps)
+        if size != len(calls._members):
+            raise ValueError("each member needs a step")
+        self.calls = calls
+        self._size = size
+        self._memory = bytearray(size * sizeof(Due))
+        self._heap = <Due*>PyByteArray_AS_STRING(self._memory)
+        self._more = bytearray(size * sizeof(double))
+        self._steps = <double*>PyByteArray_AS_STRING(self._more)
+        for place in range(size):
+            self._steps[place] = steps[place]
+        self.order(start)
+
+    def order(self, Py_ssize_t start):
+        """Line up all by what is known of them, from place *start* on among equals."""
+        cdef Py_ssize_t place, size = self._size
+        if not 0 <= start <= size:
+            raise ValueError("there is no such place")
+        self._turn = 0
+        self._used = 0
+        for place in range(start, size):
+            self._enter(place)
+        for place in range(start):
+            self._enter(place)
+
+    def take(self, avoid=()):
+        """Return the place of the first that takes a call, which is counted; -1 for nobody.
+
+        Who takes none leaves the line, who has more calls than was known goes back in it.
+
+        Args:
+            avoid: Members that are passed over.
+        """
+        cdef InFlight calls = self.calls
+        cdef Py_ssize_t place, count
+        cdef double level
+        cdef list passed = []
+        while self._used:
+            place, level = self._heap[0].place, self._heap[0].first
+            self._used -= 1
+            self._heap[0] = self._heap[self._used]
+            sink(self._heap, self._used)
+            count = calls._room(place)
+            if count < 0:
+                continue
+            if floor(count * self._steps[place]) > level:  # calls that we have not sent
+                calls._note(place, count)
+                self._enter(place)
+            elif avoid and calls._members[place] in avoid:
+                passed.append(place)
+            else:
+                calls._note(place, count + 1)
+                self._enter(place)
+                for each in passed:
+                    self._enter(each)
+                return place
+        return -1
+
+    cdef void _enter(self, Py_ssize_t place) noexcept:
+        cdef Due* entry
+        if self._used == self._size:  # a member that was asked has picked, too
+            return
+        entry = &self._heap[self._used]
+        entry.first = floor(self.calls._counts[place] * self._steps[place])
+        entry.second = self._turn
+        entry.place = place
+        self._turn += 1
+        rise(self._heap, self._used)
+        self._used += 1
+
+
+@cython.final
+cdef class Rota:
+    """Whose turn it is, for members that have turns at even distances.
+
+    Args:
+        gaps: Turns from one of its own to the next, by place.
+        debts: Turns it has had too few before.
+
+    Attributes:
+        turn: Turns taken.
+    """
+
+    cdef readonly uint64_t turn
+    cdef Py_ssize_t _size, _ready_used, _later_used
+    cdef bytearray _memory, _more
+    cdef Due* _ready
+    cdef Due* _later
+    cdef Share* _shares
+
+    def __init__(self, list gaps not None, list debts not None):
+        cdef Py_ssize_t place, size = len(gaps)
+        if len(debts) != size:
+            raise ValueError("each member needs a gap and a debt")
+        self._size = size
+        self._memory = bytearray(2 * size * sizeof(Due))
+        self._ready = <Due*>PyByteArray_AS_STRING(self._memory)
+        self._later = self._ready + size
+        self._more = bytearray(size * sizeof(Share))
+        self._shares = <Share*>PyByteArray_AS_STRING(self._more)
+        self._ready_used = self._later_used = 0
+        self.turn = 0
+        for place in range(size):
+            self._shares[place].gap = gaps[place]
+            self._shares[place].debt = debts[place]
+        for place in range(size):
+            self._plan(place)
+
+    @property
+    def counts(self):
+        """How many turns each has had, by place."""
+        return [self._shares[place].count for place in range(self._size)]
+
+    def take(self):
+        """Give the turn to whoever must come soonest, and return its place."""
+        cdef Py_ssize_t place
+        if not self._ready_used:  # what rounding has left empty
+            if not self._later_used:
+                raise IndexError("there is nobody who could have a turn")
+            self.turn = <uint64_t>self._later[0].first
+        while self._later_used and self._later[0].first <= self.turn:
+            place = self._later[0].place
+            self._later_used -= 1
+            self._later[0] = self._later[self._later_used]
+            sink(self._later, self._later_used)
+            self._plan(place)
+        place = self._ready[0].place
+        self._ready_used -= 1
+        self._ready[0] = self._ready[self._ready_used]
+        sink(self._ready, self._ready_used)
+        self.turn += 1
+        self._shares[place].count += 1
+        self._plan(place)
+        return place
+
+    cdef void _plan(self, Py_ssize_t place) noexcept:
+        """Note when a member may have its next turn, or when it must."""
+        cdef Share* share = &self._shares[place]
+        cdef double may = (share.count - share.debt) * share.gap
+        cdef double since = trunc(may + ROUNDED)
+        cdef Due* entry
+        if since <= self.turn:
+            entry = &self._ready[self._ready_used]
+            entry.first = ceil(may + share.gap - ROUNDED)
+            entry.second = entry.place = place
+            rise(self._ready, self._ready_used)
+            self._ready_used += 1
+        else:
+            entry = &self._later[self._later_used]
+            entry.first = since
+            entry.second = entry.place = place
+            rise(self._later, self._later_used)
+            self._later_used += 1
+
+
+def scattered(uint64_t word):
+    """Return 64 bits for a word: far apart for words that are alike."""
+    word *= SPREAD
+    return ((word ^ word >> 32) * STIR) ^ word >> 29
+
+
+def first_from(array places not None, uint64_t place):
+    """Return where the first of *places* is that does not lie before *place*.
+
+    Args:
+        places: An array of type "Q", sorted.
+        place: 64 bits.
+    """
+    cdef Py_ssize_t low = 0, high = len(places), middle
+    cdef unsigned long long* words = places.data.as_ulonglongs
+    if places.ob_descr.typecode != c"Q":
+        raise TypeError("places must be an array of type Q")
+    while low < high:
+        middle = (low + high) >> 1
+        if words[middle] < place:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 @cython.final

@@ -14,17 +14,33 @@ Rules of the room:
   * time is an argument, or the clock that was given; chance has a seed;
   * calls in flight are what the call tables hold: nothing is counted twice;
   * a change here without the same change in `_pick.pyx` does not merge.
+
+Size: may grow to 600, for it mirrors `_pick.pyx` and carries the docstrings of both.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextvars import ContextVar
+from heapq import heappop, heappush
 from typing import Any, Final, final
 
 from fastrpc._caller_py import shorter
 from fastrpc._lane_py import Lane
 
-__all__ = ["ClusterCall", "ClusterCaller", "MemberFields", "Picked", "TwoChoices"]
+__all__ = [
+    "ClusterCall",
+    "ClusterCaller",
+    "InFlight",
+    "Line",
+    "MemberFields",
+    "Picked",
+    "Rota",
+    "TwoChoices",
+    "first_from",
+    "scattered",
+]
 
 #: Seconds that a member counts as which has calls and no reply yet.
 UNKNOWN: Final = 1e4
@@ -32,10 +48,14 @@ UNKNOWN: Final = 1e4
 #: Differences of latency below this are noise, in seconds: there the load alone decides.
 NOISE: Final = 1e-3
 
+#: What rounding may do to a moment of a rota.
+ROUNDED: Final = 1e-9
+
 _WORD: Final = 2**64 - 1
 _HALF: Final = 2**32 - 1
 _SCRAMBLE: Final = 0x2545F4914F6CDD1D
 _SPREAD: Final = 0x9E3779B97F4A7C15
+_STIR: Final = 0xD6E8FEB86659FD93
 
 
 class MemberFields:
@@ -220,6 +240,192 @@ class TwoChoices:
                     return member
                 spare = spare or member
         return spare
+
+
+@final
+class InFlight:
+    """Calls in flight of each of many members, as far as is known.
+
+    Args:
+        members: Whose; each has `takes()` and `in_flight`.
+
+    Attributes:
+        total: Their sum.
+    """
+
+    __slots__ = ("_counts", "_members", "total")
+
+    def __init__(self, members: Iterable[Any]) -> None:
+        self._members = list(members)
+        self._counts = [0] * len(self._members)
+        self.total = 0
+        self.ask()
+
+    @property
+    def counts(self) -> list[int]:
+        """Calls in flight of each, by place."""
+        return self._counts[:]
+
+    def ask(self) -> None:
+        """Ask all members."""
+        for place, member in enumerate(self._members):
+            self.note(place, member.in_flight)
+
+    def note(self, place: int, count: int) -> None:
+        """Note that the member at *place* has *count* calls in flight."""
+        self._check(place)
+        self.total += count - self._counts[place]
+        self._counts[place] = count
+
+    def room(self, place: int) -> int:
+        """Ask the member at *place*; return its calls in flight, -1 if it takes none now."""
+        self._check(place)
+        member = self._members[place]
+        return member.in_flight if member.takes() else -1
+
+    def _check(self, place: int) -> None:
+        if not 0 <= place < len(self._members):
+            raise IndexError("there is no such place")
+
+
+@final
+class Line:
+    """Members in a line: the least loaded first, of these who has waited longest.
+
+    Args:
+        calls: What is known of their calls in flight.
+        steps: By how much a call takes each up; a load is rounded down to whole ones.
+        start: Place of who comes first of equals.
+    """
+
+    __slots__ = ("_heap", "_steps", "_turn", "calls")
+
+    def __init__(self, calls: InFlight, steps: list[float], start: int) -> None:
+        if len(steps) != len(calls._counts):
+            raise ValueError("each member needs a step")
+        self.calls = calls
+        self._steps = steps[:]
+        self.order(start)
+
+    def order(self, start: int) -> None:
+        """Line up all by what is known of them, from place *start* on among equals."""
+        size = len(self._steps)
+        if not 0 <= start <= size:
+            raise ValueError("there is no such place")
+        self._turn = 0
+        self._heap: list[tuple[int, int, int]] = []  # level, turn, place
+        for place in (*range(start, size), *range(start)):
+            self._enter(place)
+
+    def take(self, avoid: Collection[Any] = ()) -> int:
+        """Return the place of the first that takes a call, which is counted; -1 for nobody.
+
+        Who takes none leaves the line, who has more calls than was known goes back in it.
+
+        Args:
+            avoid: Members that are passed over.
+        """
+        calls = self.calls
+        passed = []
+        while self._heap:
+            level, _, place = heappop(self._heap)
+            count = calls.room(place)
+            if count < 0:
+                continue
+            if int(count * self._steps[place]) > level:  # calls that we have not sent
+                calls.note(place, count)
+                self._enter(place)
+            elif avoid and calls._members[place] in avoid:
+                passed.append(place)
+            else:
+                calls.note(place, count + 1)
+                self._enter(place)
+                for each in passed:
+                    self._enter(each)
+                return place
+        return -1
+
+    def _enter(self, place: int) -> None:
+        """Put a member at the end of those of its level."""
+        if len(self._heap) == len(self._steps):  # a member that was asked has picked, too
+            return
+        level = int(self.calls._counts[place] * self._steps[place])
+        heappush(self._heap, (level, self._turn, place))
+        self._turn += 1
+
+
+@final
+class Rota:
+    """Whose turn it is, for members that have turns at even distances.
+
+    Args:
+        gaps: Turns from one of its own to the next, by place.
+        debts: Turns it has had too few before.
+
+    Attributes:
+        turn: Turns taken.
+    """
+
+    __slots__ = ("_counts", "_debts", "_gaps", "_later", "_ready", "turn")
+
+    def __init__(self, gaps: list[float], debts: list[float]) -> None:
+        if len(debts) != len(gaps):
+            raise ValueError("each member needs a gap and a debt")
+        self._gaps, self._debts = gaps[:], debts[:]
+        self._counts = [0] * len(gaps)
+        self.turn = 0
+        self._ready: list[tuple[int, int]] = []  # those that may come, by when they must
+        self._later: list[tuple[int, int]] = []  # those that may not yet, by when they may
+        for place in range(len(gaps)):
+            self._plan(place)
+
+    @property
+    def counts(self) -> list[int]:
+        """How many turns each has had, by place."""
+        return self._counts[:]
+
+    def take(self) -> int:
+        """Give the turn to whoever must come soonest, and return its place."""
+        ready, later = self._ready, self._later
+        if not ready:  # what rounding has left empty
+            if not later:
+                raise IndexError("there is nobody who could have a turn")
+            self.turn = later[0][0]
+        while later and later[0][0] <= self.turn:
+            self._plan(heappop(later)[1])
+        _, place = heappop(ready)
+        self.turn += 1
+        self._counts[place] += 1
+        self._plan(place)
+        return place
+
+    def _plan(self, place: int) -> None:
+        """Note when a member may have its next turn, or when it must."""
+        gap = self._gaps[place]
+        may = (self._counts[place] - self._debts[place]) * gap
+        since = int(may + ROUNDED)
+        if since <= self.turn:
+            heappush(self._ready, (math.ceil(may + gap - ROUNDED), place))
+        else:
+            heappush(self._later, (since, place))
+
+
+def scattered(word: int) -> int:
+    """Return 64 bits for a word: far apart for words that are alike."""
+    word = word * _SPREAD & _WORD
+    return ((word ^ word >> 32) * _STIR & _WORD) ^ word >> 29
+
+
+def first_from(places: object, place: int) -> int:
+    """Return where the first of *places* is that does not lie before *place*.
+
+    Args:
+        places: An array of type "Q", sorted.
+        place: 64 bits.
+    """
+    if not isinstance(places, array) or places.typecode != "Q":
+        raise TypeError("places must be an array of type Q")
+    return bisect_left(places, place)
 
 
 @final

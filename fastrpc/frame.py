@@ -60,7 +60,18 @@ if TYPE_CHECKING or not COMPILED:
         writable,
     )
     from fastrpc._lane_py import Durations, Lane, LoopShare, Method, drive
-    from fastrpc._pick_py import ClusterCall, ClusterCaller, MemberFields, Picked, TwoChoices
+    from fastrpc._pick_py import (
+        ClusterCall,
+        ClusterCaller,
+        InFlight,
+        Line,
+        MemberFields,
+        Picked,
+        Rota,
+        TwoChoices,
+        first_from,
+        scattered,
+    )
     from fastrpc._stream_py import Inlet, ItemReader, Outlet
 else:
     from fastrpc._caller import BoundCall, ByteStream, Caller, Exchange, Turns, Waiter
@@ -90,7 +101,18 @@ else:
         writable,
     )
     from fastrpc._lane import Durations, Lane, LoopShare, Method, drive
-    from fastrpc._pick import ClusterCall, ClusterCaller, MemberFields, Picked, TwoChoices
+    from fastrpc._pick import (
+        ClusterCall,
+        ClusterCaller,
+        InFlight,
+        Line,
+        MemberFields,
+        Picked,
+        Rota,
+        TwoChoices,
+        first_from,
+        scattered,
+    )
     from fastrpc._stream import Inlet, ItemReader, Outlet
 
 __all__ = [
@@ -109,9 +131,11 @@ __all__ = [
     "Exchange",
     "Frame",
     "FrameDecoder",
+    "InFlight",
     "Inlet",
     "ItemReader",
     "Lane",
+    "Line",
     "LoopShare",
     "MemberFields",
     "Method",
@@ -119,6 +143,7 @@ __all__ = [
     "Pending",
     "Picked",
     "ReplyFields",
+    "Rota",
     "Sender",
     "Sent",
     "Through",
@@ -132,7 +157,9 @@ __all__ = [
     "drive",
     "encode_frame",
     "encode_pieces",
+    "first_from",
     "innermost",
     "release_bodies",
+    "scattered",
     "writable",
 ]

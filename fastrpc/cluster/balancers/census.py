@@ -1,8 +1,8 @@
 """Know how many calls each member has in flight without asking all of them at each pick.
 
-Calls end without a word to the balancer, and asking a thousand members takes fifty times
-as long as a pick may. So all are asked now and then, and what has been picked since is
-counted on top. What is known then errs on the high side only, by what has ended since.
+Calls end without a word to the balancer, and asking a thousand members takes longer than
+a pick may. So all are asked now and then, and what has been picked since is counted on
+top, in the unit of picks. What is known then errs on the high side only, by what has ended since.
 
 Rules of the room:
   * what is known was asked in one of the last `len / 4` picks, and in the last 20
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Final, final
 
 from fastrpc.cluster.balancers.contract import Candidate
+from fastrpc.frame import InFlight
 
 #: All are asked once in so many parts of their number of picks: four members a pick.
 _PART: Final = 4
@@ -24,42 +25,29 @@ OLDEST: Final = 0.02
 
 @final
 class Census:
-    """Counts of calls in flight.
+    """What is known of calls in flight, and for how long.
 
     Args:
         members: Whose.
         now: Time of the clock.
 
     Attributes:
-        counts: Calls in flight of each, as far as is known, by place.
-        total: Their sum.
+        calls: What is known; who picks notes there what it adds.
     """
 
-    __slots__ = ("_left", "_members", "_old_at", "counts", "total")
+    __slots__ = ("_left", "_old_at", "_picks", "calls")
 
     def __init__(self, members: Sequence[Candidate], now: float) -> None:
-        self._members = members
-        self._left = 0
-        self._old_at = now
-        self.counts: list[int] = []
-        self.total = 0
-        self._ask(now)
+        self.calls = InFlight(members)
+        self._left = self._picks = len(members) // _PART
+        self._old_at = now + OLDEST
 
     def look(self, now: float) -> bool:
         """Begin a pick; return whether all have been asked for it."""
         self._left -= 1
         if self._left > 0 and now < self._old_at:
             return False
-        self._ask(now)
-        return True
-
-    def note(self, place: int, count: int) -> None:
-        """Note that the member at *place* has *count* calls in flight."""
-        self.total += count - self.counts[place]
-        self.counts[place] = count
-
-    def _ask(self, now: float) -> None:
-        self.counts = [member.in_flight for member in self._members]
-        self.total = sum(self.counts)
-        self._left = len(self.counts) // _PART
+        self.calls.ask()
+        self._left = self._picks
         self._old_at = now + OLDEST
+        return True

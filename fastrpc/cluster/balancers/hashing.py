@@ -71,20 +71,16 @@ class ConsistentHash(Balancer):
         """
         if not self._members:
             return None
-        census = self._census
-        census.look(now)
+        self._census.look(now)
+        calls = self._census.calls
         where = place_of(key) if key is not None else self._chance.getrandbits(64)
         ids, at = self._ring.find(where)
-        bound = (census.total + 1) * self._load
+        bound = (calls.total + 1) * self._load
         for id in ids[at : at + _NEAR]:  # mostly it is the first
             place, member, share = self._known[id]
-            count = member.in_flight
-            if (
-                (not count or count < bound * share - _ROUNDED)
-                and member.takes()
-                and member not in avoid
-            ):
-                census.note(place, count + 1)
+            count = calls.room(place)
+            if (not count or 0 < count < bound * share - _ROUNDED) and member not in avoid:
+                calls.note(place, count + 1)
                 return member
         return self._walk(where, avoid)
 
@@ -102,12 +98,13 @@ class ConsistentHash(Balancer):
         return self._taken(other.instance.id) if other is not None else None
 
     def _has_room(self, id: str, avoid: Collection[Candidate]) -> bool:
-        _, member, share = self._known[id]
-        count = member.in_flight
-        bound = (self._census.total + 1) * self._load * share
-        return (not count or count < bound - _ROUNDED) and member.takes() and member not in avoid
+        calls = self._census.calls
+        place, member, share = self._known[id]
+        count = calls.room(place)
+        bound = (calls.total + 1) * self._load * share
+        return (not count or 0 < count < bound - _ROUNDED) and member not in avoid
 
     def _taken(self, id: str) -> Candidate:
         place, member, _ = self._known[id]
-        self._census.note(place, member.in_flight + 1)
+        self._census.calls.note(place, member.in_flight + 1)
         return member

@@ -1,9 +1,9 @@
 """Choose the member that has the fewest calls in flight for its weight.
 
 Which that is, is known exactly for small groups, and for large ones as well as the
-census knows it. Members of one level of load wait in a line: so each pick takes the
-first of the lowest line, looks whether it is as was thought, and puts it at the end of a
-higher one.
+census knows it. Members wait in a line, by levels of load: so each pick takes the first,
+looks whether it is as was thought, and puts it at the end of a higher level. The line is
+in the unit of picks.
 
 Rules of the room:
   * among equals those come first that were chosen longest ago;
@@ -12,13 +12,15 @@ Rules of the room:
 """
 
 import random
-from collections import deque
 from collections.abc import Collection, Sequence
-from heapq import heapify, heappop, heappush
-from typing import final
+from typing import Final, final
 
 from fastrpc.cluster.balancers.census import Census
 from fastrpc.cluster.balancers.contract import Balancer, Candidate
+from fastrpc.frame import Line
+
+#: So many levels at most one call takes a member up.
+_STEEPEST: Final = 2.0**40
 
 
 @final
@@ -34,8 +36,7 @@ class LeastInFlight(Balancer):
         self._members: list[Candidate] = []
         self._steps: list[float] = []  # levels that one call takes a member up, by place
         self._census = Census((), 0.0)
-        self._lines: dict[int, deque[int]] = {}  # places by level
-        self._levels: list[int] = []  # heap of those that have a line
+        self._line = Line(self._census.calls, [], 0)
         self._last = -1  # place of who was chosen last
 
     def update(self, members: Sequence[Candidate], now: float) -> None:
@@ -43,65 +44,27 @@ class LeastInFlight(Balancer):
         before = self._members[self._last] if self._members else None
         listed = list(members)
         heaviest = max((member.weight for member in listed), default=1.0)
-        steps = [2.0 * heaviest / member.weight for member in listed]
+        steps = [min(2.0 * heaviest / member.weight, _STEEPEST) for member in listed]
+        if not all(step > 0 for step in steps):
+            raise ValueError("weights must be numbers above 0")
         last = next((place for place, member in enumerate(listed) if member is before), -1)
         if last < 0 and listed:
             last = self._chance.randrange(len(listed))
         census = Census(listed, now)
-        lines = _lines(census.counts, steps, last + 1)
+        line = Line(census.calls, steps, last + 1)
         # What may fail is done: all is changed, or nothing.
-        self._members, self._steps, self._census, self._last = listed, steps, census, last
-        self._line_up(lines)
+        self._members, self._steps, self._last = listed, steps, last
+        self._census, self._line = census, line
 
     def pick(self, key: object, now: float, avoid: Collection[Candidate] = ()) -> Candidate | None:
         """Return the least loaded member that takes a call; *key* is not looked at."""
         if self._census.look(now):
-            self._line_up(_lines(self._census.counts, self._steps, self._last + 1))
-        levels, lines, members = self._levels, self._lines, self._members
-        avoided = None
-        chosen = None
-        while chosen is None:
-            if not levels:
-                return self._search(avoid)
-            level = levels[0]
-            line = lines[level]
-            if not line:
-                del lines[heappop(levels)]
-                continue
-            place = line.popleft()
-            member = members[place]
-            if not member.takes():
-                continue
-            count = member.in_flight
-            if int(count * self._steps[place]) > level:  # calls that we have not sent
-                self._enter(place, count)
-            elif member in avoid:
-                avoided = avoided or []
-                avoided.append(place)
-            else:
-                self._enter(place, count + 1)
-                self._last = place
-                chosen = member
-        for place in avoided or ():
-            self._enter(place, self._census.counts[place])
-        return chosen
-
-    def _enter(self, place: int, count: int) -> None:
-        """Put a member at the end of the line of its level."""
-        self._census.note(place, count)
-        level = int(count * self._steps[place])
-        line = self._lines.get(level)
-        if line is not None:
-            line.append(place)
-        else:
-            self._lines[level] = deque((place,))
-            heappush(self._levels, level)
-
-    def _line_up(self, lines: dict[int, deque[int]]) -> None:
-        """Have these lines from now on."""
-        self._lines = lines
-        self._levels = list(lines)
-        heapify(self._levels)
+            self._line.order(self._last + 1)
+        place = self._line.take(avoid)
+        if place < 0:
+            return self._search(avoid)
+        self._last = place
+        return self._members[place]
 
     def _search(self, avoid: Collection[Candidate]) -> Candidate | None:
         """Return the least loaded of all that take a call after all; the avoided ones last."""
@@ -112,19 +75,6 @@ class LeastInFlight(Balancer):
         loads = [(self._members[place].in_flight * self._steps[place], place) for place in wanted]
         place = min(loads)[1]
         # Those that were left out may be looked at again.
-        self._line_up(_lines(self._census.counts, self._steps, self._last + 1))
+        self._line.order(self._last + 1)
         self._last = place
         return self._members[place]
-
-
-def _lines(counts: Sequence[int], steps: Sequence[float], start: int) -> dict[int, deque[int]]:
-    """Return all places in lines by level, those from *start* on first."""
-    lines: dict[int, deque[int]] = {}
-    for places in (range(start, len(counts)), range(start)):
-        for place in places:
-            level = int(counts[place] * steps[place])
-            if level in lines:
-                lines[level].append(place)
-            else:
-                lines[level] = deque((place,))
-    return lines

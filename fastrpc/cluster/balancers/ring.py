@@ -21,6 +21,7 @@ from typing import Final, final
 from zlib import crc32
 
 from fastrpc.errors import ConfigError
+from fastrpc.frame import first_from, scattered
 
 #: Sectors of the ring.
 SECTORS: Final = 128
@@ -31,9 +32,6 @@ POINTS: Final = 4 * SECTORS
 _WORD: Final = 2**64 - 1
 _WITHIN: Final = 64 - 7  # bits of a place within its sector
 _INSIDE: Final = (1 << _WITHIN) - 1
-
-_SPREAD: Final = 0x9E3779B97F4A7C15
-_SCRAMBLE: Final = 0xD6E8FEB86659FD93
 
 
 def _word(data: bytes) -> int:
@@ -53,15 +51,9 @@ def place_of(key: object) -> int:
     Raises:
         ConfigError: It is nothing that is the same in every process.
     """
-    if type(key) is str:
-        word = crc32(key.encode("utf-8", "surrogatepass"))
-    elif type(key) is bytes:
-        word = crc32(key)
-    else:
-        word = crc32(_plain(key))
-    # A checksum is alike for keys that are alike; the rest makes that unlikely.
-    word = word * _SPREAD & _WORD
-    return ((word ^ word >> 32) * _SCRAMBLE & _WORD) ^ word >> 29
+    # A checksum is alike for keys that are alike, and so it is scattered.
+    data = key.encode("utf-8", "surrogatepass") if type(key) is str else _plain(key)
+    return scattered(crc32(data))
 
 
 def _plain(key: object) -> bytes:
@@ -126,7 +118,7 @@ class Ring:
         """Return the ids of the points of a sector, and the first of them from *place* on."""
         sector = place >> _WITHIN
         points, ids = self._sectors.get(sector) or self._make(sector)
-        return ids, bisect_left(points, place & _INSIDE)
+        return ids, first_from(points, place & _INSIDE)
 
     def _make(self, sector: int) -> _Sector:
         """Return the points of a sector, and whose they are."""

@@ -10,8 +10,8 @@ def test_of_few_members_everything_is_known_at_each_pick() -> None:
     for count in range(5):
         members[count].in_flight = count
         assert census.look(0.0)
-        assert census.counts[count] == count
-    assert census.total == 10
+        assert census.calls.counts[count] == count
+    assert census.calls.total == 10
 
 
 def test_of_many_members_all_are_asked_within_a_quarter_of_their_number_of_picks() -> None:
@@ -26,15 +26,7 @@ def test_they_are_asked_after_twenty_milliseconds_however_few_the_picks() -> Non
     census = Census(members, 5.0)
     members[50].in_flight = 3
     assert not census.look(5.0 + OLDEST * 0.9)
-    assert census.total == 0
+    assert census.calls.total == 0
     assert census.look(5.0 + OLDEST)
-    assert (census.total, census.counts[50]) == (3, 3)
+    assert (census.calls.total, census.calls.counts[50]) == (3, 3)
     assert not census.look(5.0 + OLDEST * 1.9)
-
-
-def test_what_was_picked_is_counted_at_once() -> None:
-    census = Census(stand_ins(100), 0.0)
-    census.note(3, 2)
-    census.note(3, 3)
-    census.note(4, 1)
-    assert (census.total, census.counts[3], census.counts[4]) == (4, 3, 1)

@@ -17,6 +17,7 @@ from fastrpc._caller cimport shorter
 from fastrpc._lane cimport Lane
 
 __all__ = [
+    "Bounded",
     "ClusterCall",
     "ClusterCaller",
     "InFlight",
@@ -25,13 +26,13 @@ __all__ = [
     "Picked",
     "Rota",
     "TwoChoices",
-    "first_from",
     "scattered",
 ]
 
 cdef double UNKNOWN = 1e4
 cdef double NOISE = 1e-3
 cdef double ROUNDED = 1e-9
+cdef Py_ssize_t NEAR = 8
 cdef uint64_t SCRAMBLE = 0x2545F4914F6CDD1DULL
 cdef uint64_t SPREAD = 0x9E3779B97F4A7C15ULL
 cdef uint64_t STIR = 0xD6E8FEB86659FD93ULL
@@ -547,30 +548,85 @@ cdef class Rota:
             self._later_used += 1
 
 
+@cython.final
+cdef class Bounded:
+    """Members that have room, as long as none has much more than its share of all calls.
+
+    Args:
+        calls: What is known of their calls in flight.
+        places: Place of each member by its id.
+        shares: Which part of all calls is each one's, by place.
+        load: As many times its share each may have, but for rounding.
+    """
+
+    cdef readonly InFlight calls
+    cdef dict _places
+    cdef bytearray _memory
+    cdef double* _shares
+    cdef double _load
+
+    def __init__(
+        self, InFlight calls not None, dict places not None, list shares not None, double load
+    ):
+        cdef Py_ssize_t place, size = len(shares)
+        if size != len(calls._members):
+            raise ValueError("each member needs a share")
+        self.calls = calls
+        self._places = places
+        self._load = load
+        self._memory = bytearray(size * sizeof(double))
+        self._shares = <double*>PyByteArray_AS_STRING(self._memory)
+        for place in range(size):
+            self._shares[place] = shares[place]
+
+    def has_room(self, Py_ssize_t place):
+        """Return whether the member at *place* takes a call now, and has room below its bound."""
+        self.calls._check(place)
+        return self._room(place) >= 0
+
+    def take(self, array points not None, list ids not None, uint64_t point, avoid=()):
+        """Return the place of the first that has room from *point* on, and count its call.
+
+        Args:
+            points: Points of a sector of the ring, an array of type "Q", sorted.
+            ids: Whose they are.
+            point: Of the key.
+            avoid: Members that are passed over.
+
+        Returns:
+            -1 for nobody, if it is none of the next eight.
+        """
+        cdef Py_ssize_t low = 0, high = len(points), middle, place, count
+        cdef unsigned long long* words = points.data.as_ulonglongs
+        cdef InFlight calls = self.calls
+        if points.ob_descr.typecode != c"Q":
+            raise TypeError("points must be an array of type Q")
+        while low < high:
+            middle = (low + high) >> 1
+            if words[middle] < point:
+                low = middle + 1
+            else:
+                high = middle
+        for middle in range(low, min(low + NEAR, len(ids))):
+            place = self._places[ids[middle]]
+            calls._check(place)
+            count = self._room(place)
+            if count >= 0 and not (avoid and calls._members[place] in avoid):
+                calls._note(place, count + 1)
+                return place
+        return -1
+
+    cdef Py_ssize_t _room(self, Py_ssize_t place) except -2:
+        """Return the calls in flight of a member that has room, -1 if it has none."""
+        cdef Py_ssize_t count = self.calls._room(place)
+        cdef double bound = (self.calls.total + 1) * self._load * self._shares[place] - ROUNDED
+        return count if count <= 0 or count < bound else -1
+
+
 def scattered(uint64_t word):
     """Return 64 bits for a word: far apart for words that are alike."""
     word *= SPREAD
     return ((word ^ word >> 32) * STIR) ^ word >> 29
-
-
-def first_from(array places not None, uint64_t place):
-    """Return where the first of *places* is that does not lie before *place*.
-
-    Args:
-        places: An array of type "Q", sorted.
-        place: 64 bits.
-    """
-    cdef Py_ssize_t low = 0, high = len(places), middle
-    cdef unsigned long long* words = places.data.as_ulonglongs
-    if places.ob_descr.typecode != c"Q":
-        raise TypeError("places must be an array of type Q")
-    while low < high:
-        middle = (low + high) >> 1
-        if words[middle] < place:
-            low = middle + 1
-        else:
-            high = middle
-    return low
 
 
 @cython.final

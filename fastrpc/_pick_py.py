@@ -15,13 +15,12 @@ Rules of the room:
   * calls in flight are what the call tables hold: nothing is counted twice;
   * a change here without the same change in `_pick.pyx` does not merge.
 
-Size: may grow to 600, for it mirrors `_pick.pyx` and carries the docstrings of both.
+Size: may grow to 640, for it mirrors `_pick.pyx` and carries the docstrings of both.
 """
 
 import math
-from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from heapq import heappop, heappush
 from typing import Any, Final, final
@@ -30,6 +29,7 @@ from fastrpc._caller_py import shorter
 from fastrpc._lane_py import Lane
 
 __all__ = [
+    "Bounded",
     "ClusterCall",
     "ClusterCaller",
     "InFlight",
@@ -38,7 +38,6 @@ __all__ = [
     "Picked",
     "Rota",
     "TwoChoices",
-    "first_from",
     "scattered",
 ]
 
@@ -48,8 +47,11 @@ UNKNOWN: Final = 1e4
 #: Differences of latency below this are noise, in seconds: there the load alone decides.
 NOISE: Final = 1e-3
 
-#: What rounding may do to a moment of a rota.
+#: What rounding may do to a bound, and to a moment of a rota.
 ROUNDED: Final = 1e-9
+
+#: So many points of a ring at most are looked at without ado.
+NEAR: Final = 8
 
 _WORD: Final = 2**64 - 1
 _HALF: Final = 2**32 - 1
@@ -410,22 +412,70 @@ class Rota:
             heappush(self._later, (since, place))
 
 
+@final
+class Bounded:
+    """Members that have room, as long as none has much more than its share of all calls.
+
+    Args:
+        calls: What is known of their calls in flight.
+        places: Place of each member by its id.
+        shares: Which part of all calls is each one's, by place.
+        load: As many times its share each may have, but for rounding.
+    """
+
+    __slots__ = ("_load", "_places", "_shares", "calls")
+
+    def __init__(
+        self, calls: InFlight, places: dict[str, int], shares: list[float], load: float
+    ) -> None:
+        if len(shares) != len(calls._counts):
+            raise ValueError("each member needs a share")
+        self.calls = calls
+        self._places = places
+        self._shares = shares[:]
+        self._load = load
+
+    def has_room(self, place: int) -> bool:
+        """Return whether the member at *place* takes a call now, and has room below its bound."""
+        return self._room(place) >= 0
+
+    def take(
+        self, points: Sequence[int], ids: list[str], point: int, avoid: Collection[Any] = ()
+    ) -> int:
+        """Return the place of the first that has room from *point* on, and count its call.
+
+        Args:
+            points: Points of a sector of the ring, an array of type "Q", sorted.
+            ids: Whose they are.
+            point: Of the key.
+            avoid: Members that are passed over.
+
+        Returns:
+            -1 for nobody, if it is none of the next eight.
+        """
+        calls = self.calls
+        if getattr(points, "typecode", "") != "Q":
+            raise TypeError("points must be an array of type Q")
+        at = bisect_left(points, point)
+        for id in ids[at : at + NEAR]:  # mostly it is the first
+            place = self._places[id]
+            count = self._room(place)
+            if count >= 0 and not (avoid and calls._members[place] in avoid):
+                calls.note(place, count + 1)
+                return place
+        return -1
+
+    def _room(self, place: int) -> int:
+        """Return the calls in flight of a member that has room, -1 if it has none."""
+        count = self.calls.room(place)
+        bound = (self.calls.total + 1) * self._load * self._shares[place] - ROUNDED
+        return count if count <= 0 or count < bound else -1
+
+
 def scattered(word: int) -> int:
     """Return 64 bits for a word: far apart for words that are alike."""
     word = word * _SPREAD & _WORD
     return ((word ^ word >> 32) * _STIR & _WORD) ^ word >> 29
-
-
-def first_from(places: object, place: int) -> int:
-    """Return where the first of *places* is that does not lie before *place*.
-
-    Args:
-        places: An array of type "Q", sorted.
-        place: 64 bits.
-    """
-    if not isinstance(places, array) or places.typecode != "Q":
-        raise TypeError("places must be an array of type Q")
-    return bisect_left(places, place)
 
 
 @final

@@ -61,6 +61,7 @@ if TYPE_CHECKING or not COMPILED:
     )
     from fastrpc._lane_py import Durations, Lane, LoopShare, Method, drive
     from fastrpc._pick_py import (
+        Bounded,
         ClusterCall,
         ClusterCaller,
         InFlight,
@@ -69,7 +70,6 @@ if TYPE_CHECKING or not COMPILED:
         Picked,
         Rota,
         TwoChoices,
-        first_from,
         scattered,
     )
     from fastrpc._stream_py import Inlet, ItemReader, Outlet
@@ -102,6 +102,7 @@ else:
     )
     from fastrpc._lane import Durations, Lane, LoopShare, Method, drive
     from fastrpc._pick import (
+        Bounded,
         ClusterCall,
         ClusterCaller,
         InFlight,
@@ -110,7 +111,6 @@ else:
         Picked,
         Rota,
         TwoChoices,
-        first_from,
         scattered,
     )
     from fastrpc._stream import Inlet, ItemReader, Outlet
@@ -119,6 +119,7 @@ __all__ = [
     "COMPILED",
     "AtOnce",
     "BoundCall",
+    "Bounded",
     "ByteStream",
     "CallFields",
     "CallTable",
@@ -157,7 +158,6 @@ __all__ = [
     "drive",
     "encode_frame",
     "encode_pieces",
-    "first_from",
     "innermost",
     "release_bodies",
     "scattered",

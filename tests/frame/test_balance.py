@@ -1,7 +1,6 @@
-"""Check what balancers have in the unit of picks: calls in flight, lines, rotas, places."""
+"""Check what balancers have in the unit of picks: calls in flight, lines, rotas, bounds."""
 
 from array import array
-from bisect import bisect_left
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any
@@ -254,7 +253,7 @@ def test_a_rota_needs_as_many_debts_as_gaps_and_somebody_whose_turn_it_is(
     assert (empty.turn, empty.counts) == (0, [])
 
 
-# Places
+# Bounds
 
 
 def test_words_that_are_alike_are_scattered(twin: SimpleNamespace) -> None:
@@ -266,18 +265,97 @@ def test_words_that_are_alike_are_scattered(twin: SimpleNamespace) -> None:
     assert len({twin.scattered(word) >> 54 for word in range(5000)}) > 950
 
 
-@given(st.lists(st.integers(0, 2**64 - 1)), st.integers(0, 2**64 - 1))
-def test_the_first_from_a_place_on_is_found(places: list[int], place: int) -> None:
-    ordered = array("Q", sorted(places))
-    for twin in both():
-        for sought in (place, *ordered[:3]):
-            assert twin.first_from(ordered, sought) == bisect_left(ordered, sought)
+def bounded(twin: SimpleNamespace, members: list[Any], *shares: float, load: float = 1.25) -> Any:
+    places = {f"m{place}": place for place in range(len(members))}
+    parts = list(shares) or [1 / len(members)] * len(members)
+    return twin.Bounded(twin.InFlight(members), places, parts, load)
 
 
-@pytest.mark.parametrize("places", [array("q"), array("d", [1.0]), [1, 2], None])
-def test_places_are_an_array_of_words(twin: SimpleNamespace, places: Any) -> None:
+POINTS = array("Q", [10, 20, 30, 2**63, 2**64 - 1])
+IDS = ["m0", "m1", "m2", "m0", "m1"]
+
+
+@pytest.mark.parametrize(
+    ("point", "place"),
+    [(0, 0), (10, 0), (11, 1), (20, 1), (30, 2), (31, 0), (2**63 + 1, 1), (2**64 - 1, 1)],
+)
+def test_the_first_from_a_point_on_is_taken(twin: SimpleNamespace, point: int, place: int) -> None:
+    ring = bounded(twin, puppets(twin, 0, 0, 0))
+    assert ring.take(POINTS, IDS, point) == place
+    assert (ring.calls.counts[place], ring.calls.total) == (1, 1)
+
+
+def test_behind_the_last_point_there_is_nobody(twin: SimpleNamespace) -> None:
+    ring = bounded(twin, puppets(twin, 0, 0))
+    assert ring.take(POINTS[:2], IDS[:2], 21) == -1
+    assert ring.take(array("Q"), [], 0) == -1
+
+
+def test_who_has_its_share_and_a_quarter_has_no_room(twin: SimpleNamespace) -> None:
+    members = puppets(twin, 4, 2, 2)
+    ring = bounded(twin, members)  # 9 calls to be: 3.75 for each
+    assert [ring.has_room(place) for place in range(3)] == [False, True, True]
+    found = []
+    for _ in range(4):
+        found.append(ring.take(POINTS, IDS, 0))
+        members[found[-1]].send()
+    assert found == [1, 0, 1, 1]  # at last 5 for each, which one has
+    assert (ring.calls.counts, ring.calls.total) == ([5, 5, 2], 12)
+
+
+def test_shares_count_and_who_is_idle_has_room_whatever_its_share(twin: SimpleNamespace) -> None:
+    members = puppets(twin, 4, 1, 0)
+    ring = bounded(twin, members, 0.9, 0.099, 0.001)
+    assert [ring.has_room(place) for place in range(3)] == [True, False, True]
+
+
+def test_a_bound_that_is_just_reached_is_reached(twin: SimpleNamespace) -> None:
+    """(5 + 1) * 1.5 / 3 is 3, if nothing is lost in rounding."""
+    ring = bounded(twin, puppets(twin, 3, 2, 0), load=1.5)
+    assert [ring.has_room(place) for place in range(3)] == [False, True, True]
+
+
+def test_who_takes_no_call_or_is_avoided_is_passed_over(twin: SimpleNamespace) -> None:
+    members = puppets(twin, 0, 0, 0)
+    ring = bounded(twin, members)
+    assert ring.take(POINTS, IDS, 0, members[:1]) == 1
+    assert ring.take(POINTS, IDS, 0, avoid=members) == -1
+    members[0].stop()
+    members[1].stop()
+    assert [ring.has_room(place) for place in range(3)] == [False, False, True]
+    assert ring.take(POINTS, IDS, 0) == 2
+    assert ring.calls.counts == [0, 1, 1]
+
+
+def test_eight_points_are_looked_at_and_no_more(twin: SimpleNamespace) -> None:
+    members = puppets(twin, 0, 0)
+    ring = bounded(twin, members)
+    members[0].stop()
+    points = array("Q", range(100, 110))
+    for before, place in ((7, 1), (8, -1)):
+        assert ring.take(points, ["m0"] * before + ["m1"] * 9, 0) == place
+
+
+def test_bounds_are_for_members_there_are(twin: SimpleNamespace) -> None:
+    members = puppets(twin, 0, 0)
+    calls = twin.InFlight(members)
+    for shares in ([], [1.0], [1.0] * 3):
+        with pytest.raises(ValueError, match="each member needs a share"):
+            twin.Bounded(calls, {}, shares, 1.25)
+    ring = twin.Bounded(calls, {"m0": 5}, [0.5, 0.5], 1.25)
+    for place in (-1, 2):
+        with pytest.raises(IndexError, match="no such place"):
+            ring.has_room(place)
+    with pytest.raises(IndexError, match="no such place"):
+        ring.take(POINTS, IDS, 0)
+    with pytest.raises(KeyError):
+        ring.take(POINTS, IDS, 20)
+
+
+@pytest.mark.parametrize("points", [array("q"), array("d", [1.0]), [1, 2], None])
+def test_points_are_an_array_of_words(twin: SimpleNamespace, points: Any) -> None:
     with pytest.raises(TypeError):
-        twin.first_from(places, 1)
+        bounded(twin, puppets(twin, 0)).take(points, ["m0"], 1)
 
 
 # Both twins do the same
@@ -334,6 +412,31 @@ def test_rotas_agree(shares: list[tuple[float, float]]) -> None:
         rota = twin.Rota(gaps, debts)
         told.append([[rota.take() for _ in range(150)], rota.turn, rota.counts])
     agree("rota", *told, str(shares))
+
+
+@pytest.mark.compiled
+@given(
+    st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 4)), max_size=20),
+    st.lists(st.tuples(st.integers(0, 2**64 - 1), st.booleans()), max_size=40),
+    st.floats(1.01, 3.0),
+)
+def test_bounds_agree(
+    owned: list[tuple[int, int]], deeds: list[tuple[int, bool]], load: float
+) -> None:
+    ring = sorted(owned)
+    points, ids = array("Q", [point for point, _ in ring]), [f"m{place}" for _, place in ring]
+    told: list[list[Any]] = []
+    for twin in both():
+        members = puppets(twin, *[0] * 5)
+        keys = bounded(twin, members, 0.1, 0.2, 0.2, 0.2, 0.3, load=load)
+        found = []
+        for point, is_sent in deeds:
+            place = keys.take(points, ids, point, members[:1] if point % 3 else ())
+            if is_sent and place >= 0:
+                members[place].send()
+            found.append((place, keys.calls.counts))
+        told.append(found)
+    agree("bounds", *told, f"{ring} {deeds} {load}")
 
 
 @pytest.mark.compiled

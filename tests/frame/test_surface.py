@@ -20,7 +20,7 @@ PURE = open_twin("pure")
 CLASSES = [name for name in vars(PURE) if isinstance(getattr(PURE, name), type)]
 FUNCTIONS = [
     "advance", "begin", "check_metadata", "check_msgpack", "checked", "drive", "encode_frame",
-    "encode_pieces", "first_from", "innermost", "release_bodies", "scattered", "writable",
+    "encode_pieces", "innermost", "release_bodies", "scattered", "writable",
 ]  # fmt: skip
 ROOT = Path(__file__).parents[2] / "fastrpc"
 #: What `Call`, `Reply` and `Member` stand on.
@@ -72,6 +72,7 @@ MADE: dict[str, Any] = {
     "MemberFields": lambda twin: ([], 10.0),
     "TwoChoices": lambda twin: (),
     "InFlight": lambda twin: ([made(twin, "MemberFields")],),
+    "Bounded": lambda twin: (made(twin, "InFlight"), {"m": 0}, [1.0], 1.25),
     "Line": lambda twin: (made(twin, "InFlight"), [2.0], 0),
     "Rota": lambda twin: ([1.0], [0.0]),
     "ClusterCaller": lambda twin: (

@@ -3,7 +3,8 @@
 A member takes at most a quarter more than its share of all calls in flight; beyond, a
 key goes to the next on the ring that has room (Mirrokni, Thorup, Zadimoghaddam,
 "Consistent Hashing with Bounded Loads", 2016). So one key that everybody asks for can't
-bring its member down, and when a member leaves, its keys alone move.
+bring its member down, and when a member leaves, its keys alone move. The nearest points
+of the ring are looked at in the unit of picks.
 
 Rules of the room:
   * no pick leads over the bound as long as any member below it takes calls; calls in
@@ -13,22 +14,17 @@ Rules of the room:
 
 import random
 from collections.abc import Collection, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, final
 
 from fastrpc.cluster.balancers.census import Census
 from fastrpc.cluster.balancers.contract import Balancer, Candidate, first_that_takes
 from fastrpc.cluster.balancers.ring import Ring, place_of
 from fastrpc.errors import ConfigError
+from fastrpc.frame import Bounded
 
 #: Points of the ring that are tried before the members are looked at in turn.
 _POINTS: Final = 64
-
-#: So many points of these at most are looked at without ado.
-_NEAR: Final = 8
-
-#: What rounding may do to a bound.
-_ROUNDED: Final = 1e-9
 
 
 @final
@@ -47,21 +43,22 @@ class ConsistentHash(Balancer):
         self._chance = random.Random(seed)
         self._ring = Ring()
         self._members: list[Candidate] = []
-        self._known: dict[str, tuple[int, Candidate, float]] = {}  # place, who, share of all
+        self._places: dict[str, int] = {}
         self._census = Census((), 0.0)
+        self._bounded = Bounded(self._census.calls, {}, [], load)
 
     def update(self, members: Sequence[Candidate], now: float) -> None:
         """Choose from *members* from now on."""
         listed = list(members)
         total = sum(member.weight for member in listed)
-        known = {
-            member.instance.id: (place, member, member.weight / total)
-            for place, member in enumerate(listed)
-        }
+        shares = [member.weight / total for member in listed]
+        places = {member.instance.id: place for place, member in enumerate(listed)}
         census = Census(listed, now)
+        bounded = Bounded(census.calls, places, shares, self._load)
         self._ring.update({member.instance.id: member.weight for member in listed})
         # What may fail is done: all is changed, or nothing.
-        self._members, self._known, self._census = listed, known, census
+        self._members, self._places = listed, places
+        self._census, self._bounded = census, bounded
 
     def pick(self, key: object, now: float, avoid: Collection[Candidate] = ()) -> Candidate | None:
         """Return the member for *key*.
@@ -69,42 +66,26 @@ class ConsistentHash(Balancer):
         Raises:
             ConfigError: The key is nothing that is the same in every process.
         """
-        if not self._members:
+        members = self._members
+        if not members:
             return None
         self._census.look(now)
-        calls = self._census.calls
         where = place_of(key) if key is not None else self._chance.getrandbits(64)
-        ids, at = self._ring.find(where)
-        bound = (calls.total + 1) * self._load
-        for id in ids[at : at + _NEAR]:  # mostly it is the first
-            place, member, share = self._known[id]
-            count = calls.room(place)
-            if (not count or 0 < count < bound * share - _ROUNDED) and member not in avoid:
-                calls.note(place, count + 1)
-                return member
-        return self._walk(where, avoid)
+        points, ids, within = self._ring.sector(where)
+        place = self._bounded.take(points, ids, within, avoid)
+        return members[place] if place >= 0 else self._walk(where, avoid)
 
     def _walk(self, where: int, avoid: Collection[Candidate]) -> Candidate | None:
         """Return the next member on the ring that has room, or any that takes a call."""
-        for id in islice(self._ring.walk(where), _POINTS):
-            if self._has_room(id, avoid):
-                return self._taken(id)
-        start = where % len(self._members)
-        for member in (*self._members[start:], *self._members[:start]):
-            if self._has_room(member.instance.id, avoid):
-                return self._taken(member.instance.id)
+        members, calls = self._members, self._census.calls
+        start = where % len(members)
+        near = (self._places[id] for id in islice(self._ring.walk(where), _POINTS))
+        for place in chain(near, range(start, len(members)), range(start)):
+            if self._bounded.has_room(place) and members[place] not in avoid:
+                calls.note(place, members[place].in_flight + 1)
+                return members[place]
         # All below the bound take no call: better over the bound than not at all.
-        other = first_that_takes(self._members, start, avoid)
-        return self._taken(other.instance.id) if other is not None else None
-
-    def _has_room(self, id: str, avoid: Collection[Candidate]) -> bool:
-        calls = self._census.calls
-        place, member, share = self._known[id]
-        count = calls.room(place)
-        bound = (calls.total + 1) * self._load * share
-        return (not count or 0 < count < bound - _ROUNDED) and member not in avoid
-
-    def _taken(self, id: str) -> Candidate:
-        place, member, _ = self._known[id]
-        self._census.calls.note(place, member.in_flight + 1)
-        return member
+        other = first_that_takes(members, start, avoid)
+        if other is not None:
+            calls.note(self._places[other.instance.id], other.in_flight + 1)
+        return other

@@ -21,7 +21,7 @@ from typing import Final, final
 from zlib import crc32
 
 from fastrpc.errors import ConfigError
-from fastrpc.frame import first_from, scattered
+from fastrpc.frame import scattered
 
 #: Sectors of the ring.
 SECTORS: Final = 128
@@ -116,9 +116,14 @@ class Ring:
 
     def find(self, place: int) -> tuple[list[str], int]:
         """Return the ids of the points of a sector, and the first of them from *place* on."""
+        points, ids, within = self.sector(place)
+        return ids, bisect_left(points, within)
+
+    def sector(self, place: int) -> tuple["array[int]", list[str], int]:
+        """Return the points of a sector, in order, whose they are, and which of them is *place*."""
         sector = place >> _WITHIN
         points, ids = self._sectors.get(sector) or self._make(sector)
-        return ids, first_from(points, place & _INSIDE)
+        return points, ids, place & _INSIDE
 
     def _make(self, sector: int) -> _Sector:
         """Return the points of a sector, and whose they are."""

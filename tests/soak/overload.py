@@ -112,7 +112,7 @@ class Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say HELLO."""
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = cast("asyncio.Transport", transport)
         payload = encode_option(Option(agent="overload"), False)
         self.transport.write(
             encode_frame(Kind.HELLO, 0, serializer=Serializer.JSON, payload=payload)

@@ -33,6 +33,9 @@ cdef double UNKNOWN = 1e4
 cdef double NOISE = 1e-3
 cdef double ROUNDED = 1e-9
 cdef Py_ssize_t NEAR = 8
+cdef Py_ssize_t SECTORS = 128
+cdef int WITHIN = 57
+cdef uint64_t INSIDE = (1ULL << 57) - 1
 cdef uint64_t SCRAMBLE = 0x2545F4914F6CDD1DULL
 cdef uint64_t SPREAD = 0x9E3779B97F4A7C15ULL
 cdef uint64_t STIR = 0xD6E8FEB86659FD93ULL
@@ -584,23 +587,33 @@ cdef class Bounded:
         self.calls._check(place)
         return self._room(place) >= 0
 
-    def take(self, array points not None, list ids not None, uint64_t point, avoid=()):
+    def take(self, list sectors not None, uint64_t point, avoid=()):
         """Return the place of the first that has room from *point* on, and count its call.
 
         Args:
-            points: Points of a sector of the ring, an array of type "Q", sorted.
-            ids: Whose they are.
-            point: Of the key.
+            sectors: Of the ring, 128: points, an array of type "Q", sorted, and whose they
+                are; None for one that is not made yet.
+            point: Of the key, 64 bits; the first seven say the sector.
             avoid: Members that are passed over.
 
         Returns:
-            -1 for nobody, if it is none of the next eight.
+            -1 for nobody, if it is none of the next eight in the sector.
         """
-        cdef Py_ssize_t low = 0, high = len(points), middle, place, count
-        cdef unsigned long long* words = points.data.as_ulonglongs
+        cdef Py_ssize_t low = 0, high, middle, place, count
+        cdef unsigned long long* words
         cdef InFlight calls = self.calls
-        if points.ob_descr.typecode != c"Q":
-            raise TypeError("points must be an array of type Q")
+        cdef array points
+        cdef list ids
+        if len(sectors) != SECTORS:
+            raise ValueError("a ring has 128 sectors")
+        sector = sectors[<Py_ssize_t>(point >> WITHIN)]
+        if sector is None:
+            return -1
+        points, ids = sector
+        if points is None or ids is None or points.ob_descr.typecode != c"Q":
+            raise TypeError("a sector is an array of type Q and a list")
+        words, high = points.data.as_ulonglongs, len(points)
+        point &= INSIDE
         while low < high:
             middle = (low + high) >> 1
             if words[middle] < point:

@@ -15,10 +15,11 @@ Rules of the room:
   * calls in flight are what the call tables hold: nothing is counted twice;
   * a change here without the same change in `_pick.pyx` does not merge.
 
-Size: may grow to 640, for it mirrors `_pick.pyx` and carries the docstrings of both.
+Size: may grow to 660, for it mirrors `_pick.pyx` and carries the docstrings of both.
 """
 
 import math
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
@@ -53,8 +54,13 @@ ROUNDED: Final = 1e-9
 #: So many points of a ring at most are looked at without ado.
 NEAR: Final = 8
 
+#: Sectors of the ring, and bits of a point within its sector.
+SECTORS: Final = 128
+WITHIN: Final = 57
+
 _WORD: Final = 2**64 - 1
 _HALF: Final = 2**32 - 1
+_INSIDE: Final = 2**WITHIN - 1
 _SCRAMBLE: Final = 0x2545F4914F6CDD1D
 _SPREAD: Final = 0x9E3779B97F4A7C15
 _STIR: Final = 0xD6E8FEB86659FD93
@@ -440,23 +446,32 @@ class Bounded:
         return self._room(place) >= 0
 
     def take(
-        self, points: Sequence[int], ids: list[str], point: int, avoid: Collection[Any] = ()
+        self,
+        sectors: Sequence[tuple[Sequence[int], list[str]] | None],
+        point: int,
+        avoid: Collection[Any] = (),
     ) -> int:
         """Return the place of the first that has room from *point* on, and count its call.
 
         Args:
-            points: Points of a sector of the ring, an array of type "Q", sorted.
-            ids: Whose they are.
-            point: Of the key.
+            sectors: Of the ring, 128: points, an array of type "Q", sorted, and whose they
+                are; None for one that is not made yet.
+            point: Of the key, 64 bits; the first seven say the sector.
             avoid: Members that are passed over.
 
         Returns:
-            -1 for nobody, if it is none of the next eight.
+            -1 for nobody, if it is none of the next eight in the sector.
         """
         calls = self.calls
-        if getattr(points, "typecode", "") != "Q":
-            raise TypeError("points must be an array of type Q")
-        at = bisect_left(points, point)
+        if len(sectors) != SECTORS:
+            raise ValueError("a ring has 128 sectors")
+        sector = sectors[point >> WITHIN]
+        if sector is None:
+            return -1
+        points, ids = sector
+        if not isinstance(points, array) or points.typecode != "Q" or type(ids) is not list:
+            raise TypeError("a sector is an array of type Q and a list")
+        at = bisect_left(points, point & _INSIDE)
         for id in ids[at : at + NEAR]:  # mostly it is the first
             place = self._places[id]
             count = self._room(place)

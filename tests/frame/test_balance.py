@@ -271,24 +271,32 @@ def bounded(twin: SimpleNamespace, members: list[Any], *shares: float, load: flo
     return twin.Bounded(twin.InFlight(members), places, parts, load)
 
 
-POINTS = array("Q", [10, 20, 30, 2**63, 2**64 - 1])
+POINTS = array("Q", [10, 20, 30, 2**56, 2**57 - 1])
 IDS = ["m0", "m1", "m2", "m0", "m1"]
+
+
+def ring_of(points: Any, ids: Any, sector: int = 0) -> list[Any]:
+    """Return a ring of which one sector is made."""
+    return [(points, ids) if each == sector else None for each in range(128)]
+
+
+RING = ring_of(POINTS, IDS)
 
 
 @pytest.mark.parametrize(
     ("point", "place"),
-    [(0, 0), (10, 0), (11, 1), (20, 1), (30, 2), (31, 0), (2**63 + 1, 1), (2**64 - 1, 1)],
+    [(0, 0), (10, 0), (11, 1), (20, 1), (30, 2), (31, 0), (2**56 + 1, 1), (2**57 - 1, 1)],
 )
 def test_the_first_from_a_point_on_is_taken(twin: SimpleNamespace, point: int, place: int) -> None:
     ring = bounded(twin, puppets(twin, 0, 0, 0))
-    assert ring.take(POINTS, IDS, point) == place
+    assert ring.take(RING, point) == place
     assert (ring.calls.counts[place], ring.calls.total) == (1, 1)
 
 
 def test_behind_the_last_point_there_is_nobody(twin: SimpleNamespace) -> None:
     ring = bounded(twin, puppets(twin, 0, 0))
-    assert ring.take(POINTS[:2], IDS[:2], 21) == -1
-    assert ring.take(array("Q"), [], 0) == -1
+    assert ring.take(ring_of(POINTS[:2], IDS[:2]), 21) == -1
+    assert ring.take(ring_of(array("Q"), []), 0) == -1
 
 
 def test_who_has_its_share_and_a_quarter_has_no_room(twin: SimpleNamespace) -> None:
@@ -297,7 +305,7 @@ def test_who_has_its_share_and_a_quarter_has_no_room(twin: SimpleNamespace) -> N
     assert [ring.has_room(place) for place in range(3)] == [False, True, True]
     found = []
     for _ in range(4):
-        found.append(ring.take(POINTS, IDS, 0))
+        found.append(ring.take(RING, 0))
         members[found[-1]].send()
     assert found == [1, 0, 1, 1]  # at last 5 for each, which one has
     assert (ring.calls.counts, ring.calls.total) == ([5, 5, 2], 12)
@@ -318,12 +326,12 @@ def test_a_bound_that_is_just_reached_is_reached(twin: SimpleNamespace) -> None:
 def test_who_takes_no_call_or_is_avoided_is_passed_over(twin: SimpleNamespace) -> None:
     members = puppets(twin, 0, 0, 0)
     ring = bounded(twin, members)
-    assert ring.take(POINTS, IDS, 0, members[:1]) == 1
-    assert ring.take(POINTS, IDS, 0, avoid=members) == -1
+    assert ring.take(RING, 0, members[:1]) == 1
+    assert ring.take(RING, 0, avoid=members) == -1
     members[0].stop()
     members[1].stop()
     assert [ring.has_room(place) for place in range(3)] == [False, False, True]
-    assert ring.take(POINTS, IDS, 0) == 2
+    assert ring.take(RING, 0) == 2
     assert ring.calls.counts == [0, 1, 1]
 
 
@@ -333,7 +341,7 @@ def test_eight_points_are_looked_at_and_no_more(twin: SimpleNamespace) -> None:
     members[0].stop()
     points = array("Q", range(100, 110))
     for before, place in ((7, 1), (8, -1)):
-        assert ring.take(points, ["m0"] * before + ["m1"] * 9, 0) == place
+        assert ring.take(ring_of(points, ["m0"] * before + ["m1"] * 9), 0) == place
 
 
 def test_bounds_are_for_members_there_are(twin: SimpleNamespace) -> None:
@@ -347,15 +355,35 @@ def test_bounds_are_for_members_there_are(twin: SimpleNamespace) -> None:
         with pytest.raises(IndexError, match="no such place"):
             ring.has_room(place)
     with pytest.raises(IndexError, match="no such place"):
-        ring.take(POINTS, IDS, 0)
+        ring.take(RING, 0)
     with pytest.raises(KeyError):
-        ring.take(POINTS, IDS, 20)
+        ring.take(RING, 20)
+
+
+def test_the_first_bits_of_a_point_say_the_sector(twin: SimpleNamespace) -> None:
+    keys = bounded(twin, puppets(twin, 0, 0, 0))
+    for sector in (0, 1, 127):
+        ring = ring_of(POINTS, IDS, sector)
+        found = [keys.take(ring, (each << 57) + 15) for each in range(128)]
+        assert found == [1 if each == sector else -1 for each in range(128)]
 
 
 @pytest.mark.parametrize("points", [array("q"), array("d", [1.0]), [1, 2], None])
 def test_points_are_an_array_of_words(twin: SimpleNamespace, points: Any) -> None:
     with pytest.raises(TypeError):
-        bounded(twin, puppets(twin, 0)).take(points, ["m0"], 1)
+        bounded(twin, puppets(twin, 0)).take(ring_of(points, ["m0"]), 1)
+
+
+@pytest.mark.parametrize("ids", [None, ("m0",), "m0"])
+def test_whose_they_are_is_a_list(twin: SimpleNamespace, ids: Any) -> None:
+    with pytest.raises(TypeError):
+        bounded(twin, puppets(twin, 0)).take(ring_of(array("Q", [5]), ids), 1)
+
+
+def test_a_ring_has_all_its_sectors(twin: SimpleNamespace) -> None:
+    for ring in ([], RING[1:], [*RING, None]):
+        with pytest.raises(ValueError, match="128 sectors"):
+            bounded(twin, puppets(twin, 0)).take(ring, 1)
 
 
 # Both twins do the same
@@ -416,8 +444,8 @@ def test_rotas_agree(shares: list[tuple[float, float]]) -> None:
 
 @pytest.mark.compiled
 @given(
-    st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 4)), max_size=20),
-    st.lists(st.tuples(st.integers(0, 2**64 - 1), st.booleans()), max_size=40),
+    st.lists(st.tuples(st.integers(0, 2**57 - 1), st.integers(0, 4)), max_size=20),
+    st.lists(st.tuples(st.integers(0, 2**57 - 1), st.booleans()), max_size=40),
     st.floats(1.01, 3.0),
 )
 def test_bounds_agree(
@@ -431,7 +459,7 @@ def test_bounds_agree(
         keys = bounded(twin, members, 0.1, 0.2, 0.2, 0.2, 0.3, load=load)
         found = []
         for point, is_sent in deeds:
-            place = keys.take(points, ids, point, members[:1] if point % 3 else ())
+            place = keys.take(ring_of(points, ids), point, members[:1] if point % 3 else ())
             if is_sent and place >= 0:
                 members[place].send()
             found.append((place, keys.calls.counts))

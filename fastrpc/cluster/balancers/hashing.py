@@ -71,8 +71,7 @@ class ConsistentHash(Balancer):
             return None
         self._census.look(now)
         where = place_of(key) if key is not None else self._chance.getrandbits(64)
-        points, ids, within = self._ring.sector(where)
-        place = self._bounded.take(points, ids, within, avoid)
+        place = self._bounded.take(self._ring.sectors, where, avoid)
         return members[place] if place >= 0 else self._walk(where, avoid)
 
     def _walk(self, where: int, avoid: Collection[Candidate]) -> Candidate | None:

@@ -52,7 +52,7 @@ def place_of(key: object) -> int:
         ConfigError: It is nothing that is the same in every process.
     """
     # A checksum is alike for keys that are alike, and so it is scattered.
-    data = key.encode("utf-8", "surrogatepass") if type(key) is str else _plain(key)
+    data = key.encode(errors="surrogatepass") if type(key) is str else _plain(key)
     return scattered(crc32(data))
 
 
@@ -77,12 +77,16 @@ _Sector = tuple["array[int]", list[str]]
 
 @final
 class Ring:
-    """Which member a key belongs to, by id."""
+    """Which member a key belongs to, by id.
+
+    Attributes:
+        sectors: Points of each sector and whose they are; None for those not made yet.
+    """
 
     def __init__(self) -> None:
         self._words: dict[str, int] = {}
         self._points: dict[str, int] = {}
-        self._sectors: dict[int, _Sector] = {}
+        self.sectors: list[_Sector | None] = [None] * SECTORS
 
     def update(self, weights: Mapping[str, float]) -> None:
         """Have these members on the ring, each with points by its weight beside the others."""
@@ -98,7 +102,7 @@ class Ring:
         for id in points.keys() - words.keys():
             words[id] = _word(id.encode())
         if len(changed) * 8 > len(points):
-            self._sectors = {}  # they are made again when a key falls into them
+            self.sectors = [None] * SECTORS  # they are made again when a key falls into them
         else:
             for id in sorted(changed):
                 self._move(id, before.get(id, 0), points.get(id, 0))
@@ -116,18 +120,12 @@ class Ring:
 
     def find(self, place: int) -> tuple[list[str], int]:
         """Return the ids of the points of a sector, and the first of them from *place* on."""
-        points, ids, within = self.sector(place)
-        return ids, bisect_left(points, within)
-
-    def sector(self, place: int) -> tuple["array[int]", list[str], int]:
-        """Return the points of a sector, in order, whose they are, and which of them is *place*."""
-        sector = place >> _WITHIN
-        points, ids = self._sectors.get(sector) or self._make(sector)
-        return points, ids, place & _INSIDE
+        points, ids = self._make(place >> _WITHIN)
+        return ids, bisect_left(points, place & _INSIDE)
 
     def _make(self, sector: int) -> _Sector:
         """Return the points of a sector, and whose they are."""
-        made = self._sectors.get(sector)
+        made = self.sectors[sector]
         if made is None:
             turns, words = _TURNS[sector], self._words
             places: list[int] = []
@@ -139,13 +137,16 @@ class Ring:
                     whose.append(id)
             order = sorted(range(len(places)), key=places.__getitem__)
             made = array("Q", [places[each] for each in order]), [whose[each] for each in order]
-            self._sectors[sector] = made
+            self.sectors[sector] = made
         return made
 
     def _move(self, id: str, before: int, after: int) -> None:
         """Change the number of points of one member, where sectors have been made."""
         word = self._words[id]
-        for sector, (places, ids) in self._sectors.items():
+        for sector, made in enumerate(self.sectors):
+            if made is None:
+                continue
+            places, ids = made
             turns = _TURNS[sector]
             had, has = _number(word, sector, before), _number(word, sector, after)
             for turn in turns[had:has]:

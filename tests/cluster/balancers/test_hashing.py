@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from fastrpc.cluster.balancers import ConsistentHash
+from fastrpc.cluster.balancers.ring import Ring, place_of
 from fastrpc.errors import ConfigError
 from fastrpc.testing.balancer import StandIn
 from tests.cluster.balancers.members import given, picks, stand_ins
@@ -23,6 +24,15 @@ def test_a_key_goes_to_one_member_whoever_asks_and_in_whatever_order_they_are_li
     )
     assert picks(one, 300) == picks(other, 300)
     assert one.pick("key 5", 9.0) is one.pick("key 5", 99.0)
+
+
+def test_a_key_goes_to_the_first_on_the_ring_from_its_place_on() -> None:
+    members, ring = stand_ins(9), Ring()
+    ring.update({member.instance.id: member.weight for member in members})
+    owners = [next(ring.walk(place_of(f"key {number}"))) for number in range(600)]
+    balancer = given(ConsistentHash(seed=1), members)
+    for _ in range(2):  # sectors are not made yet, and are
+        assert picks(balancer, 600) == owners
 
 
 def test_calls_without_a_key_go_anywhere() -> None:

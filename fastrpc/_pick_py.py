@@ -10,6 +10,10 @@ jumps to what is slower and sinks exponentially to what is faster. Two members, 
 by chance, are compared by latency times calls in flight (Mitzenmacher, "The Power of
 Two Choices in Randomized Load Balancing", 1996).
 
+The other balancers are Python of their own (`cluster/balancers`), and have here what each
+of their picks does with a thousand members behind it: `InFlight` and `Line` for the least
+loaded, `InFlight` and `Bounded` for keys, `Rota` for weights.
+
 Rules of the room:
   * time is an argument, or the clock that was given; chance has a seed;
   * calls in flight are what the call tables hold: nothing is counted twice;

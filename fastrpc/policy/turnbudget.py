@@ -20,7 +20,7 @@ import random
 from typing import Final, final
 
 #: Seconds of handlers in a turn, once a queue stands; more if one call takes more.
-TARGET: Final = 0.0015
+TARGET: Final = 0.002
 #: Longest turn that does not count as long, as CoDel has it; in calls if they take more.
 QUEUE: Final = 0.005
 CALLS: Final = 4
@@ -57,7 +57,7 @@ class TurnBudget:
 
     __slots__ = (
         "_batches", "_began", "_budget", "_calm_at", "_expected", "_long", "_refused_at", "_rng",
-        "_wins", "cost", "is_pressed", "longest", "refused",
+        "cost", "is_pressed", "longest", "refused",
     )  # fmt: skip
 
     def __init__(self, rng: random.Random) -> None:
@@ -66,7 +66,7 @@ class TurnBudget:
         self.cost = self.longest = self.refused = 0.0
         self._began = self._calm_at = self._refused_at = self._budget = 0.0
         self._batches = self._long = 0
-        self._expected = self._wins = 1
+        self._expected = 1
 
     def wake(self, now: float) -> None:
         """Begin a turn after the loop had nothing to do: nothing has waited."""
@@ -95,16 +95,13 @@ class TurnBudget:
         place, self._batches = self._batches, self._batches + 1
         if not self.is_pressed:
             return self._began + INTERVAL
-        if place and now - self._began > 2 * self._budget:
-            return NONE  # more came than the last turn let expect
-        share = self._budget / self._expected
+        # What is left is shared by those that are still to come, so that nothing is left over
+        # and nothing is taken twice when other connections come than in the last turn.
+        left = self._budget - (now - self._began)
+        share = left / max(self._expected - place, 1)
         if share >= self.cost:
             return now + share - self.cost
-        left = max(self._expected - place, 1)
-        if self._rng.random() * left >= self._wins:
-            return NONE
-        self._wins -= 1
-        return now
+        return now if self._rng.random() * self.cost < share else NONE
 
     def done(self, spent: float, ran: int, refused: int, now: float) -> None:
         """Note what became of a batch.
@@ -134,7 +131,6 @@ class TurnBudget:
         self._expected = max(expected, 1)
         target = max(TARGET, self.cost) * self._generosity()
         self._budget = max(target, 2 * target - last)
-        self._wins = max(int(self._budget / self.cost), 1) if self.cost else self._expected
 
     def _generosity(self) -> float:
         return max(GENEROUS - (GENEROUS - 1.0) * self.refused / STRICT, 1.0)

@@ -139,10 +139,30 @@ def test_lots_are_drawn_where_a_call_takes_more_than_a_share() -> None:
     budget.refused = 1.0
     ran = [0] * 5
     for _ in range(400):
+        began = now
         for peer in range(5):
-            ran[peer] += budget.batch(now) != NONE
-        now += 0.01
+            if budget.batch(now) != NONE:
+                ran[peer] += 1
+                now += 0.01
+        now = max(now, began + 0.01)
         budget.done(0.01, 1, 4, now)
         budget.turn(now)
     assert sum(ran) == pytest.approx(400, rel=0.02)  # one in each turn
     assert min(ran) > 50
+
+
+@pytest.mark.parametrize("came", [(1, 4), (4, 1), (2, 4), (4, 4)])
+def test_a_turn_takes_its_budget_whoever_comes(came: tuple[int, int]) -> None:
+    budget, now = pressed()
+    budget.refused = 1.0
+    for connections in came * 50:
+        began = now
+        for _ in range(connections):
+            until = budget.batch(now)
+            while until != NONE:  # calls without end, which take what the budget thinks
+                now += budget.cost
+                if now >= until:
+                    break
+        assert now - began <= TARGET + budget.cost
+        now = began + TARGET
+        budget.turn(now)

@@ -158,6 +158,9 @@ async def offer(target: str, kind: str, rate: float, seconds: float) -> dict[str
         await dial(target, lambda line=line: line, timeout=10.0)  # type: ignore[misc]
         await line.ready
         lines.append(line)
+    # Nobody begins while another still takes the core for its imports.
+    print("ready", flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
     begun, count = time.perf_counter(), 0
     while (now := time.perf_counter()) < begun + seconds:
         due = []
@@ -222,14 +225,19 @@ async def process(*args: str) -> AsyncIterator[asyncio.subprocess.Process]:
 async def offered(target: str, kind: str, rate: float, seconds: float) -> dict[str, Any]:
     """Offer calls from several processes; return what they saw, put together."""
 
-    async def one() -> dict[str, Any]:
-        words = [f"{rate / PROCESSES}", f"{seconds}"]
-        async with process("--offer", target, kind, *words) as client:
-            out, _ = await client.communicate(b"")
-            seen: dict[str, Any] = json.loads(out)
-            return seen
-
-    parts = await asyncio.gather(*(one() for _ in range(PROCESSES)))
+    words = [f"{rate / PROCESSES}", f"{seconds}"]
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(process("--offer", target, kind, *words))
+            for _ in range(PROCESSES)
+        ]
+        for client in clients:
+            assert client.stdout is not None
+            await client.stdout.readline()
+        parts = [
+            json.loads(out)
+            for out, _ in await asyncio.gather(*(each.communicate(b"go\n") for each in clients))
+        ]
     others: dict[str, int] = {}
     for part in parts:
         for name, count in part["others"].items():

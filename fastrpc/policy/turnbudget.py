@@ -20,7 +20,7 @@ import random
 from typing import Final, final
 
 #: Seconds of handlers in a turn, once a queue stands; more if one call takes more.
-TARGET: Final = 0.002
+TARGET: Final = 0.003
 #: Longest turn that does not count as long, as CoDel has it; in calls if they take more.
 QUEUE: Final = 0.005
 CALLS: Final = 4

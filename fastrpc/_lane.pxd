@@ -33,7 +33,7 @@ cdef class Method:
     cdef readonly list decoders
     cdef readonly object info
     cdef public object through
-    cdef public bint sheddable
+    cdef public bint is_sheddable
     cdef public uint64_t calls, errors, shed
     cdef readonly Durations times
     cpdef note(self, double seconds)
@@ -84,7 +84,7 @@ cdef class Lane(Splitter):
     cdef int _rise(self, uint64_t id) except -1
     cdef Method _bind(self, uint32_t number, bytes name)
     cdef int _answer(self, Header* given, const uint8_t* body, bytes owner) except -1
-    cdef int _refuse(self, Header* head, Method method) except -1
+    cdef int _shed(self, uint8_t flags, uint64_t id, Method method) except -1
     cdef object _recall(self, Header* head, Method method, bytes payload, bytes metadata)
     cdef bytes _encode_result(self, int* serializer, object value)
     cdef bytes _encode(self, int serializer, object value)

@@ -183,8 +183,8 @@ cdef class Method:
             see `Through`; None if only the owner can.
         calls: How many calls were taken.
         errors: Those of them whose handler raised, or whose result can't be sent.
-        sheddable: Whether its calls may be refused by the lane, see `Lane.refusals`.
-        shed: How many calls were.
+        is_sheddable: Whether its calls are refused while there are `Lane.refusals`.
+        shed: Calls that were refused so.
         times: How long calls took, None as long as none was timed.
     """
 
@@ -595,13 +595,13 @@ cdef class Lane(Splitter):
             method = self._bind(head.arg, PyBytes_FromStringAndSize(<const char*>body, head.name))
         elif head.arg < <size_t>len(self._bound):
             method = self._bound[head.arg]
+        if self.refusals is not None and method is not None and method.is_sheddable:
+            self._shed(head.flags, head.id, method)
+            return 0
         if method is None or self.draining or (
             head.meta
             and not is_sound(body + head.name, head.meta, self.max_metadata, self.max_metadata_pairs)
         ):
-            if self.draining and self.refusals and method is not None and method.sheddable:
-                self._refuse(&head, method)
-                return 0
             head.status = 0
             self._later(make_frame(&head, body, owner, 0))
             return 0
@@ -679,12 +679,21 @@ cdef class Lane(Splitter):
         self._reply(head.id, FLAG_REPLY | serializer, out, 0, 0, 0, b"")
         return 0
 
-    cdef int _refuse(self, Header* head, Method method) except -1:
+    def shed_call(self, uint64_t id, bint oneway, Method method not None):
+        """Refuse the peer's call *id* with one of `refusals`, and count it."""
+        self._shed(FLAG_ONEWAY if oneway else 0, id, method)
+        if not self._splitting:
+            self._schedule()
+
+    cdef int _shed(self, uint8_t flags, uint64_t id, Method method) except -1:
+        cdef bytes body
         self.shed += 1
         method.shed += 1
-        if not head.flags & FLAG_ONEWAY:
+        if not flags & FLAG_ONEWAY:
             body = self.refusals[<Py_ssize_t>(self.shed % <size_t>len(self.refusals))]
-            self._reply(head.id, FLAG_REPLY | MSGPACK, body, OVERLOADED, 0, 0, b"")
+            if PyBytes_GET_SIZE(body) > self.peer_body:
+                body = b""
+            self._reply(id, FLAG_REPLY | MSGPACK, body, OVERLOADED, 0, 0, b"")
         return 0
 
     cdef object _recall(self, Header* head, Method method, bytes payload, bytes metadata):

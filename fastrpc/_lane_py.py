@@ -90,9 +90,10 @@ SAMPLED: Final = 16
 
 FRAMED: Final = 0x20  # beside the serializer of an item that waits as the bytes of its frame
 
+OVERLOADED: Final = int(StatusCode.OVERLOADED)
+
 _RAW: Final = 0
 _MSGPACK: Final = 1
-_OVERLOADED: Final = int(StatusCode.OVERLOADED)
 _KIND_OPEN: Final = 2
 _KIND_DATA: Final = 3
 _NUMBERED: Final = (0, _KIND_OPEN)  # kinds that take an id and a method number
@@ -206,13 +207,13 @@ class Method:
             see `Through`; None if only the owner can.
         calls: How many calls were taken.
         errors: Those of them whose handler raised, or whose result can't be sent.
-        sheddable: Whether its calls may be refused by the lane, see `Lane.refusals`.
-        shed: How many calls were.
+        is_sheddable: Whether its calls are refused while there are `Lane.refusals`.
+        shed: Calls that were refused so.
         times: How long calls took, None as long as none was timed.
     """
 
     __slots__ = (
-        "calls", "decoders", "errors", "handler", "info", "mode", "name", "shed", "sheddable",
+        "calls", "decoders", "errors", "handler", "info", "is_sheddable", "mode", "name", "shed",
         "through", "times",
     )  # fmt: skip
 
@@ -234,7 +235,7 @@ class Method:
         self.through: Callable[..., tuple[bool, Any]] | None = None
         self.calls = 0
         self.errors = 0
-        self.sheddable = False
+        self.is_sheddable = False
         self.shed = 0
         self.times: Durations | None = None
 
@@ -357,7 +358,7 @@ class Lane(Splitter):
         self.opened = False  # HELLO is done: calls are taken
         self.ready = False  # calls may be sent right now
         self.draining = False  # calls are handed up before they are decoded
-        # If set, most of these are refused instead: bodies to choose from, of errors in msgpack.
+        # While set, calls of sheddable methods are refused, with one of these errors in msgpack.
         self.refusals: tuple[bytes, ...] | None = None
         self.paused = False  # the peer reads too slowly
         self.stalled = False  # input is kept back until the peer reads
@@ -653,14 +654,14 @@ class Lane(Splitter):
     ) -> None:  # fmt: skip
         self._rise(id)
         method = self._bind(arg, data[start : start + name]) if name else self._bound.get(arg)
+        if self.refusals is not None and method is not None and method.is_sheddable:
+            self._shed(flags, id, method)
+            return
         if (
             method is None
             or self.draining
             or (meta and not self._is_sound(data[start + name : start + name + meta]))
         ):
-            if self.draining and self.refusals and method is not None and method.sheddable:
-                self._refuse(flags, id, method)
-                return
             frame = make_frame(flags, 0, 0, id, arg, time, name, meta, data, start, stop, 0)
             self._extras.append(frame)
             return
@@ -736,13 +737,19 @@ class Lane(Splitter):
             return
         self.reply(id, serializer, body)
 
-    def _refuse(self, flags: int, id: int, method: Method) -> None:
-        assert self.refusals
+    def shed_call(self, id: int, oneway: bool, method: Method) -> None:
+        """Refuse the peer's call *id* with one of `refusals`, and count it."""
+        self._shed(FLAG_ONEWAY if oneway else 0, id, method)
+
+    def _shed(self, flags: int, id: int, method: Method) -> None:
         self.shed += 1
         method.shed += 1
         if not flags & FLAG_ONEWAY:
+            assert self.refusals
             body = self.refusals[self.shed % len(self.refusals)]
-            self.reply(id, _MSGPACK, body, _OVERLOADED)
+            if len(body) > self.peer_body:
+                body = b""
+            self.reply(id, _MSGPACK, body, OVERLOADED)
 
     # Out
 

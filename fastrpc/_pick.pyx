@@ -32,6 +32,7 @@ __all__ = [
 cdef double UNKNOWN = 1e4
 cdef double NOISE = 1e-3
 cdef double ROUNDED = 1e-9
+cdef double RAREST = 1099511627776.0
 cdef Py_ssize_t NEAR = 8
 cdef Py_ssize_t SECTORS = 128
 cdef int WITHIN = 57
@@ -499,6 +500,8 @@ cdef class Rota:
         self._ready_used = self._later_used = 0
         self.turn = 0
         for place in range(size):
+            if not 0.0 < gaps[place] <= RAREST:
+                raise ValueError("a gap must be above 0 and at most 2**40 turns")
             self._shares[place].gap = gaps[place]
             self._shares[place].debt = debts[place]
         for place in range(size):
@@ -522,6 +525,8 @@ cdef class Rota:
             self._later[0] = self._later[self._later_used]
             sink(self._later, self._later_used)
             self._plan(place)
+        if not self._ready_used:
+            raise IndexError("nobody is ready")
         place = self._ready[0].place
         self._ready_used -= 1
         self._ready[0] = self._ready[self._ready_used]
@@ -620,8 +625,8 @@ cdef class Bounded:
                 low = middle + 1
             else:
                 high = middle
-        for middle in range(low, min(low + NEAR, len(ids))):
-            place = self._places[ids[middle]]
+        for id in ids[low : low + NEAR]:  # a copy: strangers' code runs in between
+            place = self._places[id]
             calls._check(place)
             count = self._room(place)
             if count >= 0 and not (avoid and calls._members[place] in avoid):

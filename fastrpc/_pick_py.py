@@ -55,6 +55,9 @@ NOISE: Final = 1e-3
 #: What rounding may do to a bound, and to a moment of a rota.
 ROUNDED: Final = 1e-9
 
+#: Most turns from one of a member's to the next.
+RAREST: Final = 2.0**40
+
 #: So many points of a ring at most are looked at without ado.
 NEAR: Final = 8
 
@@ -383,6 +386,8 @@ class Rota:
     def __init__(self, gaps: list[float], debts: list[float]) -> None:
         if len(debts) != len(gaps):
             raise ValueError("each member needs a gap and a debt")
+        if not all(0.0 < gap <= RAREST for gap in gaps):
+            raise ValueError("a gap must be above 0 and at most 2**40 turns")
         self._gaps, self._debts = gaps[:], debts[:]
         self._counts = [0] * len(gaps)
         self.turn = 0
@@ -405,6 +410,8 @@ class Rota:
             self.turn = later[0][0]
         while later and later[0][0] <= self.turn:
             self._plan(heappop(later)[1])
+        if not ready:
+            raise IndexError("nobody is ready")
         _, place = heappop(ready)
         self.turn += 1
         self._counts[place] += 1

@@ -196,7 +196,7 @@ def _methods(
 ) -> tuple[tuple[MethodFacts, ...], int]:
     table = hall.side.router or {}
     in_flight = Counter(call.method.name for call in running)
-    called = [m for m in table.values() if m.calls or failures_of(m)]
+    called = [m for m in table.values() if m.calls or m.shed or m.info.failures]
     told = tuple(_method(m, in_flight[m.name], parts) for m in called[:MOST_METHODS])
     return told, max(len(called) - MOST_METHODS, 0)
 

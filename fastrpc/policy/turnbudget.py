@@ -8,8 +8,9 @@ no harm, it may be a burst; but if no turn was short for `INTERVAL`, a queue sta
 each turn gets a budget, and what would come later than that is refused.
 
 Connections are read one after the other and, while all have something, always in the same
-order; so each gets its share, and where a call takes more than that, lots are drawn for who
-may run one.
+order; so each gets its share of what is left, and where a call takes more than that, lots are
+drawn for who may run one. Only what they do with their shares counts: whatever else a turn of
+the loop is used for, calls have their budget in it.
 
 Rules of the room:
   * time and chance are arguments;
@@ -56,15 +57,15 @@ class TurnBudget:
     """
 
     __slots__ = (
-        "_batches", "_began", "_budget", "_calm_at", "_expected", "_long", "_refused_at", "_rng",
-        "cost", "is_pressed", "longest", "refused",
+        "_batches", "_began", "_calm_at", "_expected", "_granted", "_left", "_long", "_refused_at",
+        "_rng", "cost", "is_pressed", "longest", "refused",
     )  # fmt: skip
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self.is_pressed = False
         self.cost = self.longest = self.refused = 0.0
-        self._began = self._calm_at = self._refused_at = self._budget = 0.0
+        self._began = self._calm_at = self._refused_at = self._left = self._granted = 0.0
         self._batches = self._long = 0
         self._expected = 1
 
@@ -95,24 +96,28 @@ class TurnBudget:
         place, self._batches = self._batches, self._batches + 1
         if not self.is_pressed:
             return self._began + INTERVAL
-        # What is left is shared by those that are still to come, so that nothing is left over
-        # and nothing is taken twice when other connections come than in the last turn.
-        left = self._budget - (now - self._began)
-        share = left / max(self._expected - place, 1)
+        share = self._left / max(self._expected - place, 1)
+        self._granted = max(share, self.cost)
         if share >= self.cost:
             return now + share - self.cost
-        return now if self._rng.random() * self.cost < share else NONE
+        if self._rng.random() * self.cost < share:
+            return now
+        self._granted = 0.0
+        return NONE
 
-    def done(self, spent: float, ran: int, refused: int, now: float) -> None:
+    def done(self, spent: float, ran: int, refused: int, others: int, now: float) -> None:
         """Note what became of a batch.
 
         Args:
             spent: Seconds that it took.
             ran: Calls that were run.
             refused: Calls that were not.
+            others: Calls in it that have no budget.
             now: Time of the clock.
         """
-        if ran:
+        # What it took beyond its grant was for others, or bad luck: its neighbours don't pay.
+        self._left -= min(spent, self._granted)
+        if ran and not others:
             self.cost += (spent / ran - self.cost) * (_SMOOTH if self.cost else 1.0)
         if refused:
             self._refused_at = now
@@ -130,7 +135,7 @@ class TurnBudget:
         self._batches = 0
         self._expected = max(expected, 1)
         target = max(TARGET, self.cost) * self._generosity()
-        self._budget = max(target, 2 * target - last)
+        self._left = max(target, 2 * target - last)
 
     def _generosity(self) -> float:
         return max(GENEROUS - (GENEROUS - 1.0) * self.refused / STRICT, 1.0)

@@ -190,7 +190,7 @@ class Hall:
         transport.set_protocol(session)
         session.connection_made(transport)
         if data:
-            session.lane.feed(data)
+            session.feed(data)
         return session
 
     async def emptied(self, patience: float) -> None:

@@ -97,7 +97,11 @@ def _methods(side: "Side", answers: Answerer, wanted: int) -> tuple[float, dict[
             return at, found
         wanted = METHODS_MAX  # whoever asks for more and more gets all at the second time
     running = Counter(each.method.name for each in answers.in_flight)
-    called = [each for each in (side.router or {}).values() if each.calls or failures_of(each)]
+    called = [
+        each
+        for each in (side.router or {}).values()
+        if each.calls or each.shed or each.info.failures
+    ]
     count = min(wanted, METHODS_MAX)
     most_called = heapq.nlargest(count, called, key=attrgetter("calls"))
     found = {each.name.decode(): _method(each, running[each.name]) for each in most_called}

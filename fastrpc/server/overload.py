@@ -106,7 +106,7 @@ class Overload:
         self._until = 0.0  # of the batch that is read now; 0: none is, or it has no end
         self._session: Session | None = None
         self._is_turning = self._has_read = False
-        self.shed = 0
+        self.shed = self._ran = 0
         self._refusals: tuple[bytes, ...] = ()
 
     def bind(self, share: LoopShare, encode: Callable[[Any], bytes]) -> None:
@@ -135,36 +135,35 @@ class Overload:
 
         @wraps(handler)
         def watched(*args: Any, **kwargs: Any) -> Any:
+            self._ran += 1
             if self._until and self._clock() >= self._until:
                 self._stop()
             return handler(*args, **kwargs)
 
         return watched
 
-    def reader(self, session: "Session") -> Callable[[int], None]:
-        """Return what takes the bytes that were read for *session*."""
-        lane, read = session.lane, session.lane.buffer_updated
+    def within(self, session: "Session", step: Callable[..., None]) -> Callable[..., None]:
+        """Return *step*, in which the lane of *session* takes what was read, with an end."""
+        lane = session.lane
 
-        def batch(nbytes: int) -> None:
-            if self._session is not None or not lane.opened:  # a handler runs the loop; HELLO
-                read(nbytes)
+        def batch(*args: Any) -> None:
+            if self._session is not None:  # a handler runs the loop
+                step(*args)
                 return
             now = self._clock()
             self._look(now)
-            until = self.budget.batch(now)
-            came, shed, was = lane.calls_in, lane.shed, lane.draining
-            self._session, self._until = session, until
-            if until < 0:
+            came, shed, ran = lane.calls_in, lane.shed, self._ran
+            self._session, self._until = session, self.budget.batch(now)
+            if self._until < 0:
                 self._stop()
             try:
-                read(nbytes)
+                step(*args)
             finally:
                 self._session, self._until, lane.refusals = None, 0.0, None
-                lane.draining = was or session.is_draining
-            came, shed = lane.calls_in - came, lane.shed - shed
-            self.shed += shed
-            end = self._clock()
-            self.budget.done(end - now, came - shed, shed, end)
+                came, shed, ran = lane.calls_in - came, lane.shed - shed, self._ran - ran
+                self.shed += shed
+                end = self._clock()
+                self.budget.done(end - now, ran, shed, came - ran - shed, end)
 
         return batch
 
@@ -218,7 +217,7 @@ class Overload:
         """Let the lane refuse what comes behind the call that begins now."""
         session = self._session
         if session is not None and not session.is_draining:  # else that is what it is told
-            session.lane.draining, session.lane.refusals = True, self._refusals
+            session.lane.refusals = self._refusals
 
     def _look(self, now: float) -> None:
         """Follow the turns of the loop from a read on."""

@@ -392,7 +392,7 @@ class Server:
             log=self._log,
             router=self._routes.table,
             max_unsent_total=self.options.max_unsent_total,
-            reader=self._overload.reader if self._overload is not None else None,
+            around=self._overload.within if self._overload is not None else None,
             on_accept=self._hall.accepted,
             on_open=hall.opened,
             on_lost=hall.lost,

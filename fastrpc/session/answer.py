@@ -128,9 +128,9 @@ class Answerer:
         """Answer a request that is no plain call."""
         method = self._method_of(session, frame)
         lane = session.lane
-        if lane.refusals and method is not None and method.sheddable and not frame.oversize:
-            lane.shed += 1
-            self.replies.shed(session, frame, method, lane.refusals[lane.shed % len(lane.refusals)])
+        is_late = lane.refusals is not None and not frame.oversize
+        if is_late and method is not None and method.is_sheddable:
+            lane.shed_call(frame.id, frame.oneway, method)
             return
         name = _name_of(frame, method)
         limits = session.side.limits

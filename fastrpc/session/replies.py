@@ -28,7 +28,7 @@ class Replies:
         tracebacks: Send remote tracebacks to callers.
 
     Attributes:
-        refused: Calls that were not run.
+        refused: Calls that were not run, but for those that a lane has shed.
     """
 
     def __init__(self, *, tracebacks: bool) -> None:
@@ -145,18 +145,6 @@ class Replies:
             session.side.complain(logging.WARNING, session.peer, f"oneway call refused: {text}")
         body = failure.refusal(status, text, retry_ms=retry_ms)
         self.send(session, frame, status, body, method=method)
-
-    def shed(self, session: "Session", frame: Frame, method: Method, body: bytes) -> None:
-        """Answer a call that there is no time for, with a *body* that is encoded already.
-
-        Nothing is logged, for a oneway call either: there may be thousands a second.
-        """
-        method.shed += 1
-        if frame.oneway:
-            return
-        told = b"" if session.is_full else body
-        session.lane.reply(frame.id, int(Serializer.MSGPACK), told, int(StatusCode.OVERLOADED))
-        session.hand_over()
 
     def expired(self, session: "Session", method: Method, frame: Frame) -> None:
         """Answer a call whose deadline passed before its turn came."""

@@ -207,7 +207,7 @@ class Routes:
         mode = int(info.mode) if in_place else HANDED_UP
         watched = self._around(info) if self._around is not None else None
         method = Method(key, mode, watched or info.handler, decoders, route)
-        method.sheddable = watched is not None
+        method.is_sheddable = watched is not None
         return method
 
     def _arguments(self, codec: Codec, info: MethodInfo) -> Any:

@@ -16,6 +16,7 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, cast, final
 
 from fastrpc.errors import ConnectionLost, FastRPCError, ProtocolError
@@ -61,8 +62,8 @@ class Session(asyncio.BufferedProtocol):
         # The loop gets the lane's own methods: no Python frame per read.
         self.get_buffer = self.lane.get_buffer  # type: ignore[method-assign, assignment]
         reads_on = client and side.router is not None
-        take = self.lane.buffer_updated if side.reader is None else side.reader(self)
-        self.buffer_updated = self._take if reads_on else take  # type: ignore[method-assign, assignment]
+        take = self._take if reads_on else self._around(self.lane.buffer_updated)
+        self.buffer_updated = take  # type: ignore[method-assign, assignment]
         self.state = State.CONNECTING
         self.peer = address
         self.agent = ""  # what the peer calls its program
@@ -226,7 +227,7 @@ class Session(asyncio.BufferedProtocol):
         self._release()
         if self._streams is not None:
             self._streams.release()
-        self.lane.resume()
+        self._around(self.lane.resume)()
         if self.is_client:
             self._read_on()
         elif self._transport is not None and not self.lane.paused:
@@ -546,6 +547,14 @@ class Session(asyncio.BufferedProtocol):
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
         self.side.on_end(self, self.cause)
+
+    def feed(self, data: bytes) -> None:
+        """Take what somebody else has read."""
+        self._around(self.lane.feed)(data)
+
+    def _around(self, step: Callable[..., None]) -> Callable[..., None]:
+        """Return what to do in place of *step*, in which the lane takes what was read."""
+        return step if self.side.around is None else self.side.around(self, step)
 
     def _take(self, nbytes: int) -> None:
         """Take what came, as the end that dialled and that the peer may call."""

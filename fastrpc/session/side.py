@@ -47,7 +47,8 @@ class Side:
         compressors: Those that HELLO offers, best first.
         compress_from: Payloads of fewer bytes are sent as they are.
         max_unsent_total: Most bytes waiting for all slow peers together, 0 for any.
-        reader: Makes what takes the bytes read for a connection, in place of its lane's own.
+        around: Returns what to do in place of a step in which a connection's lane takes what
+            was read.
         on_accept: Told of a connection that has just been made.
         on_open: Told when HELLO is done.
         on_end: Told when a connection is used no more, with the reason; its socket may
@@ -69,7 +70,7 @@ class Side:
     compressors: CompressorRegistry = field(default_factory=CompressorRegistry)
     compress_from: int = COMPRESS_FROM
     max_unsent_total: int = 0
-    reader: "Callable[[Session], Callable[[int], None]] | None" = None
+    around: "Callable[[Session, Callable[..., None]], Callable[..., None]] | None" = None
     on_accept: "Callable[[Session], None]" = lambda session: None
     on_open: "Callable[[Session], None]" = lambda session: None
     on_end: "Callable[[Session, Exception], None]" = lambda session, exc: None

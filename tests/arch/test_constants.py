@@ -40,6 +40,7 @@ def test_kinds_and_serializers_are_those_of_wire(path: Path) -> None:
     names = {f"KIND_{kind.name}": kind for kind in wire.Kind} | {
         name: wire.Serializer[name] for name in ("RAW", "MSGPACK")
     }
+    names["OVERLOADED"] = wire.StatusCode.OVERLOADED
     found = {name: value for name, value in copies(path).items() if name in names}
     assert found == {name: names[name] for name in found}
     assert found or path.name in ("_frame.pyx", "_caller.pyx", "_chain.pyx", "_pick.pyx")

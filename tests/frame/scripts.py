@@ -168,7 +168,7 @@ STORIES = st.lists(EVENTS, min_size=1, max_size=16)
 
 def begin(rig: Rig, told: dict[str, Any]) -> None:
     """Bring the lane to where a story begins."""
-    rig.methods["echo"].sheddable = True
+    rig.methods["echo"].is_sheddable = True
     for name, value in told.items():
         if name != "calls":
             setattr(rig if name == "tick" else rig.lane, name, value)

@@ -166,31 +166,53 @@ def test_a_draining_lane_hands_calls_up(rig: Rig) -> None:
     assert rig.lane.last_id == 1
 
 
-def test_a_draining_lane_refuses_what_may_be_shed(rig: Rig) -> None:
-    rig.lane.refusals = (pack("one"), pack("two"))
+@pytest.mark.parametrize("draining", [False, True])
+def test_calls_that_may_be_shed_are_refused_while_there_are_refusals(
+    rig: Rig, draining: bool
+) -> None:
     for name in ("echo", "number"):
-        rig.methods[name].sheddable = True
-    rig.ask("number", arg=1)  # it drains not yet
-    rig.lane.draining = True
+        rig.methods[name].is_sheddable = True
+    rig.ask("number", arg=1)
+    rig.lane.refusals, rig.lane.draining = (pack("one"), pack("two")), draining
     broken = rig.asked("echo", id=2, arg=2, payload=b"\xc1")  # nobody looks at it
-    rig.lane.feed(broken + rig.asked("", id=3, arg=1) + rig.asked("later", id=4, arg=3))
-    assert [(what, frames[0]["id"]) for what, frames in rig.owner.log] == [("frames", 4)]
+    rig.lane.feed(broken + rig.asked("", id=3, arg=1) + rig.asked("later", 7, id=4, arg=3))
     ran, *refused = rig.sent()
     assert (ran.id, ran.status) == (1, 0)
     told = [(frame.id, frame.status, frame.serializer, frame.payload) for frame in refused]
-    assert told == [(2, 52, 1, pack("two")), (3, 52, 1, pack("one"))]
+    shed = [(2, 52, 1, pack("two")), (3, 52, 1, pack("one"))]
+    assert told == (shed if draining else [*shed, (4, 0, 1, pack(7))])
+    handed_up = [frames[0]["id"] for what, frames in rig.owner.log if what == "frames"]
+    assert handed_up == ([4] if draining else [])
     assert (rig.lane.shed, rig.lane.calls_in, rig.lane.last_id) == (2, 4, 4)
     assert [(m.calls, m.shed) for m in map(rig.methods.get, ("echo", "number"))] == [(0, 1), (1, 1)]
-    rig.lane.refusals = None
+    rig.lane.refusals, rig.lane.draining = None, False
     rig.ask("echo", 1, id=5)
-    assert rig.owner.log[-1][0] == "frames"
+    assert rig.sent()[-1].status == 0
 
 
 def test_oneway_calls_are_shed_in_silence(rig: Rig) -> None:
-    rig.lane.draining, rig.lane.refusals = True, (b"",)
-    rig.methods["echo"].sheddable = True
+    rig.lane.refusals = (b"",)
+    rig.methods["echo"].is_sheddable = True
     rig.ask("echo", 1, oneway=True)
-    assert (rig.taken(), rig.lane.shed, rig.owner.log) == (b"", 1, [])
+    rig.lane.shed_call(2, True, rig.methods["echo"])
+    assert (rig.taken(), rig.lane.shed, rig.owner.log) == (b"", 2, [])
+
+
+def test_the_owner_sheds_calls_by_the_lane(rig: Rig) -> None:
+    rig.lane.refusals = (pack("no"), pack("never"))
+    rig.lane.shed_call(5, False, rig.methods["task"])
+    rig.turn()
+    (frame,) = rig.sent()
+    assert (frame.id, frame.status, frame.payload) == (5, 52, pack("never"))
+    assert (rig.lane.shed, rig.methods["task"].shed) == (1, 1)
+
+
+def test_a_refusal_that_the_peer_does_not_take_goes_without_words(rig: Rig) -> None:
+    rig.lane.refusals, rig.lane.peer_body = (pack("no"),), 2
+    rig.lane.shed_call(1, False, rig.methods["echo"])
+    rig.turn()
+    (frame,) = rig.sent()
+    assert (frame.status, frame.payload) == (52, b"")
 
 
 def test_calls_too_large_are_handed_up_without_their_body(twin: SimpleNamespace) -> None:

@@ -176,6 +176,78 @@ async def test_what_comes_first_is_never_refused_for_it() -> None:
             assert [(await peer.reply(id)).status for id in range(1, 7)] == [0, 52, 0, 0, 0, 0]
 
 
+async def test_what_comes_first_opens_no_way_for_what_comes_behind() -> None:
+    clock = Clock()
+    work = Work(clock)
+    async with (
+        serving(work, log=CALM, adaptive_limit=True) as server,
+        await RawPeer.greeted(server.targets[0]) as peer,
+    ):
+        press(server, clock)
+        work.go_on.set()
+        between = (b"fastrpc.health", b"Work.wait", b"Work.nothing")
+        frames = [burn(1), burn(2)]
+        for id, name in enumerate(between):
+            frames += [call(3 + 2 * id, name, NOTHING), burn(4 + 2 * id)]
+        peer.send(*frames)
+        statuses = [(await peer.reply(id)).status for id in range(1, 9)]
+        assert statuses == [0, 52, 0, 52, 0, 52, 44, 52]
+        assert work.ran == ["burn"]
+
+
+async def test_the_read_with_hello_has_a_budget_too() -> None:
+    clock = Clock()
+    work = Work(clock)
+    async with (
+        serving(work, log=CALM, adaptive_limit=True) as server,
+        await RawPeer.connect(server.targets[0]) as peer,
+    ):
+        press(server, clock)
+        peer.send(hello_frame() + b"".join(burn(id) for id in range(1, 11)))
+        statuses = [(await peer.reply(id)).status for id in range(1, 11)]
+        assert statuses == [0] + [52] * 9
+        assert server.stats().refused == 9
+
+
+async def test_a_read_that_was_held_back_has_a_budget_too() -> None:
+    clock = Clock()
+    work = Work(clock)
+    async with (
+        serving(work, log=CALM, adaptive_limit=True) as server,
+        await RawPeer.greeted(server.targets[0]) as peer,
+    ):
+        (session,) = server.hall.sessions
+        peer.send(*(burn(id) for id in range(1, 11)))
+        session.lane.paused = True  # as if the first answer had filled the way out
+        await until(lambda: session.lane.stalled)
+        assert work.ran == ["burn"]
+        press(server, clock)
+        session.resume_writing()
+        statuses = [(await peer.reply(id)).status for id in range(1, 11)]
+        assert statuses == [0, 0] + [52] * 8
+
+
+async def test_large_calls_that_are_refused_stay_undecoded_from_read_to_read() -> None:
+    work = Work()
+    async with (
+        serving(work, log=CALM, adaptive_limit=True) as server,
+        await RawPeer.greeted(server.targets[0]) as peer,
+    ):
+        peer.send(call(1, b"Work.wait", NOTHING))
+        await until(lambda: server.stats().running == 1)
+        (kind,) = guard_of(server)._kinds.values()
+        kind.limiter.limit = 1
+        (session,) = server.hall.sessions
+        peer.send(call(2, b"Work.wait", pack(["x" * 5000])))
+        assert (await peer.reply(2)).status == 52
+        assert session.lane.draining
+        work.go_on.set()
+        assert (await peer.reply(1)).status == 0
+        peer.send(call(3, b"Work.wait", NOTHING))
+        assert (await peer.reply(3)).status == 0
+        assert not session.lane.draining
+
+
 async def test_priority_has_places_over_max_running() -> None:
     work = Work()
     async with serving(work, log=CALM, max_running=2, priority=["Work.wait"]) as server:

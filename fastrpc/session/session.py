@@ -63,7 +63,7 @@ class Session(asyncio.BufferedProtocol):
         self.get_buffer = self.lane.get_buffer  # type: ignore[method-assign, assignment]
         reads_on = client and side.router is not None
         take = self._take if reads_on else self._around(self.lane.buffer_updated)
-        self.buffer_updated = take  # type: ignore[method-assign, assignment]
+        self.buffer_updated = take  # type: ignore[method-assign]
         self.state = State.CONNECTING
         self.peer = address
         self.agent = ""  # what the peer calls its program

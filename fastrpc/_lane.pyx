@@ -10,7 +10,7 @@ Rules of the room:
   * header fields are copied out before Python code may run;
   * a change here without the same change in `_lane_py.py` does not merge.
 
-Size: may grow to 1220, for streams, compression and buffers pass here, and the time of calls.
+Size: may grow to 1240, for streams, compression and buffers pass here, and the time of calls.
 """
 
 cimport cython

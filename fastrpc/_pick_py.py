@@ -19,7 +19,7 @@ Rules of the room:
   * calls in flight are what the call tables hold: nothing is counted twice;
   * a change here without the same change in `_pick.pyx` does not merge.
 
-Size: may grow to 660, for it mirrors `_pick.pyx` and carries the docstrings of both.
+Size: may grow to 680, for it mirrors `_pick.pyx` and carries the docstrings of both.
 """
 
 import math

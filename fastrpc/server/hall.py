@@ -190,7 +190,7 @@ class Hall:
         transport.set_protocol(session)
         session.connection_made(transport)
         if data:
-            session.feed(data)
+            self.side.around(session, session.lane.feed)(data)
         return session
 
     async def emptied(self, patience: float) -> None:

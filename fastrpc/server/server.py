@@ -392,7 +392,6 @@ class Server:
             log=self._log,
             router=self._routes.table,
             max_unsent_total=self.options.max_unsent_total,
-            around=self._overload.within if self._overload is not None else None,
             on_accept=self._hall.accepted,
             on_open=hall.opened,
             on_lost=hall.lost,
@@ -408,6 +407,7 @@ class Server:
         )
         if self._overload is not None:
             self._overload.bind(share, self._codecs.get("msgpack").encode)
+            side.around = self._overload.within
         side.answers = self._answers
         self._side = self._hall.side = side
         self._stopped = asyncio.Event()

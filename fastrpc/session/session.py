@@ -16,7 +16,6 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable
 from typing import Any, cast, final
 
 from fastrpc.errors import ConnectionLost, FastRPCError, ProtocolError
@@ -62,7 +61,7 @@ class Session(asyncio.BufferedProtocol):
         # The loop gets the lane's own methods: no Python frame per read.
         self.get_buffer = self.lane.get_buffer  # type: ignore[method-assign, assignment]
         reads_on = client and side.router is not None
-        take = self._take if reads_on else self._around(self.lane.buffer_updated)
+        take = self._take if reads_on else side.around(self, self.lane.buffer_updated)
         self.buffer_updated = take  # type: ignore[method-assign]
         self.state = State.CONNECTING
         self.peer = address
@@ -227,7 +226,7 @@ class Session(asyncio.BufferedProtocol):
         self._release()
         if self._streams is not None:
             self._streams.release()
-        self._around(self.lane.resume)()
+        self.side.around(self, self.lane.resume)()
         if self.is_client:
             self._read_on()
         elif self._transport is not None and not self.lane.paused:
@@ -547,14 +546,6 @@ class Session(asyncio.BufferedProtocol):
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
         self.side.on_end(self, self.cause)
-
-    def feed(self, data: bytes) -> None:
-        """Take what somebody else has read."""
-        self._around(self.lane.feed)(data)
-
-    def _around(self, step: Callable[..., None]) -> Callable[..., None]:
-        """Return what to do in place of *step*, in which the lane takes what was read."""
-        return step if self.side.around is None else self.side.around(self, step)
 
     def _take(self, nbytes: int) -> None:
         """Take what came, as the end that dialled and that the peer may call."""

@@ -29,6 +29,9 @@ SEGMENTS: Final = "seg"
 
 _NO_TICKER = cast("Ticker", None)
 
+#: What a lane does with what was read, such as its `buffer_updated`.
+Step = Callable[..., None]
+
 
 @dataclass(slots=True, kw_only=True)
 class Side:
@@ -70,7 +73,7 @@ class Side:
     compressors: CompressorRegistry = field(default_factory=CompressorRegistry)
     compress_from: int = COMPRESS_FROM
     max_unsent_total: int = 0
-    around: "Callable[[Session, Callable[..., None]], Callable[..., None]] | None" = None
+    around: "Callable[[Session, Step], Step]" = lambda session, step: step
     on_accept: "Callable[[Session], None]" = lambda session: None
     on_open: "Callable[[Session], None]" = lambda session: None
     on_end: "Callable[[Session, Exception], None]" = lambda session, exc: None

@@ -38,7 +38,7 @@ bench-peers: install  ## fastrpc beside other RPC libraries, one run
 	@$(PY) -m bench.compare.run
 
 callgrind: install    ## instructions per call against the recorded ones
-	@$(PY) -m bench.callgrind.gate
+	@$(PY) -m bench.callgrind.gate $${GATE:-}
 
 soak: install         ## load for MINUTES (default 5), memory and descriptors watched
 	@MINUTES=$${MINUTES:-5} $(PY) -m tests.soak.soak
